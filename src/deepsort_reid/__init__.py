@@ -1,0 +1,1 @@
+"""Train the appearance network of a Deep SORT tracker, reproducibly and on many GPUs."""

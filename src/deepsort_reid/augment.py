@@ -1,0 +1,109 @@
+"""Augmentation of whole batches, each image with its own randomness.
+
+What happens to an image is a function of (seed, epoch, index) alone: neither the rank it falls to
+nor the batch it stands in changes it, so two ranks see what one would.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+MEAN = (0.485, 0.456, 0.406)  # ImageNet's, RGB in [0, 1]: what pretrained weights expect
+STD = (0.229, 0.224, 0.225)
+
+DRAWS = 8  # random numbers an image gets in an epoch
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Flip, padded random crop and random erasing.
+
+    Erasing follows Zhong et al., "Random Erasing Data Augmentation", AAAI 2020: a rectangle of 2
+    to 40 % of the image, 0.3 to 3.33 times as high as wide, filled with the mean colour.
+    """
+
+    seed: int
+    flip: float  # probability
+    crop_padding: int  # pixels the image is padded with on each side before it is cut to size
+    erase: float  # probability
+
+    def __call__(self, images: Tensor, indices: NDArray[np.int64], epoch: int) -> Tensor:
+        """Augment and normalise a batch.
+
+        Args:
+            images: (B, H, W, 3) uint8 RGB on any device.
+            indices: (B,) the images' places in their part.
+            epoch: counted from 1.
+
+        Returns:
+            (B, 3, H, W) float32, normalised; what lies outside the image or was erased is 0.
+        """
+        height, width = images.shape[1:3]
+        draws = torch.from_numpy(uniforms(self.seed, epoch, indices)).to(images.device)
+        rows, columns, inside = self.crop_and_flip(draws, height, width)
+        batch = torch.arange(len(images), device=images.device)[:, None, None]
+        moved = images[batch, rows[:, :, None], columns[:, None, :]]
+        kept = inside & ~self.erased(draws, height, width)
+        return normalise(moved) * kept[:, None]
+
+    def crop_and_flip(
+        self, draws: Tensor, height: int, width: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Source rows (B, H) and columns (B, W) of each pixel, and which lie inside (B, H, W)."""
+        shift = (draws[:, 0:2] * (2 * self.crop_padding + 1)).long() - self.crop_padding
+        rows = torch.arange(height, device=draws.device) + shift[:, 0:1]
+        columns = torch.arange(width, device=draws.device) + shift[:, 1:2]
+        columns = torch.where(draws[:, 2:3] < self.flip, columns.flip(1), columns)
+        rows_inside = (rows >= 0) & (rows < height)
+        columns_inside = (columns >= 0) & (columns < width)
+        inside = rows_inside[:, :, None] & columns_inside[:, None, :]
+        return rows.clamp(0, height - 1), columns.clamp(0, width - 1), inside
+
+    def erased(self, draws: Tensor, height: int, width: int) -> Tensor:
+        """Which pixels (B, H, W) fall into the erased rectangle of their image."""
+        happens = draws[:, 3] < self.erase
+        area = (0.02 + draws[:, 4] * (0.4 - 0.02)) * height * width
+        ratio = torch.exp(np.log(0.3) + draws[:, 5] * (np.log(1 / 0.3) - np.log(0.3)))
+        high = (area * ratio).sqrt().round().clamp(1, height)
+        wide = (area / ratio).sqrt().round().clamp(1, width)
+        top = (draws[:, 6] * (height - high + 1)).floor()
+        left = (draws[:, 7] * (width - wide + 1)).floor()
+        row = torch.arange(height, device=draws.device)
+        column = torch.arange(width, device=draws.device)
+        in_rows = (row >= top[:, None]) & (row < (top + high)[:, None])
+        in_columns = (column >= left[:, None]) & (column < (left + wide)[:, None])
+        return in_rows[:, :, None] & in_columns[:, None, :] & happens[:, None, None]
+
+
+def normalise(images: Tensor, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> Tensor:
+    """Turn (B, H, W, 3) uint8 RGB into (B, 3, H, W) float32: (x / 255 - mean) / std.
+
+    The memory stays as it was, colours innermost: convolutions run fastest on that.
+    """
+    scale = torch.tensor([1 / (255 * s) for s in std], device=images.device)
+    offset = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=images.device)
+    return torch.addcmul(offset, images.float(), scale).permute(0, 3, 1, 2)
+
+
+def uniforms(seed: int, epoch: int, indices: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Random numbers (B, DRAWS) in [0, 1), each a function of (seed, epoch, index, column) alone.
+
+    A counter goes through the mixing function of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014).
+    """
+    with np.errstate(over="ignore"):
+        key = mix(mix(np.uint64(seed)) + np.uint64(epoch))
+        counter = indices[:, None] * DRAWS + np.arange(DRAWS)
+        bits = mix(key ^ mix(counter.astype(np.uint64)))
+    return np.ldexp((bits >> np.uint64(11)).astype(np.float64), -53)
+
+
+def mix(value: np.uint64 | NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """SplitMix64's finaliser: every bit of the result depends on every bit of the value."""
+    z = np.asarray(value, np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))

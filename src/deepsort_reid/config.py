@@ -1,0 +1,353 @@
+"""params.yaml, parsed into frozen, typed objects before anything costs time."""
+
+import difflib
+import math
+import re
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from deepsort_reid.errors import ConfigError
+
+Config = TypeVar("Config")
+
+
+def parameter(
+    doc: str,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """Declare a parameter: what it means (the README's table shows it) and its bounds.
+
+    There are no defaults: params.yaml states every value, so that it alone is the experiment.
+    """
+    bounds = {"at least": at_least, "above": above, "at most": at_most, "below": below}
+    return field(metadata={"doc": doc, "bounds": bounds})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticConfig:
+    """What the built-in dataset is rendered from."""
+
+    seed: int = parameter("another number, another crowd", at_least=0)
+    train_identities: int = parameter("people to learn from", at_least=2)
+    test_identities: int = parameter("other people, for query and gallery", at_least=2)
+    images_per_identity: int = parameter("images of each, over all cameras", at_least=4)
+    cameras: int = parameter("cameras, each with its colours, blur and view", at_least=2)
+    distractors: int = parameter("gallery images of people nobody asks for", at_least=0)
+    junk: int = parameter("gallery images the protocol ignores", at_least=0)
+    image_size: tuple[int, int] = parameter("height and width in pixels", at_least=16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetConfig:
+    """Stage download: where the images come from."""
+
+    source: str = parameter("`synthetic`, a folder, an archive (zip, tar), or a URL of one")
+    sha256: str | None = parameter("the archive's checksum, if you know it")
+    synthetic: SyntheticConfig = field()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitConfig:
+    """Stage split: which image serves for what, and its size."""
+
+    layout: Literal["auto", "market1501", "folders"] = parameter(
+        "how file names tell identities; `auto` recognises both"
+    )
+    image_size: tuple[int, int] = parameter("height and width of every image, pixels", at_least=16)
+    val_fraction: float = parameter(
+        "share of each training identity's images kept for validation", above=0, below=1
+    )
+    test_fraction: float = parameter(
+        "share of the identities held out for query and gallery (folders only)", above=0, below=1
+    )
+    seed: int = parameter("draws both shares", at_least=0)
+    skip_unreadable: int = parameter("how many unreadable images may be left out", at_least=0)
+    skip_single: int = parameter("how many one-image identities may be left out", at_least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Stage train: the hyperparameters, at the top level of params.yaml."""
+
+    nproc_per_node: int = parameter("processes (ranks) torchrun starts on a machine", at_least=1)
+    seed: int = parameter("initial weights, order of the images, augmentation", at_least=0)
+    arch: Literal["resnet18", "resnet34", "resnet50", "deepsort"] = parameter(
+        "the network; `deepsort` is the small one of deep_sort_pytorch"
+    )
+    weights: str | None = parameter("a file of pretrained weights to start from")
+    freeze_layers: tuple[str, ...] = parameter(
+        "parts that keep their weights: [conv1, bn1, layer1]"
+    )
+    epochs: int = parameter("passes over the training part", at_least=1)
+    batch_size: int = parameter("images a process takes at a time", at_least=2)
+    accumulate_steps: int = parameter("batches a process adds up before a step", at_least=1)
+    optimizer: Literal["sgd", "adam", "adamw"] = parameter("how a step is made")
+    lr: float = parameter("learning rate for one process, before `lr_scale`", above=0)
+    lr_scale: Literal["linear", "sqrt", "none"] = parameter(
+        "how `lr` grows with the number of processes"
+    )
+    lrf: float = parameter("the last learning rate, as a share of the first", at_least=0, at_most=1)
+    warmup_epochs: float = parameter("epochs in which the learning rate rises from 0", at_least=0)
+    momentum: float = parameter("SGD's momentum; beta 1 of Adam and AdamW", at_least=0, below=1)
+    weight_decay: float = parameter("pull of the weights towards 0", at_least=0)
+    sync_bn: bool = parameter("batch statistics over all processes")
+    amp: bool = parameter("bfloat16 arithmetic where a GPU has it")
+    flip: float = parameter("chance of a mirrored image", at_least=0, at_most=1)
+    crop_padding: int = parameter("largest random shift, pixels", at_least=0)
+    erase: float = parameter("chance of a random rectangle erased", at_least=0, at_most=1)
+    best_metric: Literal["val_error", "val_loss"] = parameter("what the best epoch is lowest in")
+    patience: int = parameter("epochs without a better one before the end; 0: never", at_least=0)
+    num_workers: int = parameter("threads that read batches ahead; 0: none", at_least=0)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work together."""
+        if self.warmup_epochs >= self.epochs:
+            raise ConfigError(
+                f"warmup_epochs={self.warmup_epochs} must be less than epochs={self.epochs}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Stage evaluate: how the test part is searched and shown."""
+
+    batch_size: int = parameter("images embedded at a time", at_least=1)
+    ranked_queries: int = parameter("queries on the page of nearest images", at_least=1)
+
+
+SECTIONS: dict[str, type] = {
+    "dataset": DatasetConfig,
+    "split": SplitConfig,
+    "evaluate": EvaluateConfig,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """The whole of params.yaml."""
+
+    dataset: DatasetConfig
+    split: SplitConfig
+    train: TrainConfig
+    evaluate: EvaluateConfig
+    raw: Mapping[str, Any]  # as read, nested; what MLflow records
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and check every parameter, whichever stage asks.
+
+    Args:
+        path: a YAML 1.2 file, as DVC reads it (`1e-3` is a number, `yes` a word).
+
+    Raises:
+        ConfigError: the file is missing or no YAML, or a key is unknown, missing, of the wrong
+            type or out of bounds; one line with the key, the value and what was expected.
+    """
+    raw = read_yaml(path)
+    top = {key: value for key, value in raw.items() if key not in SECTIONS}
+    try:
+        known = [f.name for f in fields(TrainConfig)] + list(SECTIONS)
+        check_keys(raw, known, known, "")
+        return Params(
+            dataset=build(DatasetConfig, raw["dataset"], "dataset."),
+            split=build(SplitConfig, raw["split"], "split."),
+            train=build(TrainConfig, top, ""),
+            evaluate=build(EvaluateConfig, raw["evaluate"], "evaluate."),
+            raw=raw,
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def build(config: type[Config], values: Any, prefix: str) -> Config:
+    """Make a config object from a mapping, checking keys, types and bounds.
+
+    Args:
+        config: a dataclass whose fields were declared with `parameter`.
+        values: the mapping from params.yaml.
+        prefix: how the section's keys begin in messages, `"dataset."`.
+
+    Raises:
+        ConfigError: see `load_params`.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{prefix.rstrip('.')}={show(values)} must be a section of parameters")
+    hints = get_type_hints(config)
+    check_keys(values, list(hints), list(hints), prefix)
+    bounds = {f.name: f.metadata.get("bounds", {}) for f in fields(config)}  # type: ignore[arg-type]
+    return config(
+        **{
+            name: convert(values[name], hint, bounds[name], prefix + name)
+            for name, hint in hints.items()
+        }
+    )
+
+
+def check_keys(values: Mapping[str, Any], known: list[str], needed: list[str], where: str) -> None:
+    """Refuse unknown keys, with the nearest known one, and missing keys."""
+    for key in values:
+        if key not in known:
+            hint = nearest_hint(f"{where}{key}", [where + name for name in known])
+            raise ConfigError(f"unknown key '{where}{key}'; {hint}")
+    for key in needed:
+        if key not in values:
+            raise ConfigError(f"key '{where}{key}' is missing; every parameter must be stated")
+
+
+def nearest_hint(name: str, known: Sequence[str]) -> str:
+    """`did you mean 'epochs'?`, or all that is known where nothing is near."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
+
+
+def convert(value: Any, hint: Any, bounds: Mapping[str, float | None], key: str) -> Any:
+    """Check one value against its type and bounds; integers serve as floats.
+
+    Raises:
+        ConfigError: the value does not fit, with key, value and what was expected.
+    """
+    if is_dataclass(hint):
+        return build(hint, value, f"{key}.")  # type: ignore[arg-type]
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):  # only `X | None` is used
+        return None if value is None else convert(value, arguments[0], bounds, key)
+    if origin is Literal:
+        return one_of(value, arguments, key)
+    if origin is tuple:
+        return items(value, arguments, bounds, key)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not hint or (hint is float and not math.isfinite(value)):
+        raise ConfigError(f"{key}={show(value)} must be {KINDS[hint]}")
+    check_bounds(value, bounds, key)
+    return value
+
+
+KINDS = {
+    int: "a whole number",
+    float: "a finite number",
+    bool: "true or false",
+    str: "a text (quote it if it looks like a number)",
+}
+
+
+def one_of(value: Any, choices: tuple[Any, ...], key: str) -> Any:
+    """Check that a value is one of the choices, and name the nearest if not."""
+    if value in choices and isinstance(value, str):
+        return value
+    raise ConfigError(f"unknown {key}={show(value)}; {nearest_hint(str(value), choices)}")
+
+
+def items(
+    value: Any, arguments: tuple[Any, ...], bounds: Mapping[str, float | None], key: str
+) -> tuple[Any, ...]:
+    """Check a list: of exactly the given types, or any number of one (`tuple[str, ...]`)."""
+    any_length = arguments[-1] is Ellipsis
+    kind = KINDS[arguments[0]]
+    if not isinstance(value, list) or not (any_length or len(value) == len(arguments)):
+        count = "any number of values" if any_length else f"{len(arguments)} values"
+        raise ConfigError(f"{key}={show(value)} must be a list of {count}, each {kind}")
+    return tuple(convert(v, arguments[0], bounds, f"{key}[{i}]") for i, v in enumerate(value))
+
+
+def check_bounds(value: Any, bounds: Mapping[str, float | None], key: str) -> None:
+    """Check a number against `parameter`'s bounds."""
+    meets = {
+        "at least": lambda limit: value >= limit,
+        "above": lambda limit: value > limit,
+        "at most": lambda limit: value <= limit,
+        "below": lambda limit: value < limit,
+    }
+    set_bounds = {name: limit for name, limit in bounds.items() if limit is not None}
+    if not all(meets[name](limit) for name, limit in set_bounds.items()):
+        expected = " and ".join(f"{name} {limit}" for name, limit in set_bounds.items())
+        raise ConfigError(f"{key}={show(value)} must be {expected}")
+
+
+def show(value: Any) -> str:
+    """A value as params.yaml spells it."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=1000, allow_unicode=True)
+    return text.removesuffix("\n...\n").strip()
+
+
+class Yaml12Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, with YAML 1.2's core scalars and no duplicate keys."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Build a mapping, and refuse a key that stands in it twice."""
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen:
+                line = key_node.start_mark.line + 1
+                raise ConfigError(f"line {line}: key '{key_node.value}' stands there twice")
+            seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
+
+
+def _add_core_schema() -> None:
+    """Resolve plain scalars as https://yaml.org/spec/1.2.2/#103-core-schema does."""
+    tags = (
+        ("null", r"~|null|Null|NULL|", "~nN\0"),
+        ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+        ("int", r"[-+]?[0-9]+", "-+0123456789"),
+        (
+            "float",
+            r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+            "-+0123456789.",
+        ),
+    )
+    for name, pattern, first in tags:
+        tag, regexp = f"tag:yaml.org,2002:{name}", re.compile(f"^(?:{pattern})$")
+        first_letters = [letter.replace("\0", "") for letter in first]
+        Yaml12Loader.add_implicit_resolver(tag, regexp, first_letters)
+    Yaml12Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(str(node.value)))
+
+
+_add_core_schema()
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML 1.2 mapping.
+
+    Raises:
+        ConfigError: the file cannot be read or is no mapping; one line.
+    """
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=Yaml12Loader)  # noqa: S506
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise ConfigError(f"{path}: line {line} is not YAML: {error.problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{path}: not a YAML text: {reason}") from None
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigError(
+            f"{path}: {reason}; run this in the project's folder, where params.yaml stands"
+        ) from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: must hold parameters, `name: value` a line")
+    return content
+
+
+def describe(config: type, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each parameter's key and meaning, sections included, in the order declared."""
+    hints = get_type_hints(config)
+    for f in fields(config):
+        if is_dataclass(hints[f.name]):
+            yield from describe(hints[f.name], f"{prefix}{f.name}.")
+        else:
+            yield prefix + f.name, f.metadata["doc"]

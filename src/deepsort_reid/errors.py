@@ -1,0 +1,36 @@
+"""What can go wrong, each in one line that says what to do about it."""
+
+
+class DeepSortReidError(Exception):
+    """The base of every error a user can cause and can mend.
+
+    Its text is one line: the thing, where it stands, what was expected, what to do.
+    """
+
+
+class ConfigError(DeepSortReidError):
+    """params.yaml holds something it should not, or lacks something it should."""
+
+
+class SourceError(DeepSortReidError):
+    """A dataset's source cannot be reached, read or trusted."""
+
+
+class DatasetError(DeepSortReidError):
+    """The images are there, but nothing can be learned or measured from them."""
+
+
+class PackedError(DeepSortReidError):
+    """A packed part is damaged, or does not belong to its index."""
+
+
+class WeightsError(DeepSortReidError):
+    """A file of weights or a checkpoint cannot be used."""
+
+
+class TrainingError(DeepSortReidError):
+    """Training cannot go on."""
+
+
+class StoreError(DeepSortReidError):
+    """The MLflow store cannot be opened."""

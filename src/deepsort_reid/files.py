@@ -1,0 +1,61 @@
+"""Files that appear under their name only when they are whole."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, and move it there when the block succeeds.
+
+    Whatever stood at `path` stays until then, and for ever if the block fails.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last: libraries choose a format by it.
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text with Unix line ends, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def project_root() -> Path:
+    """The repository's root, also inside an experiment that DVC runs in a temporary folder.
+
+    DVC tells its stages where it is. Elsewhere it is the nearest folder upward that holds
+    `.dvc`, or the current one.
+    """
+    if root := os.environ.get("DVC_ROOT"):
+        return Path(root)
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
+
+
+def resolve(path: str) -> Path:
+    """A path as params.yaml gives it: `~` is the home, relative ones begin at the root."""
+    return project_root() / Path(path).expanduser()
+
+
+def sha256(*paths: Path) -> str:
+    """The SHA-256 of the files' bytes, one after the other, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,297 @@
+"""The networks: a backbone that makes embeddings, a classifier that teaches it."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import resnet
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from deepsort_reid.config import nearest_hint
+from deepsort_reid.errors import ConfigError, WeightsError
+
+logger = logging.getLogger(__name__)
+
+
+class ReidNet(Protocol):
+    """What every network offers; `build` makes one."""
+
+    feature_size: int
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) float, normalised -> (B, feature_size) before any scaling."""
+        ...
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) float, normalised -> (B, classes) logits."""
+        ...
+
+
+class ReidResNet(resnet.ResNet):
+    """torchvision's ResNet, all four layers, under torchvision's own names.
+
+    He et al., "Deep Residual Learning for Image Recognition", CVPR 2016. The embedding is what the
+    average over the last feature map leaves; `fc` is the classifier.
+    """
+
+    def __init__(self, block: type[BasicBlock | Bottleneck], layers: list[int], classes: int):
+        super().__init__(block, layers, num_classes=classes)
+        self.feature_size = self.fc.in_features
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 512), or 2048 for ResNet50."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return cast("Tensor", self.avgpool(x).flatten(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, classes) logits."""
+        return cast("Tensor", self.fc(self.features(x)))
+
+
+class DeepSortNet(nn.Module):
+    """The small network of deep_sort_pytorch, under its own names, so that its trackers load it.
+
+    Four layers of two residual blocks, 64 to 512 channels, on an input halved once; the classifier
+    has a hidden layer of 256.
+    """
+
+    feature_size = 512
+
+    def __init__(self, classes: int):
+        super().__init__()
+        self.conv = nn.Sequential(
+            nn.Conv2d(3, 64, 3, stride=1, padding=1),
+            nn.BatchNorm2d(64),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2, padding=1),
+        )
+        self.layer1 = two_blocks(64, 64, stride=1)
+        self.layer2 = two_blocks(64, 128, stride=2)
+        self.layer3 = two_blocks(128, 256, stride=2)
+        self.layer4 = two_blocks(256, 512, stride=2)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Sequential(
+            nn.Linear(512, 256),
+            nn.BatchNorm1d(256),
+            nn.ReLU(inplace=True),
+            nn.Dropout(),
+            nn.Linear(256, classes),
+        )
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 512)."""
+        x = self.layer2(self.layer1(self.conv(images)))
+        return cast("Tensor", self.avgpool(self.layer4(self.layer3(x))).flatten(1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, classes) logits."""
+        return cast("Tensor", self.classifier(self.features(images)))
+
+
+def two_blocks(channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
+    """Two residual blocks, the first of which changes channels and resolution."""
+    shortcut = None
+    if stride != 1 or channels_in != channels_out:
+        shortcut = nn.Sequential(
+            nn.Conv2d(channels_in, channels_out, 1, stride=stride, bias=False),
+            nn.BatchNorm2d(channels_out),
+        )
+    return nn.Sequential(
+        BasicBlock(channels_in, channels_out, stride, shortcut),
+        BasicBlock(channels_out, channels_out),
+    )
+
+
+def build(arch: str, classes: int, *, seed: int = 0) -> nn.Module:
+    """Make a network with random weights that depend on the seed alone.
+
+    Args:
+        arch: `resnet18`, `resnet34`, `resnet50` or `deepsort`.
+        classes: identities to tell apart.
+        seed: draws the weights; the global random state is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if arch == "deepsort":
+            return DeepSortNet(classes)
+        block = Bottleneck if arch == "resnet50" else BasicBlock
+        layers = [2, 2, 2, 2] if arch == "resnet18" else [3, 4, 6, 3]
+        return ReidResNet(block, layers, classes)
+
+
+def embed(net: nn.Module, images: Tensor) -> Tensor:
+    """Read embeddings off a network: (B, 3, H, W) float, normalised -> (B, D) of unit length."""
+    features = cast("ReidNet", net).features(images)
+    return F.normalize(features.float(), dim=1)
+
+
+class Embedder(nn.Module):
+    """A network as a user wants it: colours in, unit embeddings out, nothing to normalise."""
+
+    def __init__(self, net: nn.Module, mean: Sequence[float], std: Sequence[float]):
+        """Wrap a network.
+
+        Args:
+            net: a network of `build`.
+            mean: RGB, of colours in [0, 1].
+            std: likewise.
+        """
+        super().__init__()
+        self.net = net
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) float32 RGB in [0, 1] -> (B, D) float32 of unit length."""
+        mean, std = cast("Tensor", self.mean), cast("Tensor", self.std)
+        return embed(self.net, (images - mean) / std)
+
+
+# Frozen layers
+
+
+def freeze(net: nn.Module, layers: Sequence[str]) -> None:
+    """Keep the weights and the batch statistics of the named parts as they are.
+
+    Args:
+        net: a network of `build`.
+        layers: names of its parts, as in its state dict: `conv1`, `layer1`, `layer4.0`.
+
+    Raises:
+        ConfigError: a part does not exist, or none would be left to train.
+    """
+    modules = dict(net.named_modules())
+    for name in layers:
+        if name not in modules or not name:
+            parts = [part for part, _ in net.named_children()]
+            hint = nearest_hint(name, parts)
+            raise ConfigError(f"freeze_layers: the network has no '{name}'; {hint}")
+        modules[name].requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in net.parameters()):
+        raise ConfigError(
+            "freeze_layers: every part is frozen; leave one to train, such as the last"
+        )
+
+
+def set_training(net: nn.Module, frozen: Sequence[str]) -> None:
+    """Put a network in train mode, its frozen parts in eval mode, so that nothing in them moves.
+
+    Dropout and batch statistics of a frozen part would otherwise go on changing.
+    """
+    net.train()
+    modules = dict(net.named_modules())
+    for name in frozen:
+        modules[name].eval()
+
+
+# Pretrained weights
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of a file of weights."""
+
+    loaded: Sequence[str]
+    skipped: Mapping[str, str]  # in the file, of another shape -> "(751, 512) for (64, 512)"
+    missing: Sequence[str]  # in the network, not in the file
+    unknown: Sequence[str]  # in the file, not in the network
+
+    def __str__(self) -> str:
+        counts = f"{len(self.loaded)} tensors loaded"
+        shapes = ", ".join(f"{name} {shape}" for name, shape in self.skipped.items())
+        skipped = f"; skipped by shape: {shapes}" if self.skipped else ""
+        return f"{counts}{skipped}{listing('missing in the file', self.missing)}" + listing(
+            "unknown to the network", self.unknown
+        )
+
+
+def listing(title: str, names: Sequence[str]) -> str:
+    """`; title: a, b, … (12)`, or nothing."""
+    if not names:
+        return ""
+    more = f", … ({len(names)})" if len(names) > 6 else ""
+    return f"; {title}: {', '.join(names[:6])}{more}"
+
+
+def load_weights(net: nn.Module, path: Path) -> LoadReport:
+    """Load what fits from a file of pretrained weights into a network.
+
+    The file may hold a bare state dict, or one under `net_dict`, `state_dict` or `model`, its
+    names with or without `module.`. Nothing in it is executed.
+
+    Raises:
+        WeightsError: the file cannot be read, is no file of weights, or nothing in it fits.
+    """
+    found = read_state_dict(path)
+    own = net.state_dict()
+    fits = {name: w for name, w in found.items() if name in own and w.shape == own[name].shape}
+    # Counters of batches fit every network and mean nothing alone.
+    if not any(tensor.dim() for tensor in fits.values()):
+        raise WeightsError(
+            f"{path}: none of its {len(found)} tensors fits the network; it has "
+            f"{next(iter(found))}, the network {next(iter(own))}: choose another arch or file"
+        )
+    net.load_state_dict(fits, strict=False)
+    return LoadReport(
+        loaded=sorted(fits),
+        skipped={
+            name: f"{tuple(tensor.shape)} for {tuple(own[name].shape)}"
+            for name, tensor in sorted(found.items())
+            if name in own and name not in fits
+        },
+        missing=sorted(name for name in own if name not in found),
+        unknown=sorted(name for name in found if name not in own),
+    )
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a file of weights, however they are wrapped.
+
+    Raises:
+        WeightsError: see `load_weights`.
+    """
+    content = read_safely(path)
+    for key in ("net_dict", "state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    tensors = dict(named_tensors(content))
+    if not tensors:
+        raise WeightsError(
+            f"{path}: no tensors in it; expected a state dict, bare or under net_dict, state_dict "
+            "or model"
+        )
+    return tensors
+
+
+def named_tensors(content: Any) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a state dict, without DistributedDataParallel's prefix."""
+    if isinstance(content, Mapping):
+        for name, value in content.items():
+            if isinstance(name, str) and isinstance(value, Tensor):
+                yield name.removeprefix("module."), value
+
+
+def read_safely(path: Path) -> Any:
+    """torch.load without executing anything.
+
+    Raises:
+        WeightsError: the file is missing, is damaged, or holds code.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: no such file; expected a file of weights") from None
+    except Exception as error:  # torch.load fails in many ways on what torch.save did not write
+        refused = "weights only" in str(error).lower() or "weights_only" in str(error)
+        reason = (
+            "it holds Python objects that only running its code could load, which is refused"
+            if refused
+            else "it is damaged, or no file of torch.save"
+        )
+        raise WeightsError(f"{path}: {reason}; save a plain state_dict") from None

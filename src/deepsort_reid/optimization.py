@@ -1,0 +1,63 @@
+"""Optimizers, and the learning rate at each step."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+
+def make_optimizer(
+    parameters: Iterable[nn.Parameter],
+    name: str,
+    *,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+) -> torch.optim.Optimizer:
+    """Make an optimizer over the parameters that are not frozen.
+
+    Args:
+        parameters: of the network.
+        name: `sgd`, `adam` or `adamw`.
+        lr: the first learning rate; the schedule sets it anew at every step.
+        momentum: SGD's, or beta 1 of Adam (Kingma & Ba, ICLR 2015) and AdamW (Loshchilov &
+            Hutter, ICLR 2019).
+        weight_decay: a share of the weights added to the gradient (AdamW: taken off the weights).
+    """
+    trainable = [parameter for parameter in parameters if parameter.requires_grad]
+    if name == "sgd":
+        return torch.optim.SGD(trainable, lr, momentum=momentum, weight_decay=weight_decay)
+    kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
+    return kind(trainable, lr, betas=(momentum, 0.999), weight_decay=weight_decay)
+
+
+def scale_lr(lr: float, rule: str, world_size: int) -> float:
+    """The learning rate of `world_size` processes, each with its own batch.
+
+    Args:
+        lr: for one process.
+        rule: `linear` (Goyal et al., "Accurate, Large Minibatch SGD", 2017), `sqrt` or `none`.
+        world_size: number of processes.
+    """
+    return lr * {"linear": world_size, "sqrt": math.sqrt(world_size), "none": 1.0}[rule]
+
+
+def lr_at(step: int, *, steps: int, warmup_steps: int, lr: float, lrf: float) -> float:
+    """The learning rate of one step: a linear rise, then half a cosine down to `lr * lrf`.
+
+    Loshchilov & Hutter, "SGDR", ICLR 2017. The last step of the warm-up has `lr`, the last of all
+    exactly `lr * lrf`.
+
+    Args:
+        step: from 0 to steps - 1.
+        steps: of the whole training.
+        warmup_steps: of the rise, fewer than `steps`.
+        lr: the highest learning rate.
+        lrf: the last learning rate as a share of it.
+    """
+    if step < warmup_steps:
+        return lr * (step + 1) / warmup_steps
+    start = max(warmup_steps - 1, 0)
+    done = (step - start) / max(steps - 1 - start, 1)
+    return lr * (lrf + (1 - lrf) * (1 + math.cos(math.pi * done)) / 2)

@@ -1,0 +1,138 @@
+"""Packed parts: images decoded once, in one array that all ranks map from disk.
+
+A part named `train` is two files: `train.npy`, a NumPy array (N, H, W, 3) of uint8, RGB, and
+`train.csv`, a line an image in the same order: pid, camid, identity, name.
+"""
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepsort_reid import files
+from deepsort_reid.errors import PackedError
+
+COLUMNS = ("pid", "camid", "identity", "name")
+
+Images = NDArray[np.uint8]  # (N, H, W, 3) RGB
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the split, its images still on disk."""
+
+    images: Images  # (N, H, W, 3) mapped read-only
+    pids: NDArray[np.int64]  # (N,)
+    camids: NDArray[np.int64]  # (N,) -1 where unknown
+    identities: Sequence[str]  # (N,) as the dataset writes them
+    names: Sequence[str]  # (N,) in the archive
+
+    def __len__(self) -> int:
+        return len(self.pids)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.images.shape[1], self.images.shape[2]
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """The identities, in the order of their pids; a label is an index into it."""
+        return list(dict(sorted(zip(self.pids.tolist(), self.identities, strict=True))).values())
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """(N,) class indices, 0 to len(classes) - 1."""
+        return np.unique(self.pids, return_inverse=True)[1].astype(np.int64)
+
+
+def open_part(folder: Path, name: str) -> Part:
+    """Map a part from disk; only the index is read.
+
+    Raises:
+        PackedError: a file is missing or damaged, or the two do not belong together.
+    """
+    array_path, index_path = folder / f"{name}.npy", folder / f"{name}.csv"
+    try:
+        images = np.load(array_path, mmap_mode="r", allow_pickle=False)
+        with index_path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        pids, camids = (np.array([int(row[key]) for row in rows], np.int64) for key in COLUMNS[:2])
+        identities, names = ([row[key] for row in rows] for key in COLUMNS[2:])
+    except (OSError, ValueError, KeyError, TypeError, EOFError, csv.Error) as error:
+        raise PackedError(
+            f"{array_path}: this part cannot be read ({error}); make it again: dvc repro -f split"
+        ) from None
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[::3] != (len(rows), 3):
+        raise PackedError(
+            f"{array_path}: {images.dtype} {images.shape} does not fit the {len(rows)} lines of "
+            f"{index_path.name}; make both again: dvc repro -f split"
+        )
+    return Part(images, pids, camids, identities, names)
+
+
+def write_index(path: Path, rows: Sequence[tuple[int, int, str, str]]) -> None:
+    """Write a part's index, a row (pid, camid, identity, name) an image."""
+    with (
+        files.replacing(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(rows)
+
+
+class ArrayWriter:
+    """Writes an image array of known length, image by image and in any order.
+
+    The room is taken at the start, and images go through `pwrite`: on a full disk that is an
+    error, while writing into a mapped file would kill the process.
+    """
+
+    def __init__(self, path: Path, count: int, image_size: tuple[int, int]):
+        """Take the room for `count` images.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        self.shape = (count, *image_size, 3)
+        self.image_bytes = image_size[0] * image_size[1] * 3
+        self.file = path.open("wb")
+        np.lib.format.write_array_header_1_0(
+            self.file, {"descr": "|u1", "fortran_order": False, "shape": self.shape}
+        )
+        self.file.flush()
+        self.offset = self.file.tell()
+        if count:
+            try:
+                os.posix_fallocate(self.file.fileno(), self.offset, count * self.image_bytes)
+            except OSError as error:
+                self.file.close()
+                error.filename = str(path)
+                raise
+
+    def write(self, first: int, images: NDArray[Any]) -> None:
+        """Write (n, H, W, 3) uint8 images, or one (H, W, 3), from number `first` on."""
+        data = memoryview(np.ascontiguousarray(images).data).cast("B")
+        position = self.offset + first * self.image_bytes
+        while data:
+            written = os.pwrite(self.file.fileno(), data, position)
+            data, position = data[written:], position + written
+
+    def __enter__(self) -> "ArrayWriter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.file.close()

@@ -1,0 +1,394 @@
+"""From a dataset's images to the packed parts train, val, query and gallery.
+
+Train and val hold the same identities (a closed set: val tells whether the classifier has learned
+them), query and gallery hold other ones (an open set: they tell whether the embedding serves for
+people it has never seen, which is what a tracker needs).
+"""
+
+import hashlib
+import io
+import logging
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from deepsort_reid import files, packed
+from deepsort_reid.datasets import DISTRACTOR, JUNK, NO_CAMERA, Dataset, Sample
+from deepsort_reid.distributed import available_cores
+from deepsort_reid.errors import DatasetError
+from deepsort_reid.packed import ArrayWriter, Images
+from deepsort_reid.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+PARTS = ("train", "val", "query", "gallery")
+COPY_IMAGES = 1024  # images copied at a time, some 25 MB at 128×64
+MAX_PIXELS = 50_000_000  # a crop has thousands; what claims more is damaged or an attack
+
+Key = TypeVar("Key")
+Split = Mapping[str, list[Sample]]  # part -> its images, in the order they are packed
+
+
+class ImageSource(Protocol):
+    """What images are read from; an open archive is one."""
+
+    def read(self, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
+        """Yield (name, bytes) of the named members, in whatever order is fastest."""
+        ...
+
+
+def make_parts(
+    source: ImageSource,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    image_size: tuple[int, int],
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+    skip_unreadable: int,
+    skip_single: int,
+) -> Split:
+    """Decode a dataset's images and write its four parts into `folder`.
+
+    Each image is decoded and resized once, into a temporary array in the order of names; then the
+    readable ones are dealt out. The same input gives the same bytes on any number of cores.
+
+    Args:
+        source: where the images' bytes are.
+        dataset: which images there are.
+        folder: receives `<part>.npy` and `<part>.csv`.
+        image_size: height and width in pixels.
+        val_fraction: share of each training identity's images for val, in (0, 1).
+        test_fraction: share of identities for query and gallery, in (0, 1); layout folders only.
+        seed: draws both.
+        skip_unreadable: how many images may be unreadable.
+        skip_single: how many training identities may have one image and be left out.
+
+    Raises:
+        DatasetError: more unreadable images or one-image identities than allowed, or too little
+            left to learn from or to measure with.
+        OSError: the disk is full.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    everything = folder / ".everything.npy"
+    try:
+        unreadable = decode(source, [s.name for s in dataset.samples], everything, image_size)
+        check_unreadable(unreadable, skip_unreadable)
+        readable = [sample for sample in dataset.samples if sample.name not in unreadable]
+        split = assign(
+            Dataset(dataset.layout, readable),
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
+            seed=seed,
+            skip_single=skip_single,
+        )
+        positions = {sample.name: i for i, sample in enumerate(dataset.samples)}
+        images = np.load(everything, mmap_mode="r")
+        for part in PARTS:
+            write_part(folder, part, split[part], images, positions)
+    finally:
+        everything.unlink(missing_ok=True)
+    return split
+
+
+def write_part(
+    folder: Path, part: str, samples: Sequence[Sample], images: Images, positions: Mapping[str, int]
+) -> None:
+    """Copy a part's images out of the array of all, and write its index."""
+    size = (images.shape[1], images.shape[2])
+    with (
+        files.replacing(folder / f"{part}.npy") as temporary,
+        ArrayWriter(temporary, len(samples), size) as writer,
+    ):
+        for first in range(0, len(samples), COPY_IMAGES):
+            chunk = samples[first : first + COPY_IMAGES]
+            writer.write(first, images[[positions[sample.name] for sample in chunk]])
+    rows = [(sample.pid, sample.camid, sample.identity, sample.name) for sample in samples]
+    packed.write_index(folder / f"{part}.csv", rows)
+
+
+# Decoding
+
+
+def decode(
+    source: ImageSource, names: Sequence[str], path: Path, image_size: tuple[int, int]
+) -> dict[str, str]:
+    """Decode images into one array, in the order of `names`, on every core.
+
+    Pillow releases the interpreter's lock while it decodes and resizes, so threads suffice.
+
+    Returns:
+        the unreadable images, name -> reason; their places in the array stay black.
+    """
+    positions = {name: i for i, name in enumerate(names)}
+    unreadable: dict[str, str] = {}
+    with (
+        ArrayWriter(path, len(names), image_size) as writer,
+        Progress("decode", len(names), "images") as progress,
+    ):
+        for name, image in in_parallel(source.read(names), image_size):
+            if isinstance(image, str):
+                unreadable[name] = image
+            else:
+                writer.write(positions[name], image)
+            progress.advance()
+    return unreadable
+
+
+def in_parallel(
+    items: Iterable[tuple[str, bytes]], image_size: tuple[int, int]
+) -> Iterator[tuple[str, Images | str]]:
+    """Decode (name, bytes) pairs on a pool of threads, a bounded number ahead."""
+    cores = available_cores()
+    pending: deque[tuple[str, Future[Images | str]]] = deque()
+    with ThreadPoolExecutor(cores) as pool:
+        for name, data in items:
+            pending.append((name, pool.submit(decode_image, data, image_size)))
+            if len(pending) >= 16 * cores:
+                first, future = pending.popleft()
+                yield first, future.result()
+        for name, future in pending:
+            yield name, future.result()
+
+
+def decode_image(data: bytes, image_size: tuple[int, int]) -> Images | str:
+    """Decode one image to (H, W, 3) uint8 RGB, or say in a few words why that is impossible."""
+    if not data:
+        return "the file is empty"
+    height, width = image_size
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                return f"{image.width}×{image.height} pixels are too many for a crop"
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+        if upright.size != (width, height):
+            upright = upright.resize((width, height), Image.Resampling.BILINEAR)
+        return np.asarray(upright)
+    except Exception as error:  # a decoder may fail in any way on bytes that are not its own
+        return f"{type(error).__name__}: {error}".splitlines()[0].removesuffix(".")
+
+
+def check_unreadable(unreadable: Mapping[str, str], allowed: int) -> None:
+    """Name the unreadable images, and refuse more than allowed.
+
+    Raises:
+        DatasetError: there are too many.
+    """
+    named = sorted(unreadable.items())
+    for name, reason in named[:20]:
+        logger.warning("unreadable image '%s': %s", name, reason)
+    if len(named) > 20:
+        logger.warning("… and %d more unreadable images", len(named) - 20)
+    if len(named) > allowed:
+        name, reason = named[0]
+        raise DatasetError(
+            f"{len(named)} unreadable image(s), '{name}' first ({reason}); mend or remove them, "
+            f"or allow them with split.skip_unreadable: {len(named)}"
+        )
+
+
+# Dealing out
+
+
+def assign(
+    dataset: Dataset, *, val_fraction: float, test_fraction: float, seed: int, skip_single: int
+) -> Split:
+    """Say which image goes into which part; see `make_parts`.
+
+    Raises:
+        DatasetError: see `make_parts`.
+    """
+    if dataset.layout == "market1501":
+        by_role = group(dataset.samples, lambda sample: sample.role)
+        learning, query, gallery = by_role["train"], by_role["query"], by_role["gallery"]
+        learning = [sample for sample in learning if sample.pid not in (JUNK, DISTRACTOR)]
+    else:
+        learning, held_out = hold_out_identities(dataset.samples, test_fraction, seed)
+        query, gallery = choose_queries(held_out, seed)
+    learning = leave_out_single(learning, skip_single)
+    train, val = split_each_identity(learning, val_fraction, seed)
+    split = {"train": train, "val": val, "query": query, "gallery": gallery}
+    check_split(split, dataset.has_cameras)
+    return split
+
+
+def hold_out_identities(
+    samples: Sequence[Sample], fraction: float, seed: int
+) -> tuple[list[Sample], list[Sample]]:
+    """Deal identities out into those to learn from and those to test with, at least two each.
+
+    Raises:
+        DatasetError: there are fewer than four identities.
+    """
+    identities = sorted({sample.identity for sample in samples})
+    if len(identities) < 4:
+        raise DatasetError(
+            f"the dataset has {len(identities)} identit{'y' if len(identities) == 1 else 'ies'} "
+            f"({', '.join(identities)}); it takes at least 4: two to tell apart in training and "
+            "two others to test with"
+        )
+    count = min(max(2, round(fraction * len(identities))), len(identities) - 2)
+    held_out = set(shuffled(identities, seed, "identities")[:count])
+    return (
+        [sample for sample in samples if sample.identity not in held_out],
+        [sample for sample in samples if sample.identity in held_out],
+    )
+
+
+def choose_queries(samples: Sequence[Sample], seed: int) -> tuple[list[Sample], list[Sample]]:
+    """Draw one query for each identity and camera; everything else is the gallery.
+
+    An image becomes a query only if another one of its identity stays in the gallery to be found:
+    under another camera, where cameras are known.
+    """
+    queries: set[str] = set()
+    for identity, images in group(samples, lambda sample: sample.identity).items():
+        by_camera = group(images, lambda sample: sample.camid)
+        counts = {camid: len(of_camera) for camid, of_camera in sorted(by_camera.items())}
+        for camid in cameras_to_query(counts):
+            of_camera = [sample.name for sample in by_camera[camid]]
+            queries.add(shuffled(of_camera, seed, f"{identity}/{camid}")[0])
+    return (
+        [sample for sample in samples if sample.name in queries],
+        [sample for sample in samples if sample.name not in queries],
+    )
+
+
+def cameras_to_query(counts: Mapping[int, int]) -> list[int]:
+    """The cameras of one identity that can give up an image, each still finding another one.
+
+    Args:
+        counts: the identity's images by camera; by NO_CAMERA alone where cameras are unknown.
+    """
+    if NO_CAMERA in counts:
+        return [NO_CAMERA] if counts[NO_CAMERA] > 1 else []
+    left = set(counts)  # cameras with images in the gallery
+    queried = {camid for camid, count in counts.items() if count > 1 and len(counts) > 1}
+    for camid in sorted(left - queried):
+        still = left - {camid}
+        if len(still) > 1 or still - queried:
+            queried.add(camid)
+            left = still
+    return sorted(queried)
+
+
+def leave_out_single(samples: Sequence[Sample], allowed: int) -> list[Sample]:
+    """Leave out identities with one image, of which none would remain for val.
+
+    Raises:
+        DatasetError: there are more of them than allowed.
+    """
+    counts = Counter(sample.identity for sample in samples)
+    single = [sample for sample in samples if counts[sample.identity] == 1]
+    if len(single) > allowed:
+        raise DatasetError(
+            f"{len(single)} identit{'y has' if len(single) == 1 else 'ies have'} one image, "
+            f"'{single[0].name}' first; training and validation need one each: add images, or "
+            f"leave them out with split.skip_single: {len(single)}"
+        )
+    return [sample for sample in samples if counts[sample.identity] > 1]
+
+
+def split_each_identity(
+    samples: Sequence[Sample], val_fraction: float, seed: int
+) -> tuple[list[Sample], list[Sample]]:
+    """Draw `val_fraction` of each identity's images for val: at least one, and never all."""
+    chosen: set[str] = set()
+    for identity, images in group(samples, lambda sample: sample.identity).items():
+        count = min(max(1, round(val_fraction * len(images))), len(images) - 1)
+        chosen.update(shuffled([sample.name for sample in images], seed, identity)[:count])
+    return (
+        [sample for sample in samples if sample.name not in chosen],
+        [sample for sample in samples if sample.name in chosen],
+    )
+
+
+def check_split(split: Split, has_cameras: bool) -> None:
+    """Refuse a split of which nothing can be learned or measured.
+
+    Raises:
+        DatasetError: fewer than two identities to learn, no query or no gallery, or no query that
+            has anything to find.
+    """
+    identities = sorted({sample.identity for sample in split["train"]})
+    if len(identities) < 2:
+        raise DatasetError(
+            f"the training part has {len(identities)} identit"
+            f"{'y' if len(identities) == 1 else 'ies'}; "
+            "it takes at least 2 to learn to tell them apart"
+        )
+    for part, other in (("query", "gallery"), ("gallery", "query")):
+        if not split[part]:
+            raise DatasetError(
+                f"there are {len(split[other])} {other} images but no {part} image; "
+                "an identity is looked for in the gallery by its query"
+            )
+    seen = defaultdict(set)
+    for sample in split["gallery"]:
+        seen[sample.pid].add(sample.camid)
+    if not any(seen[s.pid] - ({s.camid} if has_cameras else set()) for s in split["query"]):
+        other_camera = " under another camera" if has_cameras else ""
+        raise DatasetError(
+            f"none of the {len(split['query'])} query images has its identity in the "
+            f"gallery{other_camera}; there is nothing to find"
+        )
+
+
+def group(samples: Iterable[Sample], key: Callable[[Sample], Key]) -> dict[Key, list[Sample]]:
+    """Sort samples into lists by a key, in the order they come."""
+    groups = defaultdict(list)
+    for sample in samples:
+        groups[key(sample)].append(sample)
+    return groups
+
+
+def shuffled(names: Sequence[str], seed: int, purpose: str) -> list[str]:
+    """A random order that depends on the seed, the purpose and the names, and on nothing else.
+
+    Names are sorted by a keyed hash, so an image added to the dataset moves no other one.
+    """
+    key = f"{seed}/{purpose}".encode()[:64]
+    return sorted(names, key=lambda name: (hashlib.blake2b(name.encode(), key=key).digest(), name))
+
+
+# Telling
+
+
+def summarise(split: Split) -> dict[str, dict[str, int]]:
+    """Images, identities and cameras of each part, and of the gallery its distractors and junk.
+
+    The gallery's identities are the ones that can be asked for.
+    """
+    summary = {}
+    for part, samples in split.items():
+        pids = {sample.pid for sample in samples} - {JUNK, DISTRACTOR}
+        camids = {sample.camid for sample in samples if sample.camid >= 0}
+        summary[part] = {
+            "images": len(samples),
+            "identities": len(pids),
+            "cameras": len(camids),
+        }
+    for kind, pid in (("distractors", DISTRACTOR), ("junk", JUNK)):
+        summary["gallery"][kind] = sum(sample.pid == pid for sample in split["gallery"])
+    return summary
+
+
+def images_per_identity(split: Split) -> dict[str, Counter[int]]:
+    """For each part, how many identities have how many images."""
+    return {
+        part: Counter(Counter(s.pid for s in samples if s.pid not in (JUNK, DISTRACTOR)).values())
+        for part, samples in split.items()
+    }
+
+
+def digest(folder: Path) -> str:
+    """A checksum of all parts, which stands for the data in MLflow and in checkpoints."""
+    return files.sha256(
+        *(folder / f"{part}{suffix}" for part in PARTS for suffix in (".npy", ".csv"))
+    )

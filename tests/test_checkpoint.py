@@ -1,0 +1,82 @@
+"""A checkpoint rebuilds its network exactly, executes nothing, and is the same bytes each time."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from deepsort_reid import checkpoint, model
+from deepsort_reid.errors import WeightsError
+
+
+def description(classes: int = 3) -> checkpoint.Description:
+    return checkpoint.Description(
+        epoch=2,
+        acc=87.5,
+        arch="resnet18",
+        embedding_size=512,
+        image_size=(64, 32),
+        mean=(0.5, 0.5, 0.5),
+        std=(0.2, 0.2, 0.2),
+        classes=tuple(f"p{i}" for i in range(classes)),
+        data_digest="ab" * 32,
+    )
+
+
+def test_the_network_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "models" / "model.pth"
+    net = model.build("resnet18", 3, seed=4).eval().to(memory_format=torch.channels_last)
+    checkpoint.save(path, net, description())
+    loaded, described = checkpoint.load(path)
+    images = torch.randn(2, 3, 64, 32)
+    torch.testing.assert_close(loaded(images), net(images))
+    assert not loaded.training
+    assert described.classes == ["p0", "p1", "p2"]
+    assert described.acc == 87.5
+
+
+def test_it_reads_as_deep_sort_pytorchs_do(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "m.pth", model.build("resnet18", 3), description())
+    content = torch.load(tmp_path / "m.pth", weights_only=True)
+    assert set(content) >= {"net_dict", "epoch", "acc"}
+    assert content["net_dict"]["conv1.weight"].is_contiguous()
+
+
+def test_the_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a.pth", "b.pth"):
+        checkpoint.save(tmp_path / name, model.build("resnet18", 3, seed=1), description())
+    assert (tmp_path / "a.pth").read_bytes() == (tmp_path / "b.pth").read_bytes()
+
+
+def test_a_failed_save_leaves_the_older_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.pth"
+    checkpoint.save(path, model.build("resnet18", 3), description())
+    before = path.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save(path, model.build("resnet18", 3, seed=9), description())
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["m.pth"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"net_dict": {}, "epoch": 1}, "no checkpoint of this project, 'acc' is missing"),
+        ([1, 2], "no checkpoint of this project, 'net_dict' is missing"),
+    ],
+)
+def test_what_is_no_checkpoint(tmp_path: Path, content: object, message: str) -> None:
+    torch.save(content, tmp_path / "m.pth")
+    with pytest.raises(WeightsError, match=message):
+        checkpoint.load(tmp_path / "m.pth")
+
+
+def test_weights_of_another_network(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "m.pth", model.build("resnet18", 3), description(classes=4))
+    with pytest.raises(WeightsError, match="do not fit its own arch"):
+        checkpoint.load(tmp_path / "m.pth")

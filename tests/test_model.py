@@ -1,0 +1,182 @@
+"""Networks, their embeddings, frozen layers, and weights from anywhere."""
+
+import copy
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from deepsort_reid import model
+from deepsort_reid.errors import ConfigError, WeightsError
+
+ARCHS = ["resnet18", "resnet34", "resnet50", "deepsort"]
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_logits_and_unit_embeddings(arch: str) -> None:
+    net = model.build(arch, 7).eval()
+    images = torch.randn(2, 3, 64, 32)
+    embeddings = model.embed(net, images)
+    assert net(images).shape == (2, 7)
+    assert embeddings.shape == (2, 2048 if arch == "resnet50" else 512)
+    torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(2))
+
+
+def test_resnet_has_torchvisions_names_and_answers() -> None:
+    reference = models.resnet18(num_classes=5).eval()
+    net = model.build("resnet18", 5).eval()
+    net.load_state_dict(reference.state_dict())
+    images = torch.randn(2, 3, 64, 32)
+    assert torch.equal(net(images), reference(images))
+
+
+def test_the_small_network_has_deep_sort_pytorchs_names() -> None:
+    shapes = {name: tuple(w.shape) for name, w in model.build("deepsort", 751).state_dict().items()}
+    assert shapes["conv.0.bias"] == (64,)
+    assert shapes["layer1.0.conv1.weight"] == (64, 64, 3, 3)
+    assert "layer1.0.downsample.0.weight" not in shapes
+    assert shapes["layer2.0.downsample.0.weight"] == (128, 64, 1, 1)
+    assert shapes["layer4.1.bn2.running_var"] == (512,)
+    assert shapes["classifier.0.weight"] == (256, 512)
+    assert shapes["classifier.4.weight"] == (751, 256)
+
+
+def test_weights_depend_on_the_seed_alone() -> None:
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = model.build("resnet18", 3, seed=5)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    again, other = model.build("resnet18", 3, seed=5), model.build("resnet18", 3, seed=6)
+    assert torch.equal(first.fc.weight, again.fc.weight)
+    assert not torch.equal(first.fc.weight, other.fc.weight)
+
+
+def test_the_embedder_normalises_by_itself() -> None:
+    net = model.build("resnet18", 3).eval()
+    colours = torch.rand(2, 3, 64, 32)
+    embedder = model.Embedder(net, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    by_hand = (colours - torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1)) / torch.tensor(
+        [0.2, 0.3, 0.4]
+    ).view(3, 1, 1)
+    assert torch.equal(embedder(colours), model.embed(net, by_hand))
+
+
+# Frozen layers
+
+
+def test_frozen_layers_stay_as_they_are() -> None:
+    net = model.build("resnet18", 3)
+    frozen = ("conv1", "bn1", "layer1")
+    model.freeze(net, frozen)
+    before = copy.deepcopy(net.state_dict())
+    optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], 0.1)
+    model.set_training(net, frozen)
+    net(torch.randn(4, 3, 32, 16)).sum().backward()
+    optimizer.step()
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(tensor, before[name]) == name.startswith(frozen), name
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (["layr1"], "freeze_layers: the network has no 'layr1'; did you mean 'layer1'?"),
+        ([""], "freeze_layers: the network has no ''"),
+        (["conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "fc"], "every part is frozen"),
+    ],
+)
+def test_what_cannot_be_frozen(layers: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        model.freeze(model.build("resnet18", 3), layers)
+    assert message in str(caught.value)
+
+
+# Pretrained weights
+
+
+def wrapped(state: dict[str, Tensor]) -> dict[str, Any]:
+    prefixed = {f"module.{name}": tensor for name, tensor in state.items()}
+    return {
+        "bare": state,
+        "bare, module.": prefixed,
+        "net_dict": {"net_dict": state, "acc": 91.5, "epoch": 12},
+        "state_dict, module.": {"state_dict": prefixed, "optimizer": {"lr": 0.1}},
+        "model": {"model": state},
+    }
+
+
+@pytest.mark.parametrize("form", wrapped({}))
+def test_weights_load_however_they_are_wrapped(tmp_path: Path, form: str) -> None:
+    source = model.build("resnet18", 9, seed=1)
+    torch.save(wrapped(source.state_dict())[form], tmp_path / "w.pth")
+    net = model.build("resnet18", 4, seed=2)
+    report = model.load_weights(net, tmp_path / "w.pth")
+    assert report.skipped == {"fc.weight": "(9, 512) for (4, 512)", "fc.bias": "(9,) for (4,)"}
+    assert (report.missing, report.unknown) == ([], [])
+    assert torch.equal(net.layer4[1].conv2.weight, source.layer4[1].conv2.weight)
+    assert "fc.weight (9, 512) for (4, 512)" in str(report)
+
+
+def test_what_is_missing_and_what_is_unknown_is_reported(tmp_path: Path) -> None:
+    state = model.build("resnet18", 4).state_dict()
+    del state["conv1.weight"]
+    torch.save(state | {"extra.weight": torch.zeros(3)}, tmp_path / "w.pth")
+    report = model.load_weights(model.build("resnet18", 4), tmp_path / "w.pth")
+    assert (report.missing, report.unknown) == (["conv1.weight"], ["extra.weight"])
+
+
+class Evil:
+    """A pickle that would create a file when loaded."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.mkdir, (str(self.path),))
+
+
+def bad_files(tmp_path: Path) -> dict[str, bytes]:
+    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "other.pth")
+    torch.save({"a": Evil(tmp_path / "ran")}, tmp_path / "evil.pth")
+    torch.save({"epoch": 3}, tmp_path / "empty.pth")
+    whole = (tmp_path / "other.pth").read_bytes()
+    return {
+        "fits nothing": whole,
+        "code": (tmp_path / "evil.pth").read_bytes(),
+        "old pickle with code": pickle.dumps(Evil(tmp_path / "ran")),
+        "no tensors": (tmp_path / "empty.pth").read_bytes(),
+        "truncated": whole[: len(whole) // 2],
+        "text": b"these are no weights\n",
+        "nothing": b"",
+    }
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("fits nothing", "none of its 2 tensors fits the network"),
+        ("code", "only running its code could load, which is refused"),
+        ("old pickle with code", "only running its code could load, which is refused"),
+        ("no tensors", "no tensors in it; expected a state dict"),
+        ("truncated", "it is damaged, or no file of torch.save"),
+        ("text", "torch.save"),
+        ("nothing", "torch.save"),
+        ("missing", "no such file"),
+    ],
+)
+def test_weights_that_are_none(tmp_path: Path, case: str, message: str) -> None:
+    path = tmp_path / "w.pth"
+    if case != "missing":
+        path.write_bytes(bad_files(tmp_path)[case])
+    with pytest.raises(WeightsError) as caught:
+        model.load_weights(model.build("resnet18", 3), path)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
