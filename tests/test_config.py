@@ -120,9 +120,7 @@ def test_what_is_wrong_is_said_in_one_line(
         (None, "No such file or directory; run this in the project's folder"),
     ],
 )
-def test_a_file_that_is_no_params_file(
-    tmp_path: Path, content: bytes | None, message: str
-) -> None:
+def test_a_file_that_is_no_params_file(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "params.yaml"
     if content is not None:
         path.write_bytes(content)

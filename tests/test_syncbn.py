@@ -64,9 +64,7 @@ def test_two_ranks_are_one(shape: tuple[int, ...], cut: int, memory: str) -> Non
         )
     for key in ("mean", "var"):
         assert (first[key] == second[key]).all()
-        torch.testing.assert_close(
-            torch.from_numpy(first[key]), whole[key], rtol=1e-12, atol=1e-12
-        )
+        torch.testing.assert_close(torch.from_numpy(first[key]), whole[key], rtol=1e-12, atol=1e-12)
 
 
 def test_the_gradient_is_the_derivative() -> None:

@@ -80,13 +80,7 @@ def open_part(folder: Path, name: str) -> Part:
 
 def write_index(path: Path, rows: Sequence[tuple[int, int, str, str]]) -> None:
     """Write a part's index, a row (pid, camid, identity, name) an image."""
-    with (
-        files.replacing(path) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
-    ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(rows)
+    files.write_csv(path, COLUMNS, rows)
 
 
 class ArrayWriter:

@@ -9,8 +9,10 @@ import hashlib
 import io
 import logging
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -20,7 +22,7 @@ from PIL import Image, ImageOps
 from deepsort_reid import files, packed
 from deepsort_reid.datasets import DISTRACTOR, JUNK, NO_CAMERA, Dataset, Sample
 from deepsort_reid.distributed import available_cores
-from deepsort_reid.errors import DatasetError
+from deepsort_reid.errors import DatasetError, PackedError
 from deepsort_reid.packed import ArrayWriter, Images
 from deepsort_reid.progress import Progress
 
@@ -37,7 +39,7 @@ Split = Mapping[str, list[Sample]]  # part -> its images, in the order they are 
 class ImageSource(Protocol):
     """What images are read from; an open archive is one."""
 
-    def read(self, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    def read(self, names: Collection[str]) -> Generator[tuple[str, bytes], None, None]:
         """Yield (name, bytes) of the named members, in whatever order is fastest."""
         ...
 
@@ -130,9 +132,10 @@ def decode(
     unreadable: dict[str, str] = {}
     with (
         ArrayWriter(path, len(names), image_size) as writer,
+        closing(source.read(names)) as items,
         Progress("decode", len(names), "images") as progress,
     ):
-        for name, image in in_parallel(source.read(names), image_size):
+        for name, image in in_parallel(items, image_size):
             if isinstance(image, str):
                 unreadable[name] = image
             else:
@@ -360,35 +363,64 @@ def shuffled(names: Sequence[str], seed: int, purpose: str) -> list[str]:
 # Telling
 
 
-def summarise(split: Split) -> dict[str, dict[str, int]]:
-    """Images, identities and cameras of each part, and of the gallery its distractors and junk.
+@dataclass(frozen=True)
+class Summary:
+    """What the parts hold; `summary.json` beside them."""
 
-    The gallery's identities are the ones that can be asked for.
-    """
-    summary = {}
-    for part, samples in split.items():
-        pids = {sample.pid for sample in samples} - {JUNK, DISTRACTOR}
-        camids = {sample.camid for sample in samples if sample.camid >= 0}
-        summary[part] = {
-            "images": len(samples),
-            "identities": len(pids),
-            "cameras": len(camids),
+    layout: str
+    digest: str  # SHA-256 over all parts: the same digest, the same data
+    counts: Mapping[str, Mapping[str, int]]  # part -> images, identities, cameras, …
+
+    def flat(self) -> dict[str, int]:
+        """The counts under names like `train_images`."""
+        return {
+            f"{part}_{kind}": number
+            for part, kinds in self.counts.items()
+            for kind, number in kinds.items()
         }
-    for kind, pid in (("distractors", DISTRACTOR), ("junk", JUNK)):
-        summary["gallery"][kind] = sum(sample.pid == pid for sample in split["gallery"])
+
+
+def summarise(folder: Path, layout: str, split: Split) -> Summary:
+    """Count and checksum the parts in `folder`, and leave the summary there."""
+    parts = (folder / f"{part}{suffix}" for part in PARTS for suffix in (".npy", ".csv"))
+    summary = Summary(layout, files.sha256(*parts), count(split))
+    files.write_json(folder / "summary.json", asdict(summary))
     return summary
 
 
-def images_per_identity(split: Split) -> dict[str, Counter[int]]:
-    """For each part, how many identities have how many images."""
-    return {
-        part: Counter(Counter(s.pid for s in samples if s.pid not in (JUNK, DISTRACTOR)).values())
-        for part, samples in split.items()
-    }
+def read_summary(folder: Path) -> Summary:
+    """Read what `summarise` left.
+
+    Raises:
+        PackedError: it is missing or damaged.
+    """
+    path = folder / "summary.json"
+    try:
+        return Summary(**files.read_json(path))
+    except (OSError, ValueError, TypeError) as error:
+        raise PackedError(
+            f"{path}: cannot be read ({error}); make the parts again: dvc repro -f split"
+        ) from None
 
 
-def digest(folder: Path) -> str:
-    """A checksum of all parts, which stands for the data in MLflow and in checkpoints."""
-    return files.sha256(
-        *(folder / f"{part}{suffix}" for part in PARTS for suffix in (".npy", ".csv"))
-    )
+def count(split: Split) -> dict[str, dict[str, int]]:
+    """Images, identities and cameras of each part, and the gallery's distractors and junk.
+
+    The gallery's identities are those that can be asked for.
+    """
+    counts = {}
+    for part, samples in split.items():
+        counts[part] = {
+            "images": len(samples),
+            "identities": len(images_per_identity(samples)),
+            "cameras": len({sample.camid for sample in samples} - {NO_CAMERA}),
+        }
+    for kind, pid in (("distractors", DISTRACTOR), ("junk", JUNK)):
+        counts["gallery"][kind] = sum(sample.pid == pid for sample in split["gallery"])
+    return counts
+
+
+def images_per_identity(samples: Sequence[Sample]) -> list[int]:
+    """How many images each identity has, junk and distractors aside, in the order of pids."""
+    counts = Counter(sample.pid for sample in samples)
+    return [counts[pid] for pid in sorted(counts) if pid not in (JUNK, DISTRACTOR)]

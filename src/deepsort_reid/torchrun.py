@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    logging.disable()  # of this process alone, which has nothing to add to what its ranks say
     try:
         run.main(list(arguments))
     except ChildFailedError as error:
@@ -48,6 +48,8 @@ def explain(failure: Any) -> str:
     kind, _, line = text.partition(": ")
     if hasattr(errors, kind):
         return line
+    if failure.exitcode < 0:
+        return f"rank {failure.local_rank} was ended by signal {-failure.exitcode}"
     return f"rank {failure.local_rank} ended with status {failure.exitcode}; its report is above"
 
 

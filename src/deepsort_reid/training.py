@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -109,6 +109,17 @@ class Trainer:
         self.read_ahead = ReadAhead(config.num_workers)
         self.advised = False
         torch.manual_seed(config.seed + process.rank)  # dropout's, on every rank another
+
+    def derived(self) -> dict[str, object]:
+        """What follows from the parameters and the machine, for the record."""
+        shares = self.process.world_size * self.config.accumulate_steps
+        return {
+            "world_size": self.process.world_size,
+            "global_batch_size": self.config.batch_size * shares,
+            "steps_per_epoch": self.steps,
+            "scaled_lr": self.lr,
+            "device": self.process.device.type,
+        }
 
     def fit(self, recorder: Recorder) -> list[EpochResult]:
         """Train for all epochs, or until patience ends.
@@ -319,12 +330,13 @@ def in_parallel(net: nn.Module, process: Process) -> nn.Module:
         return net
     # share_running_statistics says what becomes of the buffers. Newer torch has renamed the option.
     options = inspect.signature(DistributedDataParallel).parameters
-    sync = "forward_sync_buffers" if "forward_sync_buffers" in options else "broadcast_buffers"
+    new, old = "forward_sync_buffers", "broadcast_buffers"
+    no_broadcast: dict[str, Any] = {new if new in options else old: False}
     return DistributedDataParallel(
         net,
         device_ids=[process.device] if process.device.type == "cuda" else None,
         gradient_as_bucket_view=True,
-        **{sync: False},
+        **no_broadcast,
     )
 
 

@@ -1,0 +1,163 @@
+"""Our ranking beside torchreid's, on random embeddings and on those of a file.
+
+Run it as:
+
+    uv run --with torchreid==0.2.5 benchmarks/ranking_agreement.py [embeddings.npz]
+
+The file holds query_embeddings (N, D) float32, query_pids (N,), query_camids (N,) and the same
+three for gallery. torchreid leaves junk (pid -1) out when it lists a dataset, so its side gets the
+gallery without junk; both sides then get the same arrays. Its ranking is loaded from its two
+modules by path, since the package itself imports all its datasets, models and loggers.
+"""
+
+import argparse
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+import time
+import warnings
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from deepsort_reid.metrics import Embedded, ranking
+
+TOLERANCE = 1e-6
+CMC_AT = (1, 5, 10, 20)
+RANDOM_SIZES = [(100, 1_000, 64), (1_000, 5_000, 256), (3_368, 15_913, 512)]  # queries, gallery, D
+Scores = NDArray[np.float64]  # mAP, then the CMC at 1, 5, 10 and 20
+
+
+def main() -> None:
+    """Print the conditions, both sides and their largest difference; fail above the tolerance."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("npz", type=Path, nargs="?", help="query_* and gallery_* arrays")
+    npz = parser.parse_args().npz
+    distance, rank = torchreid_module("distance"), torchreid_module("rank")
+    cases = [
+        (f"random, seed {seed}", *random_case(seed, *s)) for seed, s in enumerate(RANDOM_SIZES)
+    ]
+    if npz is not None:
+        cases.append((npz.name, *from_file(npz)))
+
+    print_conditions(compiled=rank.IS_CYTHON_AVAI)
+    differences = [compare(*case, distance, rank) for case in cases]
+    print(f"largest difference of all: {max(differences):.2e} (tolerance {TOLERANCE:.0e})")
+    sys.exit(max(differences) > TOLERANCE)
+
+
+def torchreid_module(name: str) -> ModuleType:
+    """Load one of torchreid's metric modules from where it is installed, without the package."""
+    package = importlib.util.find_spec("torchreid")
+    if package is None or not package.submodule_search_locations:
+        sys.exit(
+            "error: torchreid is not installed; run this with `uv run --with torchreid==0.2.5`"
+        )
+    path = Path(package.submodule_search_locations[0]) / "reid" / "metrics" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"torchreid_{name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that its compiled form is missing; the report says so
+        spec.loader.exec_module(module)
+    return module
+
+
+def random_case(seed: int, num_query: int, num_gallery: int, dim: int) -> tuple[Embedded, Embedded]:
+    """Noisy embeddings of num_query / 4 identities, six cameras, junk and distractors."""
+    draw = np.random.default_rng(seed)
+    centres = draw.normal(size=(num_query // 4 + 1, dim))
+    sides = []
+    for count, lowest in [(num_query, 1), (num_gallery, -1)]:
+        pids = draw.integers(lowest, len(centres), count)
+        noise = draw.normal(size=(count, dim))
+        # Junk and distractors, below 1, are nobody: noise alone.
+        points = np.where(pids[:, None] > 0, 0.3 * centres[pids], 0) + noise
+        unit = torch.nn.functional.normalize(torch.from_numpy(points).float())
+        sides.append(Embedded(unit, pids, draw.integers(1, 7, count)))
+    return sides[0], sides[1]
+
+
+def from_file(path: Path) -> tuple[Embedded, Embedded]:
+    """Read both sides of an .npz file."""
+    with np.load(path) as arrays:
+        query, gallery = (
+            Embedded(
+                torch.from_numpy(arrays[f"{side}_embeddings"]),
+                arrays[f"{side}_pids"],
+                arrays[f"{side}_camids"],
+            )
+            for side in ("query", "gallery")
+        )
+    return query, gallery
+
+
+def print_conditions(*, compiled: bool) -> None:
+    """Say what was compared, and on what."""
+    print(
+        f"Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}, "
+        f"{platform.machine()}, {os.cpu_count()} CPU cores, {torch.get_num_threads()} threads\n"
+        f"torchreid {importlib.metadata.version('torchreid')}: compute_distance_matrix(cosine) "
+        f"and eval_market1501, {'compiled' if compiled else 'in Python'}"
+    )
+
+
+def compare(
+    name: str, query: Embedded, gallery: Embedded, distance: ModuleType, rank: ModuleType
+) -> float:
+    """Print both sides of one case and return their largest absolute difference."""
+    print(
+        f"\n{name}: {len(query):,} queries, {len(gallery):,} in the gallery, "
+        f"{query.embeddings.shape[1]}-d"
+    )
+    start = time.perf_counter()
+    ours = our_scores(query, gallery)
+    middle = time.perf_counter()
+    theirs = their_scores(query, gallery, distance, rank)
+    end = time.perf_counter()
+    print(f"  {'':10}{'mAP':>10}" + "".join(f"{f'CMC@{k}':>10}" for k in CMC_AT))
+    for side, scores, seconds in [
+        ("ours", ours, middle - start),
+        ("torchreid", theirs, end - middle),
+    ]:
+        print(f"  {side:10}" + "".join(f"{s:10.7f}" for s in scores) + f"{seconds:8.1f} s")
+    difference = float(np.abs(ours - theirs).max())
+    print(f"  largest difference {difference:.2e}")
+    return difference
+
+
+def our_scores(query: Embedded, gallery: Embedded) -> Scores:
+    """Score with deepsort_reid."""
+    result = ranking(query, gallery, depth=max(CMC_AT))
+    return np.array([result.mAP, *(result.cmc[k - 1] for k in CMC_AT)])
+
+
+def their_scores(
+    query: Embedded, gallery: Embedded, distance: ModuleType, rank: ModuleType
+) -> Scores:
+    """Score with torchreid."""
+    assert query.camids is not None
+    assert gallery.camids is not None
+    kept = gallery.pids != -1
+    distances = distance.compute_distance_matrix(
+        query.embeddings, gallery.embeddings[kept], "cosine"
+    )
+    cmc, mean_average_precision = rank.evaluate_rank(
+        distances.numpy(),
+        query.pids.numpy(),
+        gallery.pids[kept].numpy(),
+        query.camids.numpy(),
+        gallery.camids[kept].numpy(),
+        max_rank=max(CMC_AT),
+    )
+    return np.array([mean_average_precision, *(cmc[k - 1] for k in CMC_AT)], dtype=np.float64)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""Stage download: data/raw, one verified archive of images."""
+
+from pathlib import Path
+
+from deepsort_reid import synthetic
+from deepsort_reid.config import load_params
+from deepsort_reid.entry import run_stage
+from deepsort_reid.fetching import fetch
+from deepsort_reid.files import project_root
+
+
+def main() -> None:
+    """Render the synthetic dataset, or fetch the one that dataset.source names."""
+    dataset = load_params().dataset
+    folder = Path("data/raw")
+    if dataset.source == "synthetic":
+        synthetic.write_synthetic(folder / "dataset.zip", **vars(dataset.synthetic))
+    else:
+        fetch(dataset.source, folder, sha256=dataset.sha256, root=project_root())
+
+
+if __name__ == "__main__":
+    run_stage(main)

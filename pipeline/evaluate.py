@@ -1,0 +1,41 @@
+"""Stage evaluate: how well the trained network finds people it has never seen."""
+
+from pathlib import Path
+
+from deepsort_reid import checkpoint, distributed, files, reports, tracking
+from deepsort_reid.config import load_params
+from deepsort_reid.entry import run_stage
+from deepsort_reid.evaluation import Reader, evaluate
+from deepsort_reid.packed import open_part
+
+
+def main() -> None:
+    """Embed query and gallery, rank them, write the reports, add them to the training's run."""
+    params, data, folder = load_params().evaluate, Path("data/split"), Path("reports")
+    net, description = checkpoint.load(Path("models/model.pth"))
+    query, gallery, val = (open_part(data, name) for name in ("query", "gallery", "val"))
+    with distributed.joined() as process:
+        reader = Reader(
+            net,
+            mean=description.mean,
+            std=description.std,
+            batch_size=params.batch_size,
+            device=process.device,
+        )
+        evaluation = evaluate(
+            reader, query=query, gallery=gallery, val=val, classes=description.classes
+        )
+    metrics = evaluation.metrics()
+    written = reports.write_evaluation(
+        folder, evaluation, query=query, gallery=gallery, ranked_queries=params.ranked_queries
+    )
+    with tracking.resume_run(files.read_json(folder / "run.json")["run_id"]) as tracker:
+        tracker.log_metrics(metrics)
+        for path in [*written, folder / "images_per_identity.png"]:
+            tracker.log_artifact(path)
+        tracker.promote("mAP")
+    print(reports.closing_summary(metrics, tracker.describe()))  # noqa: T201
+
+
+if __name__ == "__main__":
+    run_stage(main)

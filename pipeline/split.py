@@ -1,0 +1,33 @@
+"""Stage split: data/split, the packed parts train, val, query and gallery."""
+
+from pathlib import Path
+
+from deepsort_reid import reports, split
+from deepsort_reid.archive import Archive, archive_in
+from deepsort_reid.config import load_params
+from deepsort_reid.datasets import read_dataset
+from deepsort_reid.entry import run_stage
+
+
+def main() -> None:
+    """Read the archive's names, deal the images out, pack them."""
+    params, folder = load_params().split, Path("data/split")
+    archive = Archive(archive_in(Path("data/raw")))
+    dataset = read_dataset(archive.names(), params.layout)
+    parts = split.make_parts(
+        archive,
+        dataset,
+        folder,
+        image_size=params.image_size,
+        val_fraction=params.val_fraction,
+        test_fraction=params.test_fraction,
+        seed=params.seed,
+        skip_unreadable=params.skip_unreadable,
+        skip_single=params.skip_single,
+    )
+    summary = split.summarise(folder, dataset.layout, parts)
+    reports.write_split(Path("reports"), summary, parts)
+
+
+if __name__ == "__main__":
+    run_stage(main)

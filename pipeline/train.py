@@ -1,0 +1,61 @@
+"""Stage train: models/model.pth, by as many ranks as torchrun (or srun, or nobody) starts."""
+
+from pathlib import Path
+
+from deepsort_reid import augment, distributed, model, provenance, tracking
+from deepsort_reid.config import load_params
+from deepsort_reid.entry import run_stage
+from deepsort_reid.files import resolve
+from deepsort_reid.packed import open_part
+from deepsort_reid.recorder import FileRecorder, NullRecorder
+from deepsort_reid.split import read_summary
+from deepsort_reid.training import Trainer
+
+
+def main() -> None:
+    """Build the network, train it with the other ranks, record what comes out."""
+    params, data = load_params(), Path("data/split")
+    config, summary = params.train, read_summary(data)
+    train, val = open_part(data, "train"), open_part(data, "val")
+    net = model.build(config.arch, len(train.classes), seed=config.seed)
+    if config.weights:
+        model.load_weights(net, resolve(config.weights))
+
+    with distributed.joined() as process:
+        trainer = Trainer(net, train, val, config, process)
+        with tracking.open_run(
+            name=provenance.run_name(config.arch),
+            tags=provenance.provenance_tags(data_digest=summary.digest, arch=config.arch),
+            enabled=process.is_first,
+        ) as tracker:
+            tracker.log_params({**params.raw, "derived": trainer.derived()})
+            tracker.log_dataset(
+                name=summary.layout,
+                source=params.dataset.source,
+                digest=summary.digest,
+                profile=summary.flat(),
+                context="training",
+            )
+            recorder = (
+                FileRecorder(
+                    Path("models/model.pth"),
+                    Path("reports"),
+                    tracker,
+                    network={
+                        "arch": config.arch,
+                        "embedding_size": net.feature_size,
+                        "image_size": train.image_size,
+                        "mean": augment.MEAN,
+                        "std": augment.STD,
+                        "classes": train.classes,
+                        "data_digest": summary.digest,
+                    },
+                )
+                if process.is_first
+                else NullRecorder()
+            )
+            recorder.finish(trainer.fit(recorder))
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,133 @@
+"""A trained network measured on people it has never seen, and on those it has learned."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from deepsort_reid import metrics, model
+from deepsort_reid.augment import normalise
+from deepsort_reid.datasets import NO_CAMERA
+from deepsort_reid.errors import PackedError
+from deepsort_reid.metrics import DistanceHistograms, Embedded, Neighbours, Ranking
+from deepsort_reid.packed import Part
+from deepsort_reid.progress import Progress
+from deepsort_reid.sampling import Indices, ReadAhead, plan_validation
+
+RANKS = (1, 5, 10, 20)
+NEAREST = 10  # gallery images shown for a query
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Everything the evaluate stage found out."""
+
+    ranking: Ranking
+    neighbours: Neighbours
+    histograms: DistanceHistograms
+    val_accuracy: float  # closed set, top-1, in [0, 1]
+
+    def metrics(self) -> dict[str, float | int | bool]:
+        """The numbers of reports/metrics.json: flat, shares in [0, 1]."""
+        ranking = self.ranking
+        return {
+            "mAP": ranking.mAP,
+            "mINP": ranking.mINP,
+            **{f"rank{k}": float(ranking.cmc[k - 1]) for k in RANKS},
+            "val_accuracy": self.val_accuracy,
+            "queries": ranking.num_query,
+            "queries_without_match": ranking.num_unmatched,
+            "gallery_images": ranking.num_gallery,
+            "same_camera_removed": ranking.same_camera_removed,
+        }
+
+
+class Reader:
+    """Runs a network over packed parts: in order, in batches, in eval mode."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        batch_size: int,
+        device: torch.device,
+    ):
+        """Move the network to its device.
+
+        Args:
+            net: a network of `model.build`.
+            mean: RGB, of colours in [0, 1], as in the network's checkpoint.
+            std: likewise.
+            batch_size: images at a time.
+            device: where to compute.
+        """
+        self.net = net.to(device).to(memory_format=torch.channels_last).eval()
+        self.mean, self.std, self.batch_size, self.device = mean, std, batch_size, device
+
+    def embeddings(self, part: Part, name: str) -> Tensor:
+        """(N, D) float32 on the CPU, of unit length, in the part's order."""
+        return self.over(part, f"embed {name}", lambda images: model.embed(self.net, images))
+
+    def predictions(self, part: Part, name: str) -> Tensor:
+        """(N,) int64 on the CPU: the class with the highest logit."""
+        return self.over(part, f"classify {name}", lambda images: self.net(images).argmax(1))
+
+    @torch.inference_mode()
+    def over(self, part: Part, what: str, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        """Concatenate `compute(batch)` over a part."""
+
+        def read(indices: Indices) -> Tensor:
+            return torch.from_numpy(np.ascontiguousarray(part.images[indices]))
+
+        plan = plan_validation(len(part), batch_size=self.batch_size, rank=0, world_size=1)
+        results = []
+        with Progress(what, len(part), "images") as progress:
+            for images in ReadAhead(1)(read, plan):
+                batch = normalise(images.to(self.device), self.mean, self.std)
+                results.append(compute(batch).cpu())
+                progress.advance(len(images))
+        return torch.cat(results)
+
+
+def evaluate(
+    reader: Reader, *, query: Part, gallery: Part, val: Part, classes: Sequence[str]
+) -> Evaluation:
+    """Search the gallery for each query's identity, and classify the validation part.
+
+    Where the dataset knows no cameras, nothing is passed over but the query itself, which is not
+    in the gallery; `metrics()["same_camera_removed"]` says so.
+
+    Args:
+        reader: the network.
+        query: images asked for.
+        gallery: images to find them in, junk and distractors included.
+        val: images of the identities learned.
+        classes: the network's, to check that it was trained on this split.
+
+    Raises:
+        PackedError: the network was trained on other identities.
+        DatasetError: no query has anything to find.
+        WeightsError: the network's embeddings are not finite.
+    """
+    if list(classes) != val.classes:
+        raise PackedError(
+            f"the checkpoint knows {len(classes)} identities, val holds {len(val.classes)} or "
+            "other ones; train on this split first: dvc repro train"
+        )
+    has_cameras = bool((query.camids != NO_CAMERA).all() and (gallery.camids != NO_CAMERA).all())
+    asked, offered = (
+        Embedded(reader.embeddings(part, name), part.pids, part.camids if has_cameras else None)
+        for name, part in (("query", query), ("gallery", gallery))
+    )
+    ranking = metrics.ranking(asked, offered)
+    predicted = reader.predictions(val, "val").numpy()
+    return Evaluation(
+        ranking=ranking,
+        neighbours=metrics.nearest(asked, offered, k=NEAREST),
+        histograms=metrics.distance_histograms(asked, offered),
+        val_accuracy=float((predicted == val.labels).mean()),
+    )

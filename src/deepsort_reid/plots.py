@@ -1,0 +1,424 @@
+"""The pictures: curves of a training, what an evaluation found, and whom it mistook for whom.
+
+Every figure is drawn in memory, without a display and without pyplot's global state, with fixed
+settings whatever a user's matplotlibrc says, and written without dates or versions: the same
+numbers give the same bytes.
+"""
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from deepsort_reid.files import replacing
+
+# Okabe and Ito's colours, which the colour-blind can tell apart.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8A8A8A"
+RIGHT, WRONG = "#1A9641", "#D7191C"  # of the frames, which differ in line style too
+INK, FAINT = "#262626", "#6E6E6E"
+
+DPI = 100
+STYLE: dict[Any, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": GREY,
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "figure.constrained_layout.h_pad": 0.1,
+    "figure.constrained_layout.w_pad": 0.1,
+    "font.family": "DejaVu Sans",  # comes with matplotlib
+    "font.size": 10,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "text.color": INK,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+}
+
+CMC_MARKS = (1, 5, 10, 20)
+MAX_BARS = 60
+MARKED_EPOCHS = 30  # up to so many, each epoch gets a dot
+
+# The ranked page, in pixels.
+CROP_WIDTH, MAX_CROP_HEIGHT = 88, 220
+COLUMN_WIDTH, QUERY_GAP = 104, 22
+MARGIN, HEADER_HEIGHT, CAPTION_HEIGHT = 20, 64, 50
+FRAME = 4
+
+Crop = NDArray[np.uint8]  # (H, W, 3) RGB
+
+
+class EpochNumbers(Protocol):
+    """An epoch's numbers; a `training.EpochResult` is one."""
+
+    @property
+    def epoch(self) -> int: ...  # noqa: D102
+    @property
+    def lr(self) -> float: ...  # noqa: D102
+    @property
+    def train_loss(self) -> float: ...  # noqa: D102
+    @property
+    def train_error(self) -> float: ...  # noqa: D102
+    @property
+    def val_loss(self) -> float: ...  # noqa: D102
+    @property
+    def val_error(self) -> float: ...  # noqa: D102
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """A gallery image that was found for a query."""
+
+    image: Crop
+    pid: int  # 0 is a distractor
+    camid: int | None
+    distance: float
+    right: bool  # shows the query's identity
+
+
+@dataclass(frozen=True, eq=False)
+class RankedRow:
+    """A query and what was found for it, the nearest first."""
+
+    image: Crop
+    pid: int
+    camid: int | None
+    average_precision: float  # in [0, 1]
+    answers: Sequence[Answer]
+
+
+def training_curves(
+    path: Path, history: Sequence[EpochNumbers], *, best_epoch: int | None = None
+) -> None:
+    """Draw loss and top-1 error of train and val, and the learning rate, over the epochs.
+
+    Args:
+        path: a .jpg or .png file.
+        history: an entry an epoch, in order; losses in nats, errors in [0, 1].
+        best_epoch: the epoch to mark, as in the history.
+    """
+    epochs = [result.epoch for result in history]
+    dot = "o" if len(epochs) <= MARKED_EPOCHS else ""
+    with _figure(path, 1200, 440) as figure:
+        loss, error, lr = figure.subplots(1, 3, width_ratios=[4, 4, 2])
+        for part, colour, line in [("train", BLUE, "--"), ("val", ORANGE, "-")]:
+            for axes, name in [(loss, "loss"), (error, "error")]:
+                values = [getattr(result, f"{part}_{name}") for result in history]
+                axes.plot(epochs, values, line, color=colour, marker=dot, markersize=4, label=part)
+        lr.plot(epochs, [r.lr for r in history], color=FAINT, linewidth=1.2, marker=dot, ms=2.5)
+        if best_epoch is not None:
+            best = {result.epoch: result for result in history}[best_epoch]
+            _mark_best(loss, best_epoch, best.val_loss, f"{best.val_loss:.3f}")
+            _mark_best(error, best_epoch, best.val_error, f"{best.val_error:.1%}")
+        loss.set(title="Loss", ylabel="cross-entropy, nats")
+        error.set(title="Top-1 error", ylabel="images classified wrongly")
+        error.yaxis.set_major_formatter(PercentFormatter(1.0))
+        lr.set(title="Learning rate")
+        lr.yaxis.set_major_locator(MaxNLocator(nbins=5))
+        for axes in (loss, error, lr):
+            axes.set(xlabel="epoch", xlim=(min(epochs) - 0.5, max(epochs) + 0.5))
+            axes.set_ylim(bottom=0)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, nbins=6))
+        loss.legend()
+        error.legend()
+
+
+def cmc_curve(
+    path: Path,
+    cmc: ArrayLike,
+    *,
+    mAP: float,  # noqa: N803
+    mINP: float | None = None,  # noqa: N803
+) -> None:
+    """Draw the cumulative matching characteristic, with its values at 1, 5, 10 and 20.
+
+    Args:
+        path: a .jpg or .png file.
+        cmc: (R,) shares in [0, 1]; cmc[k - 1] at k.
+        mAP: in [0, 1].
+        mINP: in [0, 1].
+    """
+    shares = np.asarray(cmc, dtype=np.float64)
+    places = np.arange(1, len(shares) + 1)
+    marks = [k for k in CMC_MARKS if k <= len(shares)]
+    with _figure(path, 800, 520) as figure:
+        axes = figure.subplots()
+        axes.plot(places, shares, color=BLUE)
+        axes.plot(marks, shares[np.array(marks) - 1], "o", color=BLUE)
+        for k in marks:
+            axes.annotate(
+                f"{shares[k - 1]:.1%}",
+                (k, shares[k - 1]),
+                xytext=(6, -15 if shares[k - 1] > 0.1 else 8),
+                textcoords="offset points",
+                fontsize=9,
+            )
+        summary = f"mAP {mAP:.1%}" + ("" if mINP is None else f",  mINP {mINP:.1%}")
+        axes.set_title(f"Queries answered within the first k:  {summary}")
+        axes.set_xlabel("k, gallery images looked at")
+        axes.set_ylabel("queries with a right answer among them")
+        axes.set_ylim(0, 1.02)
+        axes.set_xlim(0, len(shares) + 1)
+        axes.set_xticks(
+            [k for k in (*CMC_MARKS, *range(30, len(shares) + 1, 10)) if k <= len(shares)]
+        )
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+
+
+def distance_distributions(
+    path: Path, edges: ArrayLike, same: ArrayLike, different: ArrayLike
+) -> None:
+    """Draw how far apart pairs of one identity and of two lie, each as a share of its kind.
+
+    Args:
+        path: a .jpg or .png file.
+        edges: (bins + 1,) ascending distances.
+        same: (bins,) counts of pairs of the same identity.
+        different: (bins,) counts of pairs of different identities.
+    """
+    edges = np.asarray(edges, dtype=np.float64)
+    counts = np.array([same, different], dtype=np.float64)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    with _figure(path, 900, 500) as figure:
+        axes = figure.subplots()
+        for name, line, colour, share, count in zip(
+            ("same identity", "different identities"),
+            ("-", "--"),
+            (BLUE, ORANGE),
+            shares,
+            counts,
+            strict=True,
+        ):
+            label = f"{name}: {count.sum():,.0f} pairs"
+            if count.sum():
+                median = _median(edges, count)
+                axes.plot([median] * 2, [0, share.max()], line, color=colour, linewidth=1.2)
+                label += f", median {median:.3f}"
+            axes.stairs(share, edges, fill=True, color=colour, alpha=0.3)
+            axes.stairs(share, edges, color=colour, linestyle=line, linewidth=1.5, label=label)
+        overlap = np.minimum(*shares).sum()
+        axes.set_title(f"Distances of same and different identities:  overlap {overlap:.1%}")
+        axes.set_xlabel("distance, 1 − cosine")
+        axes.set_ylabel(f"share of pairs, in bins of {edges[1] - edges[0]:.2g}")
+        used = np.flatnonzero(counts.sum(axis=0))
+        if len(used):
+            axes.set_xlim(edges[used[0]], edges[used[-1] + 1])
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set_ylim(0, max(1.3 * shares.max(), 1e-3))
+        axes.legend(loc="upper left")
+
+
+def choose_queries(average_precision: ArrayLike, count: int) -> list[int]:
+    """Choose queries evenly over their average precision, from the best to the worst.
+
+    Args:
+        average_precision: (num_query,) NaN where a query has no right answer: never chosen.
+        count: how many; fewer where there are fewer.
+
+    Returns:
+        their indices, the best first.
+    """
+    scores = np.asarray(average_precision, dtype=np.float64)
+    best_first = np.argsort(-scores, kind="stable")[: np.count_nonzero(~np.isnan(scores))]
+    count = min(count, len(best_first))
+    positions = np.linspace(0, len(best_first) - 1, count).round().astype(np.int64)
+    return [int(index) for index in best_first[positions]]
+
+
+def ranked_page(path: Path, rows: Sequence[RankedRow]) -> None:
+    """Draw a page of queries, each with its nearest gallery images in a row.
+
+    Right answers have a solid green frame and a ✓, wrong ones a dashed red frame and a ✗.
+
+    Args:
+        path: a .jpg or .png file.
+        rows: from top to bottom; crops of any size, the first one's shape sets the cells'.
+    """
+    columns = max((len(row.answers) for row in rows), default=0)
+    crop_height = _crop_height(rows[0].image) if rows else 0
+    row_height = crop_height + CAPTION_HEIGHT
+    width = 2 * MARGIN + COLUMN_WIDTH * (max(columns, 5) + 1) + QUERY_GAP  # the title needs 5
+    height = HEADER_HEIGHT + row_height * len(rows) + MARGIN // 2
+    page = np.full((height, width, 3), 255, dtype=np.uint8)
+    with _figure(path, width, height, layout=None) as figure:
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set_axis_off()
+        _header(axes, columns, width)
+        for number, row in enumerate(rows):
+            _ranked_row(axes, page, row, HEADER_HEIGHT + number * row_height, crop_height)
+        axes.imshow(page, interpolation="none", extent=(0, width, height, 0))
+        axes.set(xlim=(0, width), ylim=(height, 0))
+
+
+def images_per_identity(path: Path, counts_per_part: Mapping[str, ArrayLike]) -> None:
+    """Draw for each part of the split how many identities have how many images.
+
+    Args:
+        path: a .jpg or .png file.
+        counts_per_part: for "train", "val", "query", "gallery" or others, the number of images of
+            each of its identities; junk and distractors are none.
+    """
+    lines = (len(counts_per_part) + 1) // 2
+    with _figure(path, 1000, 90 + 240 * lines) as figure:
+        figure.suptitle("Images per identity", x=0.012, ha="left", fontweight="bold")
+        panels = figure.subplots(lines, 2, squeeze=False).flatten()
+        for axes, (part, values) in zip(panels, counts_per_part.items(), strict=False):
+            _identity_panel(axes, part, np.asarray(values, dtype=np.int64))
+        for axes in panels[len(counts_per_part) :]:
+            axes.set_axis_off()
+
+
+@contextmanager
+def _figure(
+    path: Path, width: int, height: int, layout: Literal["constrained"] | None = "constrained"
+) -> Iterator[Figure]:
+    """Yield a figure of so many pixels, and write it to `path` when the block succeeds."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE)
+        figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, layout=layout)
+        yield figure
+        pixels = io.BytesIO()
+        figure.savefig(pixels, format="rgba")  # by Agg, which needs no display
+    picture = Image.frombytes("RGBA", (width, height), pixels.getvalue()).convert("RGB")
+    with replacing(path) as temporary:
+        # Pillow adds no date and no program's name. 4:4:4 keeps coloured lines sharp in a JPEG.
+        picture.save(temporary, quality=92, subsampling=0)
+
+
+def _mark_best(axes: Axes, epoch: int, value: float, text: str) -> None:
+    """Draw a line at the best epoch, and a ring around its value."""
+    axes.axvline(epoch, color=GREEN, linestyle=":", linewidth=1.4)
+    axes.plot(
+        [epoch],
+        [value],
+        "o",
+        markerfacecolor="none",
+        markeredgecolor=GREEN,
+        markeredgewidth=1.8,
+        markersize=11,
+        clip_on=False,
+        label=f"best epoch, {epoch}: val {text}",
+    )
+
+
+def _median(edges: NDArray[np.float64], counts: NDArray[np.float64]) -> float:
+    """The median of a histogram, taking each bin's pairs as spread evenly over it."""
+    below = np.concatenate([[0.0], counts.cumsum()])
+    return float(np.interp(below[-1] / 2, below, edges))
+
+
+def _crop_height(image: Crop) -> int:
+    """The height of the page's cells, in pixels."""
+    height, width = image.shape[:2]
+    return max(1, min(round(CROP_WIDTH * int(height) / int(width)), MAX_CROP_HEIGHT))
+
+
+def _cell_left(column: int) -> int:
+    """The left edge of a column's crops, in pixels; column 0 is the query's."""
+    return MARGIN + FRAME + COLUMN_WIDTH * column + (QUERY_GAP if column else 0)
+
+
+def _header(axes: Axes, columns: int, width: int) -> None:
+    """Write the page's title, what the frames mean, and the columns' names."""
+    axes.text(
+        _cell_left(0),
+        18,
+        "Queries and their nearest gallery images",
+        fontsize=12,
+        fontweight="bold",
+        va="center",
+    )
+    axes.text(width - MARGIN - 90, 18, "✓ right", color=RIGHT, va="center", ha="right")
+    axes.text(width - MARGIN - 10, 18, "✗ wrong", color=WRONG, va="center", ha="right")
+    names = ["query", *(str(place) for place in range(1, columns + 1))]
+    for column, name in enumerate(names):
+        axes.text(
+            _cell_left(column) + CROP_WIDTH / 2,
+            HEADER_HEIGHT - 16,
+            name,
+            color=FAINT,
+            ha="center",
+            va="center",
+        )
+
+
+def _ranked_row(axes: Axes, page: Crop, row: RankedRow, top: int, height: int) -> None:
+    """Draw a query and its answers from `top` downwards."""
+    cell = _paste(page, row.image, _cell_left(0), top, height)
+    axes.add_patch(Rectangle(*cell, fill=False, edgecolor=INK, linewidth=1))
+    _caption(axes, 0, top + height, f"AP {row.average_precision:.1%}", _who(row.pid, row.camid))
+    for column, answer in enumerate(row.answers, 1):
+        cell = _paste(page, answer.image, _cell_left(column), top, height)
+        colour, line, mark = (RIGHT, "-", "✓") if answer.right else (WRONG, (0, (3, 1.5)), "✗")
+        axes.add_patch(
+            Rectangle(*cell, fill=False, edgecolor=colour, linewidth=2.5, linestyle=line)
+        )
+        text = f"{mark} {answer.distance:.3f}"
+        _caption(axes, column, top + height, text, _who(answer.pid, answer.camid), colour)
+
+
+def _paste(
+    page: Crop, image: Crop, left: int, top: int, height: int
+) -> tuple[tuple[float, float], int, int]:
+    """Put a crop into its cell, as large as fits; return its frame: corner, width and height."""
+    scale = min(CROP_WIDTH / image.shape[1], height / image.shape[0])
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    x, y = left + (CROP_WIDTH - size[0]) // 2, top + (height - size[1]) // 2
+    resized = Image.fromarray(np.ascontiguousarray(image)).resize(size, Image.Resampling.LANCZOS)
+    page[y : y + size[1], x : x + size[0]] = np.asarray(resized)
+    half = FRAME / 2
+    return (x - half, y - half), size[0] + FRAME, size[1] + FRAME
+
+
+def _caption(
+    axes: Axes, column: int, bottom: int, first: str, second: str, colour: str = INK
+) -> None:
+    """Write two lines below a crop."""
+    middle = _cell_left(column) + CROP_WIDTH / 2
+    axes.text(middle, bottom + 14, first, color=colour, fontsize=8.5, ha="center", va="center")
+    axes.text(middle, bottom + 28, second, color=FAINT, fontsize=7.5, ha="center", va="center")
+
+
+def _who(pid: int, camid: int | None) -> str:
+    """Whom a crop shows, and which camera saw them."""
+    person = f"id {pid}" if pid > 0 else "distractor"
+    return person if camid is None else f"{person}, cam {camid}"
+
+
+def _identity_panel(axes: Axes, part: str, counts: NDArray[np.int64]) -> None:
+    """Draw one part's histogram of images per identity."""
+    axes.set_title(f"{part}: {len(counts):,} identities, {counts.sum():,} images", fontsize=10.5)
+    axes.set_xlabel("images of an identity")
+    axes.set_ylabel("identities")
+    axes.grid(visible=False, axis="x")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+    if not len(counts):
+        return
+    step = -(-int(counts.max()) // MAX_BARS)
+    edges = np.arange(0.5, counts.max() + step + 0.5, step)
+    heights = axes.hist(counts, edges.tolist(), color=BLUE, rwidth=0.85)[0]
+    axes.set_ylim(0, 1.3 * np.max(heights))  # room for the legend
+    median = float(np.median(counts))
+    axes.axvline(median, color=ORANGE, linestyle="--", linewidth=1.2, label=f"median {median:g}")
+    axes.set_xlim(0, edges[-1] + 0.5)
+    axes.legend()

@@ -1,0 +1,103 @@
+"""Imports go one way, each stage's dependencies are what it imports, and the README's tree is it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "deepsort_reid"
+
+# A module imports only from modules before it.
+LAYERS = """
+    errors progress files entry config distributed torchrun
+    people solids figures furniture scenes synthetic
+    members archive remotes downloads fetching
+    datasets packed split
+    augment syncbn model optimization sampling checkpoint
+    metrics plots
+    store provenance outbox run_writer tracking
+    training evaluation recorder reports
+""".split()
+
+STAGES = {
+    "download": "download.py",
+    "split": "split.py",
+    "train": "train.py",
+    "evaluate": "evaluate.py",
+}
+
+
+def imports(path: Path) -> dict[str, bool]:
+    """Every module a file imports, anywhere in it -> whether it is imported at the top level."""
+    found: dict[str, bool] = {}
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            own = module == "deepsort_reid"
+            names = [f"{module}.{alias.name}" for alias in node.names] if own else [module]
+        else:
+            continue
+        for name in names:
+            found[name] = found.get(name, False) or node in tree.body
+    return found
+
+
+def own_imports(path: Path) -> set[str]:
+    """The package's modules that a file imports."""
+    prefix = "deepsort_reid."
+    return {name.removeprefix(prefix) for name in imports(path) if name.startswith(prefix)}
+
+
+def used_by(path: Path) -> set[str]:
+    """The package's modules that a file needs, directly or not."""
+    found: set[str] = set()
+    waiting = own_imports(path)
+    while waiting:
+        module = waiting.pop()
+        found.add(module)
+        waiting |= own_imports(PACKAGE / f"{module}.py") - found
+    return found
+
+
+def modules() -> list[str]:
+    return sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+
+
+def test_the_layers_name_every_module() -> None:
+    assert sorted(LAYERS) == modules()
+
+
+@pytest.mark.parametrize("module", modules())
+def test_imports_go_one_way(module: str) -> None:
+    later = set(LAYERS[LAYERS.index(module) :])
+    assert not own_imports(PACKAGE / f"{module}.py") & later
+
+
+@pytest.mark.parametrize("module", modules())
+def test_mlflow_and_dvc_stay_where_they_belong(module: str) -> None:
+    found = {name.split(".")[0]: top for name, top in imports(PACKAGE / f"{module}.py").items()}
+    assert "dvc" not in found
+    if "mlflow" in found:
+        assert module in {"store", "run_writer", "tracking"}
+        assert not found["mlflow"], "mlflow takes seconds to import: only where a run is opened"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_what_it_imports(stage: str) -> None:
+    declared = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]
+    script = ROOT / "pipeline" / STAGES[stage]
+    needed = used_by(script) | ({"torchrun"} if "torchrun" in declared["cmd"] else set())
+    code = {f"src/deepsort_reid/{module}.py" for module in needed}
+    code.add(f"pipeline/{STAGES[stage]}")
+    assert {dep for dep in declared["deps"] if dep.endswith(".py")} == code
+
+
+def test_the_train_stage_depends_on_every_top_level_parameter() -> None:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    declared = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["train"]["params"]
+    assert declared == [key for key in params if key not in ("dataset", "split", "evaluate")]

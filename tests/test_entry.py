@@ -1,0 +1,101 @@
+"""Every stage ends as it should: one line and status 1 for what a user can mend."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deepsort_reid import entry, torchrun
+from deepsort_reid.errors import ConfigError
+
+
+def end(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[object, str]:
+    """Run a stage that fails; return its exit status and what it printed."""
+
+    def main() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        entry.run_stage(main)
+    return caught.value.code, capsys.readouterr().err
+
+
+def test_a_users_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert end(ConfigError("lr=abc must be a number"), capsys) == (
+        1,
+        "error: lr=abc must be a number\n",
+    )
+
+
+def test_a_full_disk_is_a_users_error(capsys: pytest.CaptureFixture[str]) -> None:
+    status, text = end(OSError(errno.ENOSPC, "No space left on device", "data/x.npy"), capsys)
+    assert status == 1
+    assert text.startswith("error: data/x.npy: no space left on the disk; free some")
+    assert text.count("\n") == 1
+
+
+def test_ctrl_c_ends_quietly(capsys: pytest.CaptureFixture[str]) -> None:
+    assert end(KeyboardInterrupt(), capsys) == (130, "")
+
+
+@pytest.mark.parametrize("defect", [OSError(errno.EIO, "I/O error"), ValueError("a bug")])
+def test_a_defect_keeps_its_traceback(defect: Exception) -> None:
+    def main() -> None:
+        raise defect
+
+    with pytest.raises(type(defect)):
+        entry.run_stage(main)
+
+
+SCRIPT = """
+import os, sys
+from deepsort_reid.entry import run_stage
+from deepsort_reid.errors import TrainingError
+
+def main():
+    if "{rank}" in (os.environ["RANK"], "all"):
+        {action}
+
+run_stage(main)
+"""
+
+
+def launch(tmp_path: Path, rank: str, action: str) -> subprocess.CompletedProcess[str]:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(rank=rank, action=action))
+    command = [sys.executable, "-m", "deepsort_reid.torchrun", "--standalone"]
+    return subprocess.run(
+        [*command, "--nproc-per-node=2", str(script)],
+        capture_output=True, text=True, timeout=120, check=False, env=os.environ,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("rank", ["0", "1", "all"])
+def test_a_ranks_error_is_the_launchers_one_line(tmp_path: Path, rank: str) -> None:
+    done = launch(tmp_path, rank, "raise TrainingError('the loss: is gone')")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: the loss: is gone\n"
+
+
+def test_a_ranks_defect_shows_its_traceback_once(tmp_path: Path) -> None:
+    done = launch(tmp_path, "1", "raise ValueError('a bug')")
+    assert done.returncode == 1
+    assert done.stderr.count("Traceback") == 1
+    assert done.stderr.endswith("error: rank 1 ended with status 1; its report is above\n")
+
+
+def test_torchruns_own_arguments_and_success(tmp_path: Path) -> None:
+    done = launch(tmp_path, "all", "print(os.environ['WORLD_SIZE'])")
+    assert (done.returncode, done.stdout.split()) == (0, ["2", "2"])
+
+
+def test_a_killed_rank_is_named() -> None:
+    class Failure:
+        message = "Signal 9 (SIGKILL) received by PID 17"
+        local_rank = 1
+        exitcode = -9
+
+    assert torchrun.explain(Failure()) == "rank 1 was ended by signal 9"

@@ -1,0 +1,305 @@
+"""Which image serves for what: exact counts, the same bytes every time, and clear refusals."""
+
+import io
+import logging
+from collections import Counter
+from collections.abc import Collection, Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deepsort_reid import split
+from deepsort_reid.datasets import Dataset, Sample, read_dataset
+from deepsort_reid.errors import DatasetError, PackedError
+from deepsort_reid.packed import open_part
+
+RULES: dict[str, Any] = {
+    "val_fraction": 0.2,
+    "test_fraction": 0.25,
+    "seed": 0,
+    "skip_single": 0,
+}
+
+
+class InMemory:
+    """Files as an archive would give them, in an order of its own."""
+
+    def __init__(self, contents: dict[str, bytes], *, backwards: bool = False):
+        self.contents, self.backwards = contents, backwards
+
+    def read(self, names: Collection[str]) -> Generator[tuple[str, bytes], None, None]:
+        for name in sorted(names, reverse=self.backwards):
+            yield name, self.contents[name]
+
+
+def picture(shade: int, size: tuple[int, int] = (8, 16), kind: str = "png", **how: Any) -> bytes:
+    file = io.BytesIO()
+    Image.new(how.pop("mode", "RGB"), size, shade).save(file, kind, **how)
+    return file.getvalue()
+
+
+def folders(identities: int, images: int, cameras: int = 2) -> Dataset:
+    return read_dataset(
+        f"id{i:02}/c{k % cameras + 1}_{k}.png" for i in range(identities) for k in range(images)
+    )
+
+
+def market(train: int = 6, per_identity: int = 5) -> list[str]:
+    return [
+        *(f"bounding_box_train/{i:04}_c{k}s1_0_0.jpg" for i in range(1, train + 1)
+          for k in range(1, per_identity + 1)),
+        *(f"bounding_box_test/{i:04}_c{k}s1_0_0.jpg" for i in (901, 902) for k in (1, 2)),
+        "bounding_box_test/0000_c1s1_0_0.jpg",
+        "bounding_box_test/-1_c1s1_0_0.jpg",
+        *(f"query/{i:04}_c1s1_9_0.jpg" for i in (901, 902)),
+    ]  # fmt: skip
+
+
+def assigned(dataset: Dataset, **rules: Any) -> split.Split:
+    return split.assign(dataset, **(RULES | rules))
+
+
+def names(samples: Sequence[Sample]) -> set[str]:
+    return {sample.name for sample in samples}
+
+
+def identities(samples: Sequence[Sample]) -> set[str]:
+    return {sample.identity for sample in samples}
+
+
+@pytest.mark.parametrize("dataset", [folders(8, 10), read_dataset(market())], ids=["own", "market"])
+def test_every_image_is_in_exactly_one_part(dataset: Dataset) -> None:
+    parts = assigned(dataset)
+    dealt = Counter(sample.name for samples in parts.values() for sample in samples)
+    assert dealt == Counter(sample.name for sample in dataset.samples)
+    for samples in parts.values():
+        assert [s.name for s in samples] == sorted(s.name for s in samples)
+
+
+def test_train_and_val_are_a_closed_set_and_the_test_part_an_open_one() -> None:
+    parts = assigned(folders(8, 10))
+    learned = identities(parts["train"])
+    assert identities(parts["val"]) == learned
+    assert identities(parts["query"]) == identities(parts["gallery"])
+    assert not learned & identities(parts["gallery"])
+    assert len(identities(parts["query"])) == 2  # a quarter of eight
+
+
+@pytest.mark.parametrize(("images", "val"), [(2, 1), (3, 1), (5, 1), (10, 2), (13, 3), (40, 8)])
+def test_val_takes_its_share_of_each_identity(images: int, val: int) -> None:
+    parts = assigned(folders(8, images))
+    assert set(Counter(s.identity for s in parts["val"]).values()) == {val}
+    assert set(Counter(s.identity for s in parts["train"]).values()) == {images - val}
+
+
+def test_market1501_keeps_its_roles() -> None:
+    parts = assigned(read_dataset(market()))
+    assert {s.pid for s in parts["gallery"]} == {-1, 0, 901, 902}
+    assert len(parts["train"]) + len(parts["val"]) == 30
+    assert split.count(parts)["gallery"] == {
+        "images": 6, "identities": 2, "cameras": 2, "distractors": 1, "junk": 1,
+    }  # fmt: skip
+
+
+def test_one_query_for_each_identity_and_camera() -> None:
+    parts = assigned(folders(12, 9, cameras=3))
+    asked = Counter((s.identity, s.camid) for s in parts["query"])
+    assert set(asked.values()) == {1}
+    assert len(asked) == len(identities(parts["query"])) * 3
+
+
+@pytest.mark.parametrize(
+    ("counts", "queried"),
+    [
+        ({1: 3, 2: 3}, [1, 2]),
+        ({1: 1, 2: 1}, [1]),
+        ({1: 1, 2: 1, 3: 1}, [1, 2]),
+        ({1: 3, 2: 1}, [1]),
+        ({1: 3, 2: 2, 3: 1}, [1, 2, 3]),
+        ({1: 5}, []),  # no other camera to be found under
+        ({1: 1}, []),
+        ({-1: 4}, [-1]),
+        ({-1: 1}, []),
+    ],
+)
+def test_a_query_always_leaves_something_to_find(
+    counts: dict[int, int], queried: list[int]
+) -> None:
+    assert split.cameras_to_query(counts) == queried
+    left = {c for c, n in counts.items() if n > (c in queried)}
+    assert all(left - ({c} if c >= 0 else set()) for c in queried)
+
+
+def test_without_cameras_one_query_an_identity() -> None:
+    dataset = read_dataset(f"id{i}/{k}.png" for i in range(8) for k in range(5))
+    parts = assigned(dataset)
+    assert set(Counter(s.identity for s in parts["query"]).values()) == {1}
+
+
+def test_the_seed_draws_and_nothing_else_does() -> None:
+    dataset = folders(8, 10)
+    shuffled = Dataset(dataset.layout, dataset.samples)
+    assert assigned(dataset) == assigned(shuffled)
+    assert assigned(dataset, seed=1) != assigned(dataset)
+
+
+def test_a_new_image_moves_no_other_into_train() -> None:
+    before = assigned(folders(8, 10))
+    after = assigned(folders(8, 11))
+    assert names(before["val"]) - names(after["val"]) <= names(after["val"]) | names(after["train"])
+    moved = names(before["val"]) & names(after["train"])
+    assert len(moved) <= len(before["val"]) // 2
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (folders(1, 9), "the dataset has 1 identity (id00); it takes at least 4"),
+        (folders(3, 9), "the dataset has 3 identities"),
+        (read_dataset(market(train=1)), "the training part has 1 identity"),
+        (read_dataset(market(per_identity=1)), "6 identities have one image"),
+        (
+            read_dataset([n for n in market() if "bounding_box_test/09" not in n]),
+            "none of the 2 query images has its identity in the gallery under another camera",
+        ),
+        (folders(4, 1), "2 identities have one image"),
+        (folders(8, 5, cameras=1), "gallery images but no query image"),
+    ],
+)
+def test_a_dataset_nothing_can_be_learned_from(dataset: Dataset, message: str) -> None:
+    with pytest.raises(DatasetError) as caught:
+        assigned(dataset)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_query_without_gallery() -> None:
+    only_query = [s for s in read_dataset(market()).samples if s.role != "gallery"]
+    with pytest.raises(DatasetError, match="2 query images but no gallery image"):
+        assigned(Dataset("market1501", only_query))
+
+
+def test_one_image_identities_may_be_left_out() -> None:
+    dataset = read_dataset([*market(), "bounding_box_train/0777_c1s1_0_0.jpg"])
+    with pytest.raises(DatasetError, match=r"1 identity has one image.*split.skip_single: 1"):
+        assigned(dataset)
+    parts = assigned(dataset, skip_single=1)
+    assert "0777" not in identities(parts["train"]) | identities(parts["val"])
+
+
+# Packing
+
+
+def contents(dataset: Dataset) -> dict[str, bytes]:
+    return {sample.name: picture(i % 251) for i, sample in enumerate(dataset.samples)}
+
+
+def pack(
+    folder: Path,
+    dataset: Dataset,
+    images: dict[str, bytes],
+    *,
+    backwards: bool = False,
+    **rules: Any,
+) -> split.Split:
+    return split.make_parts(
+        InMemory(images, backwards=backwards), dataset, folder,
+        image_size=(32, 16), **({"skip_unreadable": 0} | RULES | rules),
+    )  # fmt: skip
+
+
+def test_parts_hold_the_right_images(tmp_path: Path) -> None:
+    dataset = folders(8, 10)
+    images = contents(dataset)
+    parts = pack(tmp_path, dataset, images)
+    for name, samples in parts.items():
+        part = open_part(tmp_path, name)
+        assert part.image_size == (32, 16)
+        assert list(part.names) == [sample.name for sample in samples]
+        assert part.pids.tolist() == [sample.pid for sample in samples]
+        for image, member in zip(part.images, part.names, strict=True):
+            shade = np.asarray(Image.open(io.BytesIO(images[member])))[0, 0]
+            assert (image == shade).all()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_the_same_bytes_in_any_order_and_on_any_number_of_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = folders(8, 10)
+    pack(tmp_path / "a", dataset, contents(dataset))
+    monkeypatch.setattr(split, "available_cores", lambda: 5)
+    monkeypatch.setattr(split, "COPY_IMAGES", 3)
+    pack(tmp_path / "b", dataset, contents(dataset), backwards=True)
+    written = [sorted(p.name for p in (tmp_path / side).iterdir()) for side in "ab"]
+    assert written[0] == written[1]
+    for name in written[0]:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_images_of_every_kind_become_rgb_of_one_size() -> None:
+    for mode, shade in [("L", 77), ("RGBA", (1, 2, 3, 128)), ("P", 3), ("CMYK", (0, 0, 0, 0))]:
+        kind = "tiff" if mode == "CMYK" else "png"
+        image = split.decode_image(picture(shade, (50, 20), kind, mode=mode), (32, 16))  # type: ignore[arg-type]
+        assert not isinstance(image, str)
+        assert (image.shape, image.dtype) == ((32, 16, 3), np.uint8)
+
+
+def test_a_picture_taken_sideways_is_turned_upright() -> None:
+    sideways = Image.new("RGB", (32, 16), "red")
+    sideways.paste("blue", (0, 0, 16, 16))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: top is right
+    file = io.BytesIO()
+    sideways.save(file, "png", exif=exif)
+    image = split.decode_image(file.getvalue(), (32, 16))
+    assert not isinstance(image, str)
+    assert image[0, 0].tolist() == [0, 0, 255]
+    assert image[-1, 0].tolist() == [255, 0, 0]
+
+
+BROKEN = {
+    "empty": b"",
+    "text": b"no image at all",
+    "truncated": picture(5, (64, 64), "jpeg")[:300],
+    "cut header": picture(5)[:20],
+    "bomb": picture(0, (20_000, 20_000), mode="1"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_unreadable_images_are_named_counted_and_refused(
+    tmp_path: Path, case: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = folders(8, 10)
+    images = contents(dataset) | {"id03/c1_4.png": BROKEN[case]}
+    with (
+        caplog.at_level(logging.WARNING, "deepsort_reid"),
+        pytest.raises(DatasetError) as caught,
+    ):
+        pack(tmp_path, dataset, images)
+    assert "1 unreadable image(s), 'id03/c1_4.png' first" in str(caught.value)
+    assert "split.skip_unreadable: 1" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+    parts = pack(tmp_path, dataset, images, skip_unreadable=1)
+    assert sum(len(samples) for samples in parts.values()) == 79
+
+
+def test_the_summary_tells_the_data_apart(tmp_path: Path) -> None:
+    digests = set()
+    for number, change in enumerate([{}, {"id00/c1_0.png": picture(99)}, {}]):
+        dataset, folder = folders(8, 10), tmp_path / str(number)
+        parts = pack(folder, dataset, contents(dataset) | change)
+        split.summarise(folder, "folders", parts)
+        digests.add(split.read_summary(folder).digest)
+    assert len(digests) == 2
+    assert split.read_summary(folder).flat()["query_images"] == len(parts["query"])
+
+
+def test_a_missing_summary(tmp_path: Path) -> None:
+    with pytest.raises(PackedError, match=r"make the parts again: dvc repro -f split"):
+        split.read_summary(tmp_path)
