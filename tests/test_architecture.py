@@ -1,4 +1,4 @@
-"""Imports go one way, each stage's dependencies are what it imports, and the README's tree is it."""
+"""Imports go one way, a stage depends on what it imports, and the README shows the real tree."""
 
 import ast
 from pathlib import Path

@@ -165,8 +165,8 @@ def bad_files(tmp_path: Path) -> dict[str, bytes]:
         ("old pickle with code", "only running its code could load, which is refused"),
         ("no tensors", "no tensors in it; expected a state dict"),
         ("truncated", "it is damaged, or no file of torch.save"),
-        ("text", "torch.save"),
-        ("nothing", "torch.save"),
+        ("text", "it is damaged, or no file of torch.save"),
+        ("nothing", "it is damaged, or no file of torch.save"),
         ("missing", "no such file"),
     ],
 )

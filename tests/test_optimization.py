@@ -1,6 +1,7 @@
 """The learning rate rises, falls as a cosine, and ends where it was told to."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ def test_warmup_then_cosine_to_lrf() -> None:
     assert lrs[:10] == pytest.approx([0.04 * (i + 1) for i in range(10)])
     assert lrs[9] == 0.4
     assert lrs[-1] == pytest.approx(0.004, rel=1e-12)
-    assert all(later < earlier for earlier, later in zip(lrs[9:], lrs[10:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(lrs[9:]))
     middle = lr_at(54, steps=100, warmup_steps=10, lr=0.4, lrf=0.01)  # halfway from 9 to 99
     assert middle == pytest.approx(0.4 * (0.01 + 0.99 * 0.5))
 

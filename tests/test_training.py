@@ -1,6 +1,8 @@
 """The loop learns, says what it did exactly, and does on two ranks what it does on one."""
 
 import dataclasses
+import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from deepsort_reid import model
+from deepsort_reid.augment import normalise
 from deepsort_reid.config import TrainConfig, load_params
 from deepsort_reid.distributed import ALONE, Process
-from deepsort_reid.errors import ConfigError, TrainingError
+from deepsort_reid.errors import ConfigError, PackedError, TrainingError
 from deepsort_reid.packed import Part
 from deepsort_reid.training import EpochResult, Trainer
 from tests.ranks import on_ranks
@@ -22,10 +26,10 @@ ROOT = Path(__file__).parents[1]
 
 def config(**changes: Any) -> TrainConfig:
     """A recipe small enough for a test; what a test is about stands in its call."""
-    small = {
-        "epochs": 3,
+    small: dict[str, Any] = {
+        "epochs": 2,
         "batch_size": 8,
-        "warmup_epochs": 1.0,
+        "warmup_epochs": 0.5,
         "lr": 0.02,
         "lr_scale": "none",
         "num_workers": 0,
@@ -50,7 +54,10 @@ class Keep:
     def __init__(self) -> None:
         self.best: list[int] = []
 
-    def record(self, history: list[EpochResult], net: nn.Module, *, is_best: bool) -> None:
+        self.epochs: list[int] = []
+
+    def record(self, history: list[EpochResult], _: nn.Module, *, is_best: bool) -> None:
+        self.epochs.append(history[-1].epoch)
         if is_best:
             self.best.append(history[-1].epoch)
 
@@ -76,3 +83,153 @@ def test_two_ranks_give_what_one_gives(frozen: tuple[str, ...]) -> None:
     assert largest_difference(alone, first) < 1e-9
     curve = np.array(alone[0])
     assert curve[-1, 1] < curve[0, 1]  # it has learned, so the agreement means something
+
+
+def test_accumulated_batches_are_one_large_batch() -> None:
+    """Without batch statistics, which see one batch at a time, the steps are the same."""
+    frozen = tuple(name for name, _ in model.build("resnet18", 4).named_modules() if "bn" in name)
+    frozen += ("layer2.0.downsample.1", "layer3.0.downsample.1", "layer4.0.downsample.1")
+    whole = train_in_float64(ALONE, config(batch_size=16, freeze_layers=frozen))
+    parts = train_in_float64(ALONE, config(batch_size=4, accumulate_steps=4, freeze_layers=frozen))
+    assert largest_difference(whole, parts) < 1e-9
+
+
+def count_reductions(process: Process, accumulate_steps: int) -> tuple[int, int]:
+    """How often gradients cross the network in two epochs."""
+    recipe = config(batch_size=4, accumulate_steps=accumulate_steps, sync_bn=False)
+    trainer = Trainer(model.build("resnet18", 4), part(11, 0), part(3, 1), recipe, process)
+    assert isinstance(trainer.parallel, DistributedDataParallel)
+    reductions: list[int] = []
+
+    def hook(_: object, bucket: torch.distributed.GradBucket) -> torch.futures.Future[torch.Tensor]:
+        reductions.append(bucket.index())
+        return (
+            torch.distributed.all_reduce(bucket.buffer(), async_op=True)
+            .get_future()
+            .then(lambda done: done.value()[0].div_(process.world_size))
+        )
+
+    trainer.parallel.register_comm_hook(None, hook)
+    trainer.fit(Keep())
+    return reductions.count(0), trainer.steps
+
+
+@pytest.mark.parametrize("accumulate_steps", [1, 3])
+def test_gradients_cross_the_network_once_a_step(accumulate_steps: int) -> None:
+    for reductions, steps in on_ranks(2, count_reductions, accumulate_steps):
+        assert reductions == 2 * steps
+
+
+def trainer(**changes: Any) -> Trainer:
+    recipe = config(**changes)
+    return Trainer(model.build(recipe.arch, 4), part(11, 0), part(3, 1), recipe, ALONE)
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "deepsort"])
+def test_it_learns_what_can_be_learned(arch: str) -> None:
+    history = trainer(arch=arch, epochs=6, flip=0.0, crop_padding=0, erase=0.0, lr=0.01).fit(Keep())
+    assert history[-1].train_loss < 0.7 * history[0].train_loss
+    assert history[-1].val_error <= 0.25  # chance is 0.75
+
+
+def test_the_results_are_exact() -> None:
+    learner = trainer(epochs=1)
+    (result,) = learner.fit(Keep())
+    val, net = part(3, 1), learner.net.eval()
+    with torch.no_grad():
+        logits = net(normalise(torch.from_numpy(val.images)))
+    labels = torch.from_numpy(val.labels)
+    assert result.val_loss == pytest.approx(
+        torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-5
+    )
+    assert result.val_error == pytest.approx((logits.argmax(1) != labels).double().mean().item())
+    assert result.lr == pytest.approx(learner.lr * learner.config.lrf)
+    assert result.images_per_second > 0
+    assert 0 <= result.data_wait <= 1
+
+
+def test_the_same_recipe_gives_the_same_weights() -> None:
+    nets = []
+    for _ in range(2):
+        learner = trainer(num_workers=2, arch="deepsort")  # dropout and threads included
+        learner.fit(Keep())
+        nets.append(learner.net.state_dict())
+    assert all(torch.equal(nets[0][name], nets[1][name]) for name in nets[0])
+
+
+def test_patience_ends_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner, errors = trainer(epochs=9, patience=2), iter([0.5, 0.4, 0.4, 0.6, 0.1])
+    monkeypatch.setattr(learner, "train_epoch", lambda _: (1.0, 1.0))
+    monkeypatch.setattr(learner, "validate", lambda: (1.0, next(errors)))
+    keep = Keep()
+    learner.fit(keep)
+    assert (keep.epochs, keep.best) == ([1, 2, 3, 4], [1, 2])
+
+
+@pytest.mark.parametrize(("metric", "best"), [("val_error", [1, 2]), ("val_loss", [1, 3])])
+def test_the_best_epoch_is_by_the_declared_metric(
+    monkeypatch: pytest.MonkeyPatch, metric: str, best: list[int]
+) -> None:
+    learner = trainer(epochs=3, best_metric=metric)
+    results = iter([(2.0, 0.5), (3.0, 0.3), (1.0, 0.4)])
+    monkeypatch.setattr(learner, "train_epoch", lambda _: (1.0, 1.0))
+    monkeypatch.setattr(learner, "validate", lambda: next(results))
+    keep = Keep()
+    learner.fit(keep)
+    assert keep.best == best
+
+
+def explode(process: Process) -> str:
+    recipe = config(lr=1e30, warmup_epochs=0.0, batch_size=4)
+    with pytest.raises(TrainingError) as caught:
+        Trainer(model.build("resnet18", 4), part(11, 0), part(3, 1), recipe, process).fit(Keep())
+    return str(caught.value)
+
+
+def test_a_loss_that_is_no_number_stops_every_rank_alike() -> None:
+    first, second = on_ranks(2, explode)
+    assert first == second
+    assert re.match(
+        r"the loss is no longer a finite number: epoch 1, step [2-6] of 6, learning rate 9?.*e\+",
+        first,
+    )
+
+
+def test_more_ranks_than_images() -> None:
+    crowd = Process(0, 0, 64, 64, torch.device("cpu"))
+    with pytest.raises(ConfigError, match="the training part has 44 images"):
+        Trainer(model.build("resnet18", 4), part(11, 0), part(3, 1), config(), crowd)
+
+
+def test_train_and_val_of_different_splits() -> None:
+    with pytest.raises(PackedError, match="train holds 4 identities, val 5"):
+        Trainer(model.build("resnet18", 4), part(11, 0), part(3, 1, 5), config(), ALONE)
+
+
+def test_slow_data_is_advised_on_once(caplog: pytest.LogCaptureFixture) -> None:
+    learner = trainer(num_workers=3)
+    slow = EpochResult(1, 0.1, 1.0, 1.0, 1.0, 1.0, images_per_second=5.0, data_wait=0.42)
+    with caplog.at_level(logging.WARNING, "deepsort_reid"):
+        learner.advise(slow)
+        learner.advise(slow)
+    assert [record.getMessage() for record in caplog.records] == [
+        "42 % of the time went into waiting for images; raise num_workers (3), "
+        "or put data/split on a faster disk"
+    ]
+
+
+def ranks_apart(process: Process) -> tuple[list[float], list[float]]:
+    """Without SyncBN each rank keeps statistics of its own until they are shared."""
+    recipe = config(epochs=1, sync_bn=False)
+    learner = Trainer(model.build("resnet18", 4), part(11, 0), part(3, 1), recipe, process)
+    learner.train_epoch(1)
+    before = learner.net.bn1.running_mean.tolist()  # type: ignore[union-attr]
+    learner.share_running_statistics()
+    return before, learner.net.bn1.running_mean.tolist()  # type: ignore[union-attr]
+
+
+def test_unsynchronised_statistics_are_averaged_before_validation() -> None:
+    (first, shared), (second, also) = on_ranks(2, ranks_apart)
+    assert first != second
+    assert shared == also
+    assert np.allclose(shared, (np.array(first) + np.array(second)) / 2)

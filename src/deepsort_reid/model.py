@@ -288,7 +288,7 @@ def read_safely(path: Path) -> Any:
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such file; expected a file of weights") from None
     except Exception as error:  # torch.load fails in many ways on what torch.save did not write
-        refused = "weights only" in str(error).lower() or "weights_only" in str(error)
+        refused = any(sign in str(error) for sign in ("GLOBAL", "Can only"))
         reason = (
             "it holds Python objects that only running its code could load, which is refused"
             if refused
