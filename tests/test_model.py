@@ -162,7 +162,7 @@ def bad_files(tmp_path: Path) -> dict[str, bytes]:
     [
         ("fits nothing", "none of its 2 tensors fits the network"),
         ("code", "only running its code could load, which is refused"),
-        ("old pickle with code", "only running its code could load, which is refused"),
+        ("old pickle with code", "it is damaged, or no file of torch.save"),
         ("no tensors", "no tensors in it; expected a state dict"),
         ("truncated", "it is damaged, or no file of torch.save"),
         ("text", "it is damaged, or no file of torch.save"),

@@ -1,5 +1,6 @@
 """A bar in a terminal, a plain line every few seconds in a log."""
 
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,15 @@ INTERVAL = 10.0  # seconds between two lines of a log
 class Progress:
     """Counts towards a total, and shows rate and time left once it takes over two seconds."""
 
-    def __init__(self, what: str, total: int | None, unit: str, stream: TextIO | None = None):
+    def __init__(
+        self,
+        what: str,
+        total: int | None,
+        unit: str,
+        stream: TextIO | None = None,
+        *,
+        shown: bool = True,
+    ):
         """Start counting.
 
         Args:
@@ -24,12 +33,13 @@ class Progress:
             total: how many units there are; None where nobody knows.
             unit: the unit's name, "images"; "B" is shown with its SI prefix.
             stream: where to show it; standard error by default.
+            shown: whether to show anything, which one of several ranks does.
         """
         self.what, self.total, self.unit = what, total, unit
         self.stream = stream or sys.stderr
         self.count = 0
         self.started = time.monotonic()
-        self.next_line = self.started + DELAY
+        self.next_line = self.started + DELAY if shown else math.inf
         self.bar = (
             tqdm(
                 total=total,
@@ -40,7 +50,7 @@ class Progress:
                 leave=False,
                 file=self.stream,
             )
-            if self.stream.isatty()
+            if shown and self.stream.isatty()
             else None
         )
 

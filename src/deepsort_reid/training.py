@@ -182,7 +182,9 @@ class Trainer:
         # Loss and errors of each step, summed over its images; checked and reduced in chunks.
         sums = torch.zeros(self.steps, 2, dtype=torch.float64, device=process.device)
         model.set_training(self.net, config.freeze_layers)
-        with Progress(f"epoch {epoch}/{config.epochs}", len(self.train), "images") as progress:
+        with Progress(
+            f"epoch {epoch}/{config.epochs}", len(self.train), "images", shown=process.is_first
+        ) as progress:
             for step, (global_size, shares) in enumerate(plan):
                 self.set_lr(self.lr_of((epoch - 1) * self.steps + step))
                 for number in range(len(shares)):
