@@ -11,8 +11,8 @@ PACKAGE = ROOT / "src" / "deepsort_reid"
 
 # A module imports only from modules before it.
 LAYERS = """
-    errors progress files entry config distributed torchrun
-    people cloth solids skeletons luggage heads figures furniture scenes crops synthetic
+    errors progress files machine entry config distributed torchrun
+    people solids cloth skeletons luggage heads figures furniture scenes crops synthetic
     members archive remotes downloads fetching
     datasets packed split
     augment syncbn model optimization sampling checkpoint

@@ -231,7 +231,7 @@ def test_the_same_bytes_in_any_order_and_on_any_number_of_cores(
 ) -> None:
     dataset = folders(8, 10)
     pack(tmp_path / "a", dataset, contents(dataset))
-    monkeypatch.setattr(split, "available_cores", lambda: 5)
+    monkeypatch.setattr(split, "cores", lambda: 5)
     monkeypatch.setattr(split, "COPY_IMAGES", 3)
     pack(tmp_path / "b", dataset, contents(dataset), backwards=True)
     written = [sorted(p.name for p in (tmp_path / side).iterdir()) for side in "ab"]

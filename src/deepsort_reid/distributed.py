@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from deepsort_reid.errors import TrainingError
+from deepsort_reid.machine import cores
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ def joined() -> Iterator[Process]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     else:
-        torch.set_num_threads(max(1, available_cores() // local_world_size))
+        torch.set_num_threads(max(1, cores() // local_world_size))
     process = Process(rank, local_rank, world_size, local_world_size, device)
     if world_size == 1:
         yield process
@@ -130,11 +131,6 @@ def joined() -> Iterator[Process]:
         yield process
     finally:
         dist.destroy_process_group()
-
-
-def available_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def world_size() -> int:

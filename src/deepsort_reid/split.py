@@ -21,8 +21,8 @@ from PIL import Image, ImageOps
 
 from deepsort_reid import files, packed
 from deepsort_reid.datasets import DISTRACTOR, JUNK, NO_CAMERA, Dataset, Sample
-from deepsort_reid.distributed import available_cores
 from deepsort_reid.errors import DatasetError, PackedError
+from deepsort_reid.machine import cores
 from deepsort_reid.packed import ArrayWriter, Images
 from deepsort_reid.progress import Progress
 
@@ -148,12 +148,12 @@ def in_parallel(
     items: Iterable[tuple[str, bytes]], image_size: tuple[int, int]
 ) -> Iterator[tuple[str, Images | str]]:
     """Decode (name, bytes) pairs on a pool of threads, a bounded number ahead."""
-    cores = available_cores()
+    threads = cores()
     pending: deque[tuple[str, Future[Images | str]]] = deque()
-    with ThreadPoolExecutor(cores) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         for name, data in items:
             pending.append((name, pool.submit(decode_image, data, image_size)))
-            if len(pending) >= 16 * cores:
+            if len(pending) >= 16 * threads:
                 first, future = pending.popleft()
                 yield first, future.result()
         for name, future in pending:
