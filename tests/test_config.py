@@ -96,7 +96,7 @@ def test_scalars_are_yaml_1_2(tmp_path: Path, text: str, value: object) -> None:
         ({"split__image_size": [128, 8]}, "split.image_size[1]=8 must be at least 16"),
         ({"split": 3}, "split=3 must be a section of parameters"),
         ({"split__val_fraction": 1}, "split.val_fraction=1.0 must be above 0 and below 1"),
-        ({"warmup_epochs": 99}, "warmup_epochs=99.0 must be less than epochs=10"),
+        ({"warmup_epochs": 99}, "warmup_epochs=99.0 must be less than epochs=12"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(

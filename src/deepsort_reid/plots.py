@@ -66,6 +66,9 @@ FRAME = 4
 Crop = NDArray[np.uint8]  # (H, W, 3) RGB
 
 
+CUT_ABOVE = 2.0  # times the highest training loss
+
+
 class EpochNumbers(Protocol):
     """An epoch's numbers; a `training.EpochResult` is one."""
 
@@ -137,8 +140,24 @@ def training_curves(
             axes.set(xlabel="epoch", xlim=(min(epochs) - 0.5, max(epochs) + 0.5))
             axes.set_ylim(bottom=0)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, nbins=6))
+        _cut_outliers(loss, history)
         loss.legend()
         error.legend()
+
+
+def _cut_outliers(loss: Axes, history: Sequence[EpochNumbers]) -> None:
+    """Let a first epoch's exploding val loss run off the panel, so that the rest can be read.
+
+    Batch statistics need some hundred steps to settle; before, val losses of 100 are common.
+    """
+    top = CUT_ABOVE * max(result.train_loss for result in history)
+    highest = max(result.val_loss for result in history)
+    if highest > top:
+        loss.set_ylim(top=top)
+        loss.text(
+            0.3, 0.98, f"↑ val up to {highest:.0f}",
+            transform=loss.transAxes, va="top", color=ORANGE, fontsize="small",
+        )  # fmt: skip
 
 
 def cmc_curve(
