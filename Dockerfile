@@ -4,6 +4,8 @@
 #   docker build -t deepsort-reid .
 #   docker run --rm --gpus all --shm-size 1g --user "$(id -u):$(id -g)" \
 #       -v "$PWD:/project" deepsort-reid
+#   docker run --rm -p 5000:5000 --user "$(id -u):$(id -g)" -v "$PWD:/project" deepsort-reid \
+#       mlflow ui --host 0.0.0.0
 #
 # The project's folder is the volume: params.yaml, the data, DVC's cache, the checkpoints and the
 # MLflow store live there and outlast the container.

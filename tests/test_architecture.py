@@ -90,6 +90,7 @@ def test_mlflow_and_dvc_stay_where_they_belong(module: str) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_what_it_imports(stage: str) -> None:
     declared = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]
+    assert declared["cmd"].startswith("PYTHONPATH=src python ")
     script = ROOT / "pipeline" / STAGES[stage]
     needed = used_by(script) | ({"torchrun"} if "torchrun" in declared["cmd"] else set())
     code = {f"src/deepsort_reid/{module}.py" for module in needed}

@@ -220,7 +220,7 @@ def listing(title: str, names: Sequence[str]) -> str:
 
 
 def load_weights(net: nn.Module, path: Path) -> LoadReport:
-    """Load what fits from a file of pretrained weights into a network.
+    """Load what fits from a file of pretrained weights into a network, and log what did not.
 
     The file may hold a bare state dict, or one under `net_dict`, `state_dict` or `model`, its
     names with or without `module.`. Nothing in it is executed.
@@ -238,7 +238,7 @@ def load_weights(net: nn.Module, path: Path) -> LoadReport:
             f"{next(iter(found))}, the network {next(iter(own))}: choose another arch or file"
         )
     net.load_state_dict(fits, strict=False)
-    return LoadReport(
+    report = LoadReport(
         loaded=sorted(fits),
         skipped={
             name: f"{tuple(tensor.shape)} for {tuple(own[name].shape)}"
@@ -248,6 +248,8 @@ def load_weights(net: nn.Module, path: Path) -> LoadReport:
         missing=sorted(name for name in own if name not in found),
         unknown=sorted(name for name in found if name not in own),
     )
+    logger.info("%s: %s", path, report)
+    return report
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
