@@ -30,7 +30,7 @@ def main() -> None:
         ) as tracker:
             tracker.log_params({**params.raw, "derived": trainer.derived()})
             tracker.log_dataset(
-                name=summary.layout,
+                name=Path(params.dataset.source).name.partition(".")[0] or summary.layout,
                 source=params.dataset.source,
                 digest=summary.digest,
                 profile=summary.flat(),

@@ -27,6 +27,13 @@ def history(epochs, start=1):
     ]  # fmt: skip
 
 
+def exploding(epochs):
+    """A history whose first val loss is a hundred times the others."""
+    first, *others = history(epochs)
+    first.val_loss = 700.0
+    return [first, *others]
+
+
 def crop(colour, size=(128, 64)):
     return np.full((*size, 3), colour, dtype=np.uint8)
 
@@ -43,6 +50,9 @@ FIGURES = {
     "one epoch": lambda path: plots.training_curves(path, history(1), best_epoch=1),
     "no best epoch": lambda path: plots.training_curves(path, history(3)),
     "many epochs": lambda path: plots.training_curves(path, history(350), best_epoch=350),
+    "exploded at first": lambda path: plots.training_curves(path, exploding(9), best_epoch=9),
+    "exploded at the best": lambda path: plots.training_curves(path, exploding(9), best_epoch=1),
+    "exploded alone": lambda path: plots.training_curves(path, exploding(1)),
     "tiny losses": lambda path: plots.training_curves(path, history(40, start=10**6)),
     "cmc": lambda path: plots.cmc_curve(path, 1 - 0.5 / np.arange(1, 51), mAP=0.3, mINP=0.1),
     "perfect cmc": lambda path: plots.cmc_curve(path, np.ones(50), mAP=1.0, mINP=1.0),

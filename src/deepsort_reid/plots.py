@@ -66,7 +66,7 @@ FRAME = 4
 Crop = NDArray[np.uint8]  # (H, W, 3) RGB
 
 
-CUT_ABOVE = 2.0  # times the highest training loss
+CUT_ABOVE = 2.0  # times the highest training loss, or the best epoch's val loss
 
 
 class EpochNumbers(Protocol):
@@ -140,17 +140,19 @@ def training_curves(
             axes.set(xlabel="epoch", xlim=(min(epochs) - 0.5, max(epochs) + 0.5))
             axes.set_ylim(bottom=0)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, nbins=6))
-        _cut_outliers(loss, history)
+        _cut_outliers(loss, history, best_epoch)
         loss.legend()
         error.legend()
 
 
-def _cut_outliers(loss: Axes, history: Sequence[EpochNumbers]) -> None:
+def _cut_outliers(loss: Axes, history: Sequence[EpochNumbers], best_epoch: int | None) -> None:
     """Let a first epoch's exploding val loss run off the panel, so that the rest can be read.
 
     Batch statistics need some hundred steps to settle; before, val losses of 100 are common.
     """
-    top = CUT_ABOVE * max(result.train_loss for result in history)
+    shown = [result.train_loss for result in history]
+    shown += [r.val_loss for r in history if r.epoch == best_epoch or len(history) == 1]
+    top = CUT_ABOVE * max(shown)
     highest = max(result.val_loss for result in history)
     if highest > top:
         loss.set_ylim(top=top)
