@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from deepsort_reid import store
+from deepsort_reid import files, store
 from deepsort_reid.errors import StoreError
+from tests.stores import forget_mlflow, make_store
 
 ONE_RUN = """
 from deepsort_reid.store import open_store
@@ -22,20 +23,10 @@ print(run.info.run_id)
 """
 
 
-def forget_mlflow(monkeypatch):
-    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "DVC_"))]:
-        monkeypatch.delenv(name)
-
-
 @pytest.fixture(scope="module")
 def template(tmp_path_factory):
     """A repository with an empty store, made once."""
-    root = tmp_path_factory.mktemp("template")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        forget_mlflow(monkeypatch)
-        monkeypatch.setenv("DVC_ROOT", str(root))
-        store.open_store()
-    return root
+    return make_store(tmp_path_factory.mktemp("template"))
 
 
 @pytest.fixture
@@ -72,18 +63,18 @@ def folders(tmp_path, monkeypatch):
 
 
 def test_the_root_is_the_folder_that_holds_dvc(folders):
-    assert store.repository_root() == folders
+    assert files.project_root() == folders
     assert store.tracking_uri() == f"sqlite:///{folders}/mlflow.db"
 
 
 def test_the_root_is_the_one_dvc_names(folders, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(folders / "a"))
-    assert store.repository_root() == folders / "a"
+    assert files.project_root() == folders / "a"
 
 
 def test_without_dvc_the_root_is_the_current_folder(folders):
     (folders / ".dvc").rmdir()
-    assert store.repository_root() == folders / "a" / "b"
+    assert files.project_root() == folders / "a" / "b"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,4 @@
 import logging
-import os
 import shutil
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from deepsort_reid import store, tracking
 from deepsort_reid.errors import StoreError
 from deepsort_reid.run_writer import BEST, MODEL
 from deepsort_reid.tracking import NullTracker, open_run, resume_run
+from tests.stores import forget_mlflow, make_store
 
 TAGS = {"data_digest": "d1", "mlflow.note.content": "**tiny**"}
 
@@ -45,20 +45,10 @@ def images(count):
     return np.random.default_rng(count).standard_normal((count, 3, 16, 8)).astype(np.float32)
 
 
-def forget_mlflow(monkeypatch):
-    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "DVC_"))]:
-        monkeypatch.delenv(name)
-
-
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
     """A repository with a store that all tests may add to."""
-    root = tmp_path_factory.mktemp("shared")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        forget_mlflow(monkeypatch)
-        monkeypatch.setenv("DVC_ROOT", str(root))
-        store.open_store()
-    return root
+    return make_store(tmp_path_factory.mktemp("shared"))
 
 
 @pytest.fixture

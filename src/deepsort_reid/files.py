@@ -63,14 +63,14 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
 
 
 def project_root() -> Path:
-    """The repository's root, also inside an experiment that DVC runs in a temporary folder.
+    """The repository's root, which all experiments share.
 
-    DVC tells its stages where it is. Elsewhere it is the nearest folder upward that holds
-    `.dvc`, or the current one.
+    DVC names the real repository even where it runs an experiment in a temporary copy. Without DVC
+    it is the nearest folder upward that holds `.dvc`, else the current one.
     """
     if root := os.environ.get("DVC_ROOT"):
-        return Path(root)
-    here = Path.cwd()
+        return Path(root).resolve()
+    here = Path.cwd().resolve()
     return next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
 
 

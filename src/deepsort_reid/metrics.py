@@ -24,10 +24,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from deepsort_reid.datasets import JUNK
 from deepsort_reid.errors import DatasetError, WeightsError
 from deepsort_reid.progress import Progress
 
-JUNK = -1  # pid of detections that are neither right nor wrong
 BLOCK_BYTES = 64 << 20
 
 GRID = 2.0**26  # steps of a direction's components, in a unit length

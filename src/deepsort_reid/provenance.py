@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deepsort_reid.store import repository_root
+from deepsort_reid.files import project_root
 
 GIT_SECONDS = 10.0
 DATA_DIGEST = "data_digest"  # runs with the same one were measured on the same data
@@ -55,7 +55,7 @@ def git_commit() -> str | None:
 
     A temporary experiment's folder is a repository of its own: there DVC names the commit.
     """
-    return os.environ.get("DVC_EXP_BASELINE_REV") or git("rev-parse", "HEAD", at=repository_root())
+    return os.environ.get("DVC_EXP_BASELINE_REV") or git("rev-parse", "HEAD", at=project_root())
 
 
 def git_dirty(commit: str | None) -> bool | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepsort_reid.errors import StoreError
-from deepsort_reid.files import replacing
+from deepsort_reid.files import project_root, replacing
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -115,18 +115,6 @@ def uploading() -> Iterator[None]:
             os.environ[name] = before
 
 
-def repository_root() -> Path:
-    """The folder all experiments share.
-
-    DVC names the real repository even where it runs an experiment in a temporary copy. Without
-    DVC it is the nearest folder upward that holds `.dvc`, else the current one.
-    """
-    if named := os.environ.get("DVC_ROOT"):
-        return Path(named).resolve()
-    here = Path.cwd().resolve()
-    return next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
-
-
 def tracking_uri() -> str:
     """`MLFLOW_TRACKING_URI` if set, else a SQLite file at the repository's root.
 
@@ -141,7 +129,7 @@ def tracking_uri() -> str:
 def sqlite_file(uri: str) -> Path | None:
     """The absolute path of a SQLite URI's file; None for any other URI."""
     match = re.fullmatch(r"sqlite(?:\+\w+)?:///(?!:memory:)([^?]+)", uri)
-    return None if match is None else repository_root() / match[1]
+    return None if match is None else project_root() / match[1]
 
 
 def masked(text: str) -> str:
@@ -189,7 +177,7 @@ def _open(uri: str) -> Store:
 
 def _artifacts() -> Path:
     """Where the artifacts of a database server go that has no MLflow server before it."""
-    return repository_root() / ARTIFACTS
+    return project_root() / ARTIFACTS
 
 
 def _knock(uri: str) -> None:

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from deepsort_reid.errors import StoreError
+from deepsort_reid.files import project_root
 from deepsort_reid.outbox import Outbox, RefusedError, summary
 from deepsort_reid.run_writer import FILES, RunWriter
 from deepsort_reid.store import (
@@ -24,7 +25,6 @@ from deepsort_reid.store import (
     open_store,
     quiet,
     reason,
-    repository_root,
     sqlite_file,
     tracking_uri,
 )
@@ -393,7 +393,7 @@ def where_to_look(run: "Run | None") -> str:
         page += "?workflowType=machine_learning"  # else MLflow shows pages for language models
     if uri.startswith(("http://", "https://")):
         return masked(uri.rstrip("/")) + page
-    is_default = sqlite_file(uri) == repository_root() / DATABASE
+    is_default = sqlite_file(uri) == project_root() / DATABASE
     store = "" if is_default else f" --backend-store-uri {masked(uri)}"
     return f"uv run mlflow ui{store}, then http://127.0.0.1:5000{page}"
 
