@@ -117,7 +117,7 @@ def closing_summary(metrics: Mapping[str, float], where_to_look: str) -> str:
             "  reports/train.jpg     loss and error by epoch",
             "  reports/ranked.jpg    queries and what was found for them",
             *(f"  {line}" for line in where_to_look.splitlines()),
-            "  uv run dvc exp show   this run beside others",
+            "  this run beside others: uv run dvc exp show --only-changed",
             "",
         ]
     )
