@@ -33,6 +33,8 @@ def config(**changes: Any) -> TrainConfig:
         "lr": 0.02,
         "lr_scale": "none",
         "num_workers": 0,
+        "sync_bn": True,
+        "erase": 0.5,
     }
     return dataclasses.replace(load_params(ROOT / "params.yaml").train, **(small | changes))
 
