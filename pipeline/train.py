@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from deepsort_reid import augment, distributed, model, provenance, tracking
+from deepsort_reid import augment, distributed, identity, model, provenance, tracking
 from deepsort_reid.config import load_params
 from deepsort_reid.entry import run_stage
 from deepsort_reid.files import resolve
@@ -23,6 +23,7 @@ def main() -> None:
 
     with distributed.joined() as process:
         trainer = Trainer(net, train, val, config, process)
+        made_of = identity.of_training(config, process, data_digest=summary.digest)
         with tracking.open_run(
             name=provenance.run_name(config.arch),
             tags=provenance.provenance_tags(data_digest=summary.digest, arch=config.arch),
@@ -49,6 +50,7 @@ def main() -> None:
                         "std": augment.STD,
                         "classes": train.classes,
                         "data_digest": summary.digest,
+                        "identity": made_of.as_plain(),
                     },
                 )
                 if process.is_first

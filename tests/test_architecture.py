@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from deepsort_reid.identity import used_by
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "deepsort_reid"
 
 # A module imports only from modules before it.
 LAYERS = """
-    errors progress files machine entry config distributed torchrun
+    errors progress files machine entry config distributed torchrun identity
     people solids cloth skeletons luggage heads figures furniture scenes crops synthetic
     members archive remotes downloads fetching
     datasets packed split
@@ -51,17 +53,6 @@ def own_imports(path: Path) -> set[str]:
     """The package's modules that a file imports."""
     prefix = "deepsort_reid."
     return {name.removeprefix(prefix) for name in imports(path) if name.startswith(prefix)}
-
-
-def used_by(path: Path) -> set[str]:
-    """The package's modules that a file needs, directly or not."""
-    found: set[str] = set()
-    waiting = own_imports(path)
-    while waiting:
-        module = waiting.pop()
-        found.add(module)
-        waiting |= own_imports(PACKAGE / f"{module}.py") - found
-    return found
 
 
 def modules() -> list[str]:

@@ -20,6 +20,7 @@ def description(classes: int = 3) -> checkpoint.Description:
         std=(0.2, 0.2, 0.2),
         classes=tuple(f"p{i}" for i in range(classes)),
         data_digest="ab" * 32,
+        identity={"data": {"split": "ab" * 32}},
     )
 
 

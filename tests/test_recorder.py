@@ -45,6 +45,7 @@ NETWORK = {
     "std": (0.2, 0.2, 0.2),
     "classes": ["a", "b", "c"],
     "data_digest": "ab" * 32,
+    "identity": {"data": {"split": "ab" * 32}, "params": {}, "code": {}, "environment": {}},
 }
 
 
@@ -84,7 +85,14 @@ def test_the_same_training_leaves_the_same_bytes(tmp_path: Path) -> None:
         paths = sorted(p for p in (tmp_path / name).rglob("*") if p.is_file())
         written.append({p.name: p.read_bytes() for p in paths})
     assert written[0] == written[1]
-    assert set(written[0]) == {"model.pth", "train.jpg", "history.csv", "train.json", "run.json"}
+    assert set(written[0]) == {
+        "model.pth",
+        "train.jpg",
+        "history.csv",
+        "train.json",
+        "run.json",
+        "identity.json",
+    }
 
 
 def test_everything_is_in_mlflow(tmp_path: Path) -> None:
@@ -93,7 +101,12 @@ def test_everything_is_in_mlflow(tmp_path: Path) -> None:
     assert [step for _, step in tracker.metrics] == [1, 2, 3, None]
     assert tracker.metrics[0][0]["images_per_second"] == 40.0
     assert tracker.metrics[0][0]["data_wait"] == 0.01
-    assert tracker.artifacts == ["/train.jpg", "/history.csv", "checkpoint/model.pth"]
+    assert tracker.artifacts == [
+        "/train.jpg",
+        "/history.csv",
+        "/identity.json",
+        "checkpoint/model.pth",
+    ]
     ((_, shape, metadata),) = tracker.models
     assert shape == (2, 3, 32, 16)
     assert metadata["epoch"] == 2

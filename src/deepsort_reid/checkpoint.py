@@ -1,6 +1,6 @@
 """The checkpoint: a trained network, and all it takes to use it without guessing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ class Description:
     std: Sequence[float]
     classes: Sequence[str]  # identities, in the order of the classifier's outputs
     data_digest: str  # SHA-256 of the split it was trained on
+    identity: Mapping[str, Any]  # of the training, as `identity.Identity.as_plain` has it
 
 
 def save(path: Path, net: nn.Module, description: Description) -> None:

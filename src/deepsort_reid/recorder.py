@@ -48,13 +48,14 @@ class FileRecorder:
         files.write_json(
             self.reports / "train.json", {f"best_{name}": value for name, value in results.items()}
         )
+        files.write_json(self.reports / "identity.json", description.identity)
         files.write_json(
             self.reports / "run.json",
             {"run_id": self.tracker.run_id, "run_name": self.tracker.run_name},
         )
         # MLflow's pages show what stands before a slash as a section of its own.
         self.tracker.log_metrics({f"best/{name}": value for name, value in results.items()})
-        for name in ("train.jpg", "history.csv"):
+        for name in ("train.jpg", "history.csv", "identity.json"):
             self.tracker.log_artifact(self.reports / name)
         self.tracker.log_artifact(self.checkpoint_path, "checkpoint")
         height, width = description.image_size
