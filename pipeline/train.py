@@ -2,7 +2,16 @@
 
 from pathlib import Path
 
-from deepsort_reid import augment, distributed, identity, model, provenance, tracking
+from deepsort_reid import (
+    augment,
+    distributed,
+    identity,
+    model,
+    provenance,
+    resume,
+    stopping,
+    tracking,
+)
 from deepsort_reid.config import load_params
 from deepsort_reid.entry import run_stage
 from deepsort_reid.files import resolve
@@ -21,42 +30,46 @@ def main() -> None:
     if config.weights:
         model.load_weights(net, resolve(config.weights))
 
-    with distributed.joined() as process:
+    with distributed.joined(deterministic=config.deterministic) as process:
         trainer = Trainer(net, train, val, config, process)
         made_of = identity.of_training(config, process, data_digest=summary.digest)
-        with tracking.open_run(
-            name=provenance.run_name(config.arch),
-            tags=provenance.provenance_tags(data_digest=summary.digest, arch=config.arch),
-            enabled=process.is_first,
-        ) as tracker:
-            tracker.log_params({**params.raw, "derived": trainer.derived()})
-            tracker.log_dataset(
-                name=Path(params.dataset.source).name.partition(".")[0] or summary.layout,
-                source=params.dataset.source,
-                digest=summary.digest,
-                profile=summary.flat(),
-                context="training",
-            )
-            recorder = (
-                FileRecorder(
-                    Path("models/model.pth"),
-                    Path("reports"),
-                    tracker,
-                    network={
-                        "arch": config.arch,
-                        "embedding_size": net.feature_size,
-                        "image_size": train.image_size,
-                        "mean": augment.MEAN,
-                        "std": augment.STD,
-                        "classes": train.classes,
-                        "data_digest": summary.digest,
-                        "identity": made_of.as_plain(),
-                    },
+        is_first = process.is_first
+        with resume.kept(made_of, every=params.run.save_seconds, enabled=is_first) as states:
+            with tracking.open_run(
+                name=provenance.run_name(config.arch),
+                tags=provenance.provenance_tags(data_digest=summary.digest, arch=config.arch),
+                enabled=is_first,
+            ) as tracker:
+                tracker.log_params({**params.raw, "derived": trainer.derived()})
+                tracker.log_dataset(
+                    name=Path(params.dataset.source).name.partition(".")[0] or summary.layout,
+                    source=params.dataset.source,
+                    digest=summary.digest,
+                    profile=summary.flat(),
+                    context="training",
                 )
-                if process.is_first
-                else NullRecorder()
-            )
-            recorder.finish(trainer.fit(recorder))
+                network = {
+                    "arch": config.arch,
+                    "embedding_size": net.feature_size,
+                    "image_size": train.image_size,
+                    "mean": augment.MEAN,
+                    "std": augment.STD,
+                    "classes": train.classes,
+                    "data_digest": summary.digest,
+                    "identity": made_of.as_plain(),
+                }
+                checkpoint, reports = Path("models/model.pth"), Path("reports")
+                recorder = (
+                    FileRecorder(checkpoint, reports, tracker, states, network)
+                    if is_first
+                    else NullRecorder()
+                )
+                trainer.load(states.newest())
+                recorder.go_on(trainer.history, trainer.best)
+                with stopping.postponed() as stop:
+                    history = trainer.fit(recorder, states, stop)
+                recorder.finish(history)
+            states.finish(reports / "run.json")
 
 
 if __name__ == "__main__":

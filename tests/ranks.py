@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import socket
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -33,8 +34,13 @@ def _rank(rank: int, world_size: int, port: int, function: Any, arguments: Any) 
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
-    with joined() as process:
-        return function(process, *arguments)
+    try:
+        with joined() as process:
+            return function(process, *arguments)
+    except BaseException:
+        # At once, since the others would wait for this one.
+        traceback.print_exc()
+        os._exit(1)
 
 
 __all__ = ["Process", "on_ranks"]

@@ -2,8 +2,10 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -37,8 +39,25 @@ def test_a_full_disk_is_a_users_error(capsys: pytest.CaptureFixture[str]) -> Non
     assert text.count("\n") == 1
 
 
-def test_ctrl_c_ends_quietly(capsys: pytest.CaptureFixture[str]) -> None:
-    assert end(KeyboardInterrupt(), capsys) == (130, "")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_quietly_by_way_of_finally(
+    number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cleaned = []
+
+    def main() -> None:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        finally:
+            cleaned.append(True)
+
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as caught:
+        entry.run_stage(main)
+    assert (caught.value.code, capsys.readouterr().err) == (128 + number, "")
+    assert cleaned
+    assert signal.getsignal(number) is before
 
 
 @pytest.mark.parametrize("defect", [OSError(errno.EIO, "I/O error"), ValueError("a bug")])

@@ -12,6 +12,7 @@ import yaml
 from deepsort_reid.config import (
     DatasetConfig,
     EvaluateConfig,
+    RunConfig,
     SplitConfig,
     TrainConfig,
     describe,
@@ -30,6 +31,7 @@ def parameter_table() -> str:
         ("dataset.", DatasetConfig),
         ("split.", SplitConfig),
         ("", TrainConfig),
+        ("run.", RunConfig),
         ("evaluate.", EvaluateConfig),
     ]
     lines = ["| parameter | default | what it means |", "|---|---|---|"]

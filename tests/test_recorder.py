@@ -7,6 +7,7 @@ from torch import nn
 
 from deepsort_reid import checkpoint, files, model
 from deepsort_reid.recorder import FileRecorder, NullRecorder, line
+from deepsort_reid.resume import States
 from deepsort_reid.tracking import Tracker
 from deepsort_reid.training import EpochResult
 
@@ -50,7 +51,9 @@ NETWORK = {
 
 
 def record(folder: Path, tracker: Tracker) -> None:
-    recorder = FileRecorder(folder / "models" / "model.pth", folder / "reports", tracker, NETWORK)
+    recorder = FileRecorder(
+        folder / "models" / "model.pth", folder / "reports", tracker, States(), NETWORK
+    )
     for epochs, is_best in ((1, True), (2, True), (3, False)):
         net = model.build("resnet18", 3, seed=epochs)
         recorder.record(HISTORY[:epochs], net, is_best=is_best)

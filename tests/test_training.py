@@ -12,12 +12,15 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from deepsort_reid import model
+from deepsort_reid import model, parallel
 from deepsort_reid.augment import normalise
 from deepsort_reid.config import TrainConfig, load_params
 from deepsort_reid.distributed import ALONE, Process
 from deepsort_reid.errors import ConfigError, PackedError, TrainingError
 from deepsort_reid.packed import Part
+from deepsort_reid.passes import Pass
+from deepsort_reid.resume import States
+from deepsort_reid.stopping import Stop
 from deepsort_reid.training import EpochResult, Trainer
 from tests.ranks import on_ranks
 
@@ -67,7 +70,7 @@ class Keep:
 def train_in_float64(process: Process, recipe: TrainConfig) -> tuple[Any, Any]:
     """Train and return the curve and the weights, as plain numbers."""
     net = model.build("resnet18", 4, seed=recipe.seed).double()
-    history = Trainer(net, part(11, 0), part(3, 1), recipe, process).fit(Keep())
+    history = Trainer(net, part(11, 0), part(3, 1), recipe, process).fit(Keep(), States())
     curve = [(r.lr, r.train_loss, r.train_error, r.val_loss, r.val_error) for r in history]
     return curve, {name: w.numpy() for name, w in net.state_dict().items()}
 
@@ -112,7 +115,7 @@ def count_reductions(process: Process, accumulate_steps: int) -> tuple[int, int]
         )
 
     trainer.parallel.register_comm_hook(None, hook)
-    trainer.fit(Keep())
+    trainer.fit(Keep(), States())
     return reductions.count(0), trainer.steps
 
 
@@ -129,14 +132,16 @@ def trainer(**changes: Any) -> Trainer:
 
 @pytest.mark.parametrize("arch", ["resnet18", "deepsort"])
 def test_it_learns_what_can_be_learned(arch: str) -> None:
-    history = trainer(arch=arch, epochs=6, flip=0.0, crop_padding=0, erase=0.0, lr=0.01).fit(Keep())
+    history = trainer(arch=arch, epochs=6, flip=0.0, crop_padding=0, erase=0.0, lr=0.01).fit(
+        Keep(), States()
+    )
     assert history[-1].train_loss < 0.7 * history[0].train_loss
     assert history[-1].val_error <= 0.25  # chance is 0.75
 
 
 def test_the_results_are_exact() -> None:
     learner = trainer(epochs=1)
-    (result,) = learner.fit(Keep())
+    (result,) = learner.fit(Keep(), States())
     val, net = part(3, 1), learner.net.eval()
     with torch.no_grad():
         logits = net(normalise(torch.from_numpy(val.images)))
@@ -154,17 +159,29 @@ def test_the_same_recipe_gives_the_same_weights() -> None:
     nets = []
     for _ in range(2):
         learner = trainer(num_workers=2, arch="deepsort")  # dropout and threads included
-        learner.fit(Keep())
+        learner.fit(Keep(), States())
         nets.append(learner.net.state_dict())
     assert all(torch.equal(nets[0][name], nets[1][name]) for name in nets[0])
 
 
+def come_to(monkeypatch: pytest.MonkeyPatch, learner: Trainer, results: list[Any]) -> None:
+    """Let validations come to these (loss, error) instead of being done."""
+    following = iter(results)
+
+    def validate() -> None:
+        learner.train_pass.seconds = 1.0
+        sums = torch.tensor([next(following)], dtype=torch.float64) * len(learner.val)
+        learner.val_pass = Pass(sums)
+
+    monkeypatch.setattr(learner, "train_epoch", lambda: None)
+    monkeypatch.setattr(learner, "validate", validate)
+
+
 def test_patience_ends_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    learner, errors = trainer(epochs=9, patience=2), iter([0.5, 0.4, 0.4, 0.6, 0.1])
-    monkeypatch.setattr(learner, "train_epoch", lambda _: (1.0, 1.0))
-    monkeypatch.setattr(learner, "validate", lambda: (1.0, next(errors)))
+    learner = trainer(epochs=9, patience=2)
+    come_to(monkeypatch, learner, [(1.0, error) for error in (0.5, 0.4, 0.4, 0.6, 0.1)])
     keep = Keep()
-    learner.fit(keep)
+    learner.fit(keep, States())
     assert (keep.epochs, keep.best) == ([1, 2, 3, 4], [1, 2])
 
 
@@ -173,18 +190,18 @@ def test_the_best_epoch_is_by_the_declared_metric(
     monkeypatch: pytest.MonkeyPatch, metric: str, best: list[int]
 ) -> None:
     learner = trainer(epochs=3, best_metric=metric)
-    results = iter([(2.0, 0.5), (3.0, 0.3), (1.0, 0.4)])
-    monkeypatch.setattr(learner, "train_epoch", lambda _: (1.0, 1.0))
-    monkeypatch.setattr(learner, "validate", lambda: next(results))
+    come_to(monkeypatch, learner, [(2.0, 0.5), (3.0, 0.3), (1.0, 0.4)])
     keep = Keep()
-    learner.fit(keep)
+    learner.fit(keep, States())
     assert keep.best == best
 
 
 def explode(process: Process) -> str:
     recipe = config(lr=1e30, warmup_epochs=0.0, batch_size=4)
     with pytest.raises(TrainingError) as caught:
-        Trainer(model.build("resnet18", 4), part(11, 0), part(3, 1), recipe, process).fit(Keep())
+        Trainer(model.build("resnet18", 4), part(11, 0), part(3, 1), recipe, process).fit(
+            Keep(), States()
+        )
     return str(caught.value)
 
 
@@ -224,9 +241,10 @@ def ranks_apart(process: Process) -> tuple[list[float], list[float]]:
     """Without SyncBN each rank keeps statistics of its own until they are shared."""
     recipe = config(epochs=1, sync_bn=False)
     learner = Trainer(model.build("resnet18", 4), part(11, 0), part(3, 1), recipe, process)
-    learner.train_epoch(1)
+    learner.states, learner.stop = States(), Stop()
+    learner.train_epoch()
     before = learner.net.bn1.running_mean.tolist()  # type: ignore[union-attr]
-    learner.share_running_statistics()
+    parallel.share_statistics(learner.net, process.world_size)
     return before, learner.net.bn1.running_mean.tolist()  # type: ignore[union-attr]
 
 

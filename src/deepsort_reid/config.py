@@ -101,6 +101,7 @@ class TrainConfig:
     weight_decay: float = parameter("pull of the weights towards 0", at_least=0)
     sync_bn: bool = parameter("batch statistics over all processes")
     amp: bool = parameter("bfloat16 arithmetic where a GPU has it")
+    deterministic: bool = parameter("kernels that give the same bits at every run on a GPU")
     flip: float = parameter("chance of a mirrored image", at_least=0, at_most=1)
     crop_padding: int = parameter("largest random shift, pixels", at_least=0)
     erase: float = parameter("chance of a random rectangle erased", at_least=0, at_most=1)
@@ -124,9 +125,18 @@ class EvaluateConfig:
     ranked_queries: int = parameter("queries on the page of nearest images", at_least=1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """How a training is run, on which no result depends: DVC reruns nothing for it."""
+
+    save_seconds: float = parameter("at most so much time between two resume states", above=0)
+    max_restarts: int = parameter("how often torchrun starts failed ranks again", at_least=0)
+
+
 SECTIONS: dict[str, type] = {
     "dataset": DatasetConfig,
     "split": SplitConfig,
+    "run": RunConfig,
     "evaluate": EvaluateConfig,
 }
 
@@ -138,6 +148,7 @@ class Params:
     dataset: DatasetConfig
     split: SplitConfig
     train: TrainConfig
+    run: RunConfig
     evaluate: EvaluateConfig
     raw: Mapping[str, Any]  # as read, nested; what MLflow records
 
@@ -161,6 +172,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
             dataset=build(DatasetConfig, raw["dataset"], "dataset."),
             split=build(SplitConfig, raw["split"], "split."),
             train=build(TrainConfig, top, ""),
+            run=build(RunConfig, raw["run"], "run."),
             evaluate=build(EvaluateConfig, raw["evaluate"], "evaluate."),
             raw=raw,
         )

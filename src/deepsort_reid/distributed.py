@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from deepsort_reid.errors import TrainingError
+from deepsort_reid.errors import LostContactError, TrainingError
 from deepsort_reid.machine import cores
 
 logger = logging.getLogger(__name__)
@@ -106,13 +106,18 @@ def choose_device(local_rank: int, local_world_size: int) -> tuple[torch.device,
 
 
 @contextmanager
-def joined() -> Iterator[Process]:
+def joined(*, deterministic: bool = True) -> Iterator[Process]:
     """Join the other processes, if there are any, and leave them at the end.
+
+    Args:
+        deterministic: use kernels that give the same bits at every run, on a GPU too; one that
+            has no such kernel raises.
 
     Raises:
         TrainingError: the environment is inconsistent.
     """
     rank, local_rank, world_size, local_world_size = read_environment(os.environ)
+    set_determinism(deterministic)
     device, backend = choose_device(local_rank, local_world_size)
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -131,6 +136,32 @@ def joined() -> Iterator[Process]:
         yield process
     finally:
         dist.destroy_process_group()
+
+
+def set_determinism(on: bool) -> None:
+    """Choose kernels by whether they give the same bits at every run, before a GPU is touched."""
+    if on:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+    torch.use_deterministic_algorithms(on)
+    # What `on` would do besides, for code that reads memory it never wrote: ours does not.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+@contextmanager
+def contact() -> Iterator[None]:
+    """Say in one line, instead of a backend's many, that another process is gone.
+
+    Raises:
+        LostContactError: a collective inside the block failed.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise
+        raise LostContactError(
+            "another process of the training is gone; its report is above, or on its machine"
+        ) from error
 
 
 def world_size() -> int:
@@ -157,6 +188,24 @@ def gather_over_ranks(values: Tensor) -> Tensor:
     gathered = [torch.empty_like(values) for _ in range(dist.get_world_size())]
     dist.all_gather(gathered, values.contiguous())
     return torch.stack(gathered)
+
+
+def gather_on_cpu(values: Tensor) -> Tensor:
+    """`gather_over_ranks` for a tensor on the CPU, whatever joins the processes."""
+    device = "cuda" if uses_nccl() else "cpu"
+    return gather_over_ranks(values.to(device)).cpu()
+
+
+def share_from_first(content: bytes) -> bytes:
+    """Give rank 0's bytes to every process; what the others pass does not matter."""
+    if not dist.is_initialized():
+        return content
+    device = "cuda" if uses_nccl() else "cpu"
+    size = int(broadcast_from_first(torch.tensor([len(content)], device=device)))
+    own = torch.frombuffer(bytearray(content), dtype=torch.uint8) if content else torch.empty(0)
+    is_source = dist.get_rank() == 0
+    data = own.to(device) if is_source else torch.empty(size, dtype=torch.uint8, device=device)
+    return broadcast_from_first(data).cpu().numpy().tobytes() if size else b""
 
 
 def broadcast_from_first(values: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from deepsort_reid import stopping
 from deepsort_reid.errors import DeepSortReidError
 
 
@@ -13,13 +14,14 @@ def run_stage(main: Callable[[], None]) -> None:
     """Run a stage's `main`, and end the process with status 1 and one line on a user's error.
 
     Anything else, a defect of ours, keeps its traceback. Under torchrun the line is left to it,
-    which shows the one of the rank that failed first.
+    which shows the one of the rank that failed first. SIGTERM, Ctrl-C and a lost terminal end the
+    process by way of every `finally`, with status 128 + signal.
     """
     set_up_log(is_first=os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0")
+    stopping.end_with_parent()
     try:
-        main()
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+        with stopping.ending_in_time(), stopping.handling(stopping.leave):
+            main()
     except (DeepSortReidError, OSError) as error:
         mendable = describe(error)
         if mendable is None:

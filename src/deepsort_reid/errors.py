@@ -32,5 +32,9 @@ class TrainingError(DeepSortReidError):
     """Training cannot go on."""
 
 
+class LostContactError(TrainingError):
+    """Another process of the training is gone."""
+
+
 class StoreError(DeepSortReidError):
     """The MLflow store cannot be opened."""

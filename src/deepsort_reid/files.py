@@ -81,9 +81,17 @@ def resolve(path: str) -> Path:
 
 def sha256(*paths: Path) -> str:
     """The SHA-256 of the files' bytes, one after the other, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
+    return _digest(hashlib.sha256(), *paths)
+
+
+def md5(path: Path) -> str:
+    """The MD5 of a file's bytes, 32 hexadecimal digits: how DVC names it."""
+    return _digest(hashlib.md5(usedforsecurity=False), path)
+
+
+def _digest(digest: Any, *paths: Path) -> str:
     for path in paths:
         with path.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
-    return digest.hexdigest()
+    return str(digest.hexdigest())

@@ -10,6 +10,7 @@ from torch import nn
 
 from deepsort_reid import checkpoint, files, plots
 from deepsort_reid.model import Embedder
+from deepsort_reid.resume import States
 from deepsort_reid.tracking import Tracker
 from deepsort_reid.training import EpochResult
 
@@ -26,6 +27,7 @@ class FileRecorder:
     checkpoint_path: Path
     reports: Path  # folder
     tracker: Tracker
+    states: States
     network: Mapping[str, object]  # what a checkpoint.Description says besides epoch and accuracy
 
     def record(self, history: Sequence[EpochResult], net: nn.Module, *, is_best: bool) -> None:
@@ -33,10 +35,22 @@ class FileRecorder:
         last = history[-1]
         if is_best:
             checkpoint.save(self.checkpoint_path, net, self.describe(last))
+            self.states.keep_best(self.checkpoint_path, last.epoch)
         write_history(self.reports / "history.csv", history)
         numbers = {f.name: getattr(last, f.name) for f in fields(last) if f.name != "epoch"}
         self.tracker.log_metrics(numbers, step=last.epoch)
         logger.info("%s%s", line(last), "  best" if is_best else "")
+
+    def go_on(self, history: Sequence[EpochResult], best: int) -> None:
+        """Put back what an interrupted training had written.
+
+        Args:
+            history: of the epochs that are done.
+            best: the best of them.
+        """
+        if history:
+            self.states.bring_back_best(self.checkpoint_path, best)
+            write_history(self.reports / "history.csv", history)
 
     def finish(self, history: Sequence[EpochResult]) -> None:
         """Write the curves and the best epoch's numbers, and record curves and model in MLflow."""
@@ -51,7 +65,11 @@ class FileRecorder:
         files.write_json(self.reports / "identity.json", description.identity)
         files.write_json(
             self.reports / "run.json",
-            {"run_id": self.tracker.run_id, "run_name": self.tracker.run_name},
+            {
+                "key": self.states.run_key,
+                "run_id": self.tracker.run_id,
+                "run_name": self.tracker.run_name,
+            },
         )
         # MLflow's pages show what stands before a slash as a section of its own.
         self.tracker.log_metrics({f"best/{name}": value for name, value in results.items()})
@@ -81,6 +99,9 @@ class NullRecorder:
 
     def record(self, history: Sequence[EpochResult], net: nn.Module, *, is_best: bool) -> None:
         """Keep nothing."""
+
+    def go_on(self, history: Sequence[EpochResult], best: int) -> None:
+        """Put nothing back."""
 
     def finish(self, history: Sequence[EpochResult]) -> None:
         """Write nothing."""

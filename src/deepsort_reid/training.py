@@ -1,12 +1,13 @@
 """The training loop: epochs of steps over all ranks, an exact validation after each."""
 
-import inspect
+import io
 import logging
 import math
+import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -15,14 +16,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from deepsort_reid import distributed, model, syncbn
+from deepsort_reid import distributed, model, parallel, stopping, syncbn
 from deepsort_reid.augment import Augmentation, normalise
 from deepsort_reid.config import TrainConfig
 from deepsort_reid.distributed import Process
 from deepsort_reid.errors import PackedError, TrainingError
 from deepsort_reid.optimization import lr_at, make_optimizer, scale_lr
 from deepsort_reid.packed import Part
+from deepsort_reid.passes import Pass
 from deepsort_reid.progress import Progress
+from deepsort_reid.resume import States
 from deepsort_reid.sampling import (
     Indices,
     ReadAhead,
@@ -31,10 +34,12 @@ from deepsort_reid.sampling import (
     plan_validation,
     steps_per_epoch,
 )
+from deepsort_reid.snapshot import copied, random_state, set_random_state
 
 logger = logging.getLogger(__name__)
 
-CHECK_EVERY = 10  # steps between two looks at the losses: each look waits for the GPU
+LOOK_EVERY = 0.5  # seconds between two looks up from the work: each one waits for the GPU
+MOST_STEPS = 50  # between two looks, where steps are short
 SLOW_DATA = 0.1  # share of the time spent waiting for data from which advice is due
 
 
@@ -95,7 +100,8 @@ class Trainer:
         self.synchronised = config.sync_bn and process.world_size > 1
         net = syncbn.convert(net) if self.synchronised else net
         self.net = net.to(process.device).to(memory_format=torch.channels_last)
-        self.parallel = in_parallel(self.net, process)
+        model.set_training(self.net, config.freeze_layers)
+        self.parallel = parallel.in_parallel(self.net, process, train.image_size)
         self.dtype = next(net.parameters()).dtype
         self.lr = scale_lr(config.lr, config.lr_scale, process.world_size)
         self.optimizer = make_optimizer(
@@ -109,6 +115,8 @@ class Trainer:
         self.read_ahead = ReadAhead(config.num_workers)
         self.advised = False
         torch.manual_seed(config.seed + process.rank)  # dropout's, on every rank another
+        self.history: list[EpochResult] = []  # of the epochs that are done
+        self.begin_epoch()
 
     def derived(self) -> dict[str, object]:
         """What follows from the parameters and the machine, for the record."""
@@ -121,82 +129,173 @@ class Trainer:
             "device": self.process.device.type,
         }
 
-    def fit(self, recorder: Recorder) -> list[EpochResult]:
-        """Train for all epochs, or until patience ends.
+    # The loop
 
-        Returns:
-            a result for each epoch gone through.
+    @property
+    def epoch(self) -> int:
+        """The epoch that is under way or comes next, counted from 1."""
+        return len(self.history) + 1
 
-        Raises:
-            TrainingError: a loss is not finite; on every rank.
-        """
-        history: list[EpochResult] = []
-        best = 0
-        for epoch in range(1, self.config.epochs + 1):
-            history.append(self.run_epoch(epoch))
-            is_best = best == 0 or self.measure(history[-1]) < self.measure(history[best - 1])
-            best = epoch if is_best else best
-            recorder.record(history, self.net, is_best=is_best)
-            if self.config.patience and epoch - best >= self.config.patience:
-                logger.info("no better epoch in %d: stopping early", self.config.patience)
-                break
-        return history
+    @property
+    def best(self) -> int:
+        """The best epoch so far; 0 before the first has ended."""
+        epochs = range(1, self.epoch)
+        return min(epochs, key=lambda epoch: self.measure(self.history[epoch - 1]), default=0)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all epochs are, or patience has ended."""
+        done, patience = len(self.history), self.config.patience
+        return done == self.config.epochs or 0 < patience <= done - self.best
 
     def measure(self, result: EpochResult) -> tuple[float, float]:
         """What the best epoch is lowest in; the loss decides between equal errors."""
         return getattr(result, self.config.best_metric), result.val_loss
 
-    def run_epoch(self, epoch: int) -> EpochResult:
-        """Train for one epoch and validate."""
-        started, waited = time.perf_counter(), self.read_ahead.waited
-        train_loss, train_error = self.train_epoch(epoch)
-        seconds = time.perf_counter() - started
-        self.share_running_statistics()
-        val_loss, val_error = self.validate()
+    def fit(
+        self, recorder: Recorder, states: States, stop: stopping.Stop | None = None
+    ) -> list[EpochResult]:
+        """Train from where it stands for all epochs, or until patience ends.
+
+        Args:
+            recorder: is given each epoch's result and network.
+            states: keep what it takes to go on after an interruption.
+            stop: when it has been asked, a last state is saved, and every rank leaves.
+
+        Returns:
+            a result for each epoch gone through.
+
+        Raises:
+            TrainingError: a loss is not finite, or a rank is gone; on every rank.
+            SystemExit: stopped.
+        """
+        self.states, self.stop = states, stop or stopping.Stop()
+        with distributed.contact():
+            while not self.is_done:
+                self.run_epoch()
+                is_best = self.best == len(self.history)
+                recorder.record(self.history, self.net, is_best=is_best)
+                self.look_up()
+            self.states.save(self.state(), best=self.best)
+        if len(self.history) < self.config.epochs:
+            logger.info("no better epoch in %d: stopped early", self.config.patience)
+        return self.history
+
+    def begin_epoch(self) -> None:
+        """Set out on the next epoch."""
+        self.train_pass = Pass.of(self.steps, self.process.device)
+        per_rank = -(-len(self.val) // self.process.world_size)
+        self.val_pass = Pass.of(-(-per_rank // self.val_batch_size), self.process.device)
+
+    def run_epoch(self) -> None:
+        """Train and validate from where the epoch stands, and add its result to the history."""
+        self.train_epoch()
+        if self.val_pass.step == 0 and not self.synchronised:
+            parallel.share_statistics(self.net, self.process.world_size)
+        self.validate()
+        train, val = self.train_pass, self.val_pass
+        train_loss, train_error = train.mean(len(self.train))
+        val_loss, val_error = val.mean(len(self.val))
         result = EpochResult(
-            epoch=epoch,
-            lr=self.lr_of(epoch * self.steps - 1),
+            epoch=self.epoch,
+            lr=self.lr_of(self.epoch * self.steps - 1),
             train_loss=train_loss,
             train_error=train_error,
             val_loss=val_loss,
             val_error=val_error,
-            images_per_second=len(self.train) / seconds,
-            data_wait=(self.read_ahead.waited - waited) / seconds,
+            images_per_second=len(self.train) / train.seconds,
+            data_wait=train.waited / train.seconds,
         )
+        self.history.append(result)
+        self.begin_epoch()
         self.advise(result)
-        return result
 
-    def train_epoch(self, epoch: int) -> tuple[float, float]:
-        """Go over the training part once; return loss and error, means over its images."""
-        config, process = self.config, self.process
+    def train_epoch(self) -> None:
+        """Go over what the epoch has not yet gone over of the training part."""
+        config, process, work = self.config, self.process, self.train_pass
         plan = plan_epoch(
             len(self.train),
             self.steps,
             seed=config.seed,
-            epoch=epoch,
+            epoch=self.epoch,
             rank=process.rank,
             world_size=process.world_size,
             accumulate_steps=config.accumulate_steps,
         )
-        batches = self.read_ahead(self.read_training_batch, flatten(plan))
-        # Loss and errors of each step, summed over its images; checked and reduced in chunks.
-        sums = torch.zeros(self.steps, 2, dtype=torch.float64, device=process.device)
+        batches = self.read_ahead(self.read_training_batch, flatten(plan[work.step :]))
         model.set_training(self.net, config.freeze_layers)
-        with Progress(
-            f"epoch {epoch}/{config.epochs}", len(self.train), "images", shown=process.is_first
-        ) as progress:
-            for step, (global_size, shares) in enumerate(plan):
-                self.set_lr(self.lr_of((epoch - 1) * self.steps + step))
-                for number in range(len(shares)):
-                    with self.reducing_gradients(is_last=number == len(shares) - 1):
-                        sums[step] += self.backward(*next(batches), epoch, global_size)
-                self.optimizer.step()
-                self.optimizer.zero_grad(set_to_none=True)
-                if (step + 1) % CHECK_EVERY == 0 or step + 1 == self.steps:
-                    self.check_losses(sums, step - step % CHECK_EVERY, step + 1, epoch)
-                progress.advance(global_size)
-        loss, error = (sums.sum(0) / len(self.train)).tolist()
-        return loss, error
+
+        def take(step: int) -> int:
+            global_size, shares = plan[step]
+            self.set_lr(self.lr_of((self.epoch - 1) * self.steps + step))
+            for number in range(len(shares)):
+                with self.reducing_gradients(is_last=number == len(shares) - 1):
+                    work.sums[step] += self.backward(*next(batches), self.epoch, global_size)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            return global_size
+
+        self.go_over(work, take, "epoch", [size for size, _ in plan])
+
+    def go_over(
+        self, work: Pass, take: Callable[[int], int], what: str, sizes: Sequence[int]
+    ) -> None:
+        """Take a pass's steps that are left, and look up now and then.
+
+        Args:
+            work: how far the pass has come.
+            take: takes one step, and returns the images in it over all ranks.
+            what: the pass's name on the screen.
+            sizes: images in each step.
+        """
+        title = f"{what} {self.epoch}/{self.config.epochs}"
+        due = work.step + 1  # one step, to see how long it takes
+        with Progress(title, sum(sizes), "images", shown=self.process.is_first) as progress:
+            progress.advance(sum(sizes[: work.step]))
+            started, waited = time.perf_counter(), self.read_ahead.waited
+            for step in range(work.step, work.steps):
+                progress.advance(take(step))
+                if step + 1 in (due, work.steps):
+                    seconds = time.perf_counter() - started
+                    work.waited += self.read_ahead.waited - waited
+                    started, waited = started + seconds, self.read_ahead.waited
+                    due = step + 1 + self.look_up(work, step + 1, seconds)
+
+    def look_up(self, work: Pass | None = None, done: int = 0, seconds: float = 0.0) -> int:
+        """Add up what was done, and do together what is due: save a state, stop.
+
+        Ranks agree on it in the collective that adds up: a clock or a signal is one rank's own.
+
+        Args:
+            work: the pass under way; None between two epochs.
+            done: its steps done.
+            seconds: that those since the last look took.
+
+        Returns:
+            how many steps to take until the next look.
+
+        Raises:
+            TrainingError: a loss is not finite.
+            SystemExit: a rank has been asked to stop; the state is saved.
+        """
+        rows = work.sums[work.step : done] if work else torch.zeros(0, 2, dtype=torch.float64)
+        steps = 1.0 if not seconds else LOOK_EVERY * len(rows) / seconds
+        is_first = self.process.is_first
+        words = [is_first and self.states.is_due(), is_first * steps, self.stop.signal]
+        flags = torch.tensor(words, dtype=torch.float64, device=rows.device)
+        summed_up = distributed.sum_over_ranks(torch.cat([rows.flatten(), flags]))
+        save_is_due, steps, someone_stops = summed_up[-3:].tolist()
+        if work:
+            rows.copy_(summed_up[:-3].view_as(rows))
+            self.check_losses(rows, work.step)
+            work.step, work.seconds = done, work.seconds + seconds
+        if save_is_due or someone_stops:
+            self.states.save(self.state(), best=self.best)
+        if someone_stops:
+            self.states.wait()
+            logger.info("stopped in epoch %d; the same command goes on from here", self.epoch)
+            stopping.leave(self.stop.signal or signal.SIGTERM)
+        return min(max(int(steps), 1), MOST_STEPS)
 
     def backward(
         self, images: Tensor, labels: Tensor, indices: Indices, epoch: int, global_size: int
@@ -215,51 +314,53 @@ class Trainer:
         (loss * (self.process.world_size / global_size)).backward()  # type: ignore[no-untyped-call]
         return summed(loss, logits, labels)
 
-    def check_losses(self, sums: Tensor, first: int, last: int, epoch: int) -> None:
-        """Reduce the steps `first` to `last` over ranks, and stop them all at a non-finite loss.
+    def check_losses(self, rows: Tensor, first: int) -> None:
+        """Stop every rank at a non-finite loss.
+
+        Args:
+            rows: (n, 2) sums over all ranks, of the steps from `first` on.
+            first: counted from 0.
 
         Raises:
             TrainingError: with the step and the learning rate it was made at.
         """
-        sums[first:last] = distributed.sum_over_ranks(sums[first:last].clone())
-        finite = torch.isfinite(sums[first:last, 0])
+        finite = torch.isfinite(rows[:, 0])
         if bool(finite.all()):
             return
         step = first + int((~finite).nonzero()[0])
-        lr = self.lr_of((epoch - 1) * self.steps + step)
+        lr = self.lr_of((self.epoch - 1) * self.steps + step)
         raise TrainingError(
-            f"the loss is no longer a finite number: epoch {epoch}, step {step + 1} of "
+            f"the loss is no longer a finite number: epoch {self.epoch}, step {step + 1} of "
             f"{self.steps}, learning rate {lr:.6g}; lower lr, or raise warmup_epochs"
         )
 
     @torch.no_grad()
-    def validate(self) -> tuple[float, float]:
-        """Go over val once, every image on exactly one rank; return mean loss and error."""
+    def validate(self) -> None:
+        """Go over what the epoch has not yet gone over of val, every image on exactly one rank."""
         self.net.eval()
+        work, process, size = self.val_pass, self.process, self.val_batch_size
         plan = plan_validation(
-            len(self.val),
-            batch_size=4 * self.config.batch_size,
-            rank=self.process.rank,
-            world_size=self.process.world_size,
+            len(self.val), batch_size=size, rank=process.rank, world_size=process.world_size
         )
-        sums = torch.zeros(2, dtype=torch.float64, device=self.process.device)
-        for images, labels in ReadAhead(self.config.num_workers)(self.read_val_batch, plan):
-            with self.autocast():
-                # The bare network: the parallel one would wait for ranks that have fewer batches.
-                logits = self.net(normalise(self.to_device(images)).to(self.dtype))
-            target = self.to_device(labels)
-            loss = F.cross_entropy(logits.to(at_least_float32(logits)), target, reduction="sum")
-            sums += summed(loss, logits, target)
-        loss, error = (distributed.sum_over_ranks(sums) / len(self.val)).tolist()
-        return loss, error
+        batches = ReadAhead(self.config.num_workers)(self.read_val_batch, plan[work.step :])
+        everywhere = size * process.world_size
+        sizes = [min(everywhere, len(self.val) - n * everywhere) for n in range(work.steps)]
 
-    def share_running_statistics(self) -> None:
-        """Average the batch statistics that ranks have kept apart, so that all validate one net."""
-        if self.synchronised or self.process.world_size == 1:
-            return
-        for buffer in self.net.buffers():
-            if buffer.is_floating_point():
-                distributed.sum_over_ranks(buffer).div_(self.process.world_size)
+        def take(step: int) -> int:
+            if step < len(plan):  # a rank may have one batch fewer than the first
+                work.sums[step] += self.measured(*next(batches))
+            return sizes[step]
+
+        self.go_over(work, take, "val", sizes)
+
+    def measured(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Summed loss and number of errors of a batch, (2,) float64."""
+        with self.autocast():
+            # The bare network: the parallel one would wait for ranks that have fewer batches.
+            logits = self.net(normalise(self.to_device(images)).to(self.dtype))
+        target = self.to_device(labels)
+        loss = F.cross_entropy(logits.to(at_least_float32(logits)), target, reduction="sum")
+        return summed(loss, logits, target)
 
     def advise(self, result: EpochResult) -> None:
         """Say once what helps when images come too slowly."""
@@ -271,7 +372,52 @@ class Trainer:
                 100 * result.data_wait, self.config.num_workers,
             )  # fmt: skip
 
+    # Interruptions
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the rest of the training depends on, as plain data and CPU tensors.
+
+        The weights are the same on every rank; each rank's own are the running statistics, where
+        they are not synchronised, and the random generators. Every rank must call this.
+        """
+        return {
+            "history": [asdict(result) for result in self.history],
+            "train_pass": self.train_pass.as_plain(),
+            "val_pass": self.val_pass.as_plain(),
+            "net": copied(parallel.all_but_statistics(self.net)),
+            "optimizer": copied(self.optimizer.state_dict()),
+            "statistics": distributed.gather_on_cpu(parallel.statistics(self.net)),
+            "random": distributed.gather_on_cpu(random_state(self.process.device)),
+        }
+
+    def load(self, content: bytes) -> None:
+        """Go on from a state; every rank must call this.
+
+        Args:
+            content: what rank 0 has read of `States.newest`, empty for a fresh start; what other
+                ranks pass does not matter.
+        """
+        content = distributed.share_from_first(content)
+        if not content:
+            return
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        device, rank = self.process.device, self.process.rank
+        self.history = [EpochResult(**result) for result in state["history"]]
+        self.train_pass = Pass.from_plain(state["train_pass"], device)
+        self.val_pass = Pass.from_plain(state["val_pass"], device)
+        self.net.load_state_dict(state["net"], strict=False)
+        self.optimizer.load_state_dict(state["optimizer"])
+        parallel.set_statistics(self.net, state["statistics"][rank].to(device))
+        set_random_state(state["random"][rank], device)
+        step = self.train_pass.step + 1
+        logger.info("going on with an interrupted training: epoch %d, step %d", self.epoch, step)
+
     # Small parts
+
+    @property
+    def val_batch_size(self) -> int:
+        """Images a rank validates at a time: no gradients, so there is room for more."""
+        return 4 * self.config.batch_size
 
     def read_training_batch(self, indices: Indices) -> tuple[Tensor, Tensor, Indices]:
         """Copy a batch from the mapped training part: (B, H, W, 3) uint8, (B,) labels."""
@@ -324,22 +470,6 @@ class Trainer:
         if is_last or not isinstance(self.parallel, DistributedDataParallel):
             return nullcontext()
         return cast("AbstractContextManager[None]", self.parallel.no_sync())
-
-
-def in_parallel(net: nn.Module, process: Process) -> nn.Module:
-    """Wrap a network so that gradients are averaged over ranks; the first weights are rank 0's."""
-    if process.world_size == 1:
-        return net
-    # share_running_statistics says what becomes of the buffers. Newer torch has renamed the option.
-    options = inspect.signature(DistributedDataParallel).parameters
-    new, old = "forward_sync_buffers", "broadcast_buffers"
-    no_broadcast: dict[str, Any] = {new if new in options else old: False}
-    return DistributedDataParallel(
-        net,
-        device_ids=[process.device] if process.device.type == "cuda" else None,
-        gradient_as_bucket_view=True,
-        **no_broadcast,
-    )
 
 
 def at_least_float32(tensor: Tensor) -> torch.dtype:

@@ -1,0 +1,273 @@
+"""Kills a running `dvc repro` again and again, and compares what it ends in with the undisturbed.
+
+    uv run benchmarks/kills.py [KILLS] [--seed SEED] [--keep FOLDER]
+
+Each attempt ends by a signal, drawn among SIGKILL, SIGTERM and SIGINT, that one process gets at a
+random moment: a rank, the launcher, a stage's script, or dvc. The same command is then run again,
+until one attempt is let through. Then every output has the bytes of an undisturbed run (run.json
+aside, which names the run), and the MLflow store holds one run, finished, with each point of each
+curve exactly once and the same artifacts. Any difference is printed, and the exit status is 1.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+CHANGES: dict[str, Any] = {  # a training of some seconds, with a state every half
+    "dataset.synthetic.train_identities": 8,
+    "dataset.synthetic.test_identities": 4,
+    "dataset.synthetic.images_per_identity": 8,
+    "dataset.synthetic.distractors": 4,
+    "dataset.synthetic.junk": 2,
+    "dataset.synthetic.image_size": [32, 16],
+    "split.image_size": [32, 16],
+    "epochs": 8,
+    "batch_size": 4,
+    "erase": 0.5,
+    "run.save_seconds": 0.5,
+}
+OUTPUTS = ("data/split", "models", "reports", "data/raw")
+APART = {"run.json"}  # names the run
+TARGETS = ("rank 0", "rank 1", "launcher", "script", "dvc")
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+GONE_SECONDS = 40.0  # after a signal, for all processes of the project to end
+ENVIRON = {
+    **{name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")},
+    **{f"GIT_{who}_NAME": "Kills" for who in ("AUTHOR", "COMMITTER")},
+    **{f"GIT_{who}_EMAIL": "kills@localhost" for who in ("AUTHOR", "COMMITTER")},
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+}
+
+
+def main() -> None:
+    """Run it all, and print a table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("kills", type=int, nargs="?", default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, help="folder for the projects; a temporary one else")
+    options = parser.parse_args()
+    print(
+        f"{options.kills} kills, seed {options.seed}; torch {torch.__version__}, Python "
+        f"{platform.python_version()}, {os.cpu_count()} cores",
+        flush=True,
+    )
+    with contextlib.ExitStack() as stack:
+        folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        sys.exit(run(folder, options.kills, random.Random(options.seed)))
+
+
+def run(folder: Path, kills: int, chance: random.Random) -> int:
+    """Kill so many times; return the exit status."""
+    prepared = prepare(folder / "prepared")
+    started = time.monotonic()
+    expected = outcome(repro(copy(prepared, folder / "undisturbed")))
+    duration = time.monotonic() - started
+    print(f"undisturbed: {duration:.1f} s, {len(expected['files'])} files", flush=True)
+    counts: Counter[tuple[str, str]] = Counter()
+    faults, slowest, number = 0, 0.0, 0
+    while sum(counts.values()) < kills:
+        number += 1
+        project = copy(prepared, folder / f"project-{number}")
+        done: list[str] = []
+        while sum(counts.values()) < kills and (not done or chance.random() < 0.3):
+            hit, seconds = kill_once(project, chance, duration)
+            if hit is None:
+                break  # it was faster
+            counts[hit] += 1
+            done.append(f"{hit[0]} {hit[1]}")
+            slowest = max(slowest, seconds)
+        differences = compare(expected, outcome(repro(project)))
+        faults += bool(differences)
+        print(f"{number:3}  {', '.join(done) or 'no kill'}: {differences or 'same'}", flush=True)
+        if not differences:
+            shutil.rmtree(project)
+    print("\nkilled           " + "".join(f"{s.name:>9}" for s in SIGNALS))
+    for target in TARGETS:
+        print(f"{target:15}  " + "".join(f"{counts[target, s.name]:9}" for s in SIGNALS))
+    total = sum(counts.values())
+    print(f"{total} kills in {number} trainings; {faults} ended in anything else than the same")
+    print(f"slowest end of all processes after a signal: {slowest:.1f} s")
+    return int(faults > 0)
+
+
+def prepare(folder: Path) -> Path:
+    """A project with small parameters, committed."""
+    names = subprocess.check_output(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, text=True
+    ).split("\n")
+    for name in filter(None, names):
+        if name.startswith(("src/", "pipeline/", ".dvc", "dvc.yaml", "params.yaml", ".gitignore")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, folder / name)
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    for key, value in CHANGES.items():
+        *sections, last = key.split(".")
+        target = params
+        for section in sections:
+            target = target[section]
+        target[last] = value
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    for command in ("git init -q", "git add .", "git commit -qm Begin"):
+        subprocess.run(command.split(), cwd=folder, env=ENVIRON, check=True)
+    return folder
+
+
+def copy(source: Path, target: Path) -> Path:
+    """A copy of a project."""
+    shutil.rmtree(target, ignore_errors=True)
+    return Path(shutil.copytree(source, target, symlinks=True))
+
+
+def start(project: Path) -> subprocess.Popen[bytes]:
+    """`dvc repro`, its output in a file."""
+    with (project / "output.txt").open("ab") as output:
+        return subprocess.Popen(
+            ["dvc", "repro"], cwd=project, env=ENVIRON, stdout=output, stderr=subprocess.STDOUT
+        )
+
+
+def repro(project: Path) -> Path:
+    """Let `dvc repro` go through."""
+    if start(project).wait(600) != 0:
+        sys.exit(f"dvc repro failed: {project / 'output.txt'}")
+    return project
+
+
+def kill_once(
+    project: Path, chance: random.Random, duration: float
+) -> tuple[tuple[str, str] | None, float]:
+    """Start the pipeline and send one process a signal at a random moment.
+
+    Returns:
+        target and signal, None if it ended before; seconds until every process was gone.
+    """
+    number = chance.choice(SIGNALS)
+    process = start(project)
+    time.sleep(chance.uniform(0.5, 1.0 * duration))
+    victims = processes(project)
+    if process.poll() is not None or not victims:
+        process.wait()
+        return None, 0.0
+    target = chance.choice(sorted(victims))
+    with contextlib.suppress(psutil.NoSuchProcess):
+        victims[target].send_signal(number)
+    sent = time.monotonic()
+    if target == "dvc" and number == signal.SIGINT:
+        os.waitpid(process.pid, os.WNOHANG)  # dvc ignores it while a stage runs, which it may
+        process.wait(600)
+        return (target, number.name), 0.0
+    while processes(project) and time.monotonic() - sent < GONE_SECONDS:
+        process.poll()  # else a dead dvc would stay as a zombie
+        time.sleep(0.02)
+    if left := processes(project):
+        sys.exit(f"still there after {target} got {number.name}: {left}")
+    process.wait()
+    return (target, number.name), time.monotonic() - sent
+
+
+def processes(project: Path) -> dict[str, psutil.Process]:
+    """The project's processes by role."""
+    found: dict[str, psutil.Process] = {}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.status() == psutil.STATUS_ZOMBIE or process.cwd() != str(project):
+                continue
+            words = " ".join(process.cmdline())
+            if "deepsort_reid.torchrun" in words:
+                role = "launcher"
+            elif "pipeline/train.py" in words:
+                role = f"rank {process.environ().get('LOCAL_RANK', '0')}"
+            elif "pipeline/" in words:
+                role = "script"
+            else:
+                role = "dvc" if "dvc" in words else f"other: {words[:80]}"
+            found[role] = process
+    return found
+
+
+def outcome(project: Path) -> dict[str, Any]:
+    """All that a pipeline has left: bytes, and what the store says."""
+    contents = {
+        str(path.relative_to(project)): path.read_bytes()
+        for name in OUTPUTS
+        for path in sorted((project / name).rglob("*"))
+        if path.is_file() and path.name not in APART
+    }
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
+    experiment = client.get_experiment_by_name("deepsort-reid")
+    runs = client.search_runs([experiment.experiment_id]) if experiment else []
+    described = [describe(client, run) for run in runs]
+    named = json.loads((project / "reports/run.json").read_text())["run_id"]
+    return {
+        "files": contents,
+        "runs": described,
+        "named": [run.info.run_id for run in runs] == [named],
+        "versions": len(client.search_model_versions("name='deepsort-reid'")),
+    }
+
+
+def describe(client: Any, run: Any) -> dict[str, Any]:
+    """What of a run is the same at every attempt: clocks and machine loads left out."""
+    curves = {}
+    for name in run.data.metrics:
+        if name.startswith("system/"):
+            continue
+        points = client.get_metric_history(run.info.run_id, name)
+        is_timing = name in ("images_per_second", "data_wait")
+        curves[name] = [(point.step, None if is_timing else point.value) for point in points]
+    return {
+        "status": run.info.status,
+        "curves": curves,
+        "params": run.data.params,
+        "artifacts": sorted(paths(client, run.info.run_id)),
+    }
+
+
+def paths(client: Any, run_id: str, folder: str | None = None) -> list[str]:
+    """All artifacts of a run."""
+    found = []
+    for item in client.list_artifacts(run_id, folder):
+        found += paths(client, run_id, item.path) if item.is_dir else [item.path]
+    return found
+
+
+def compare(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """What differs, in words."""
+    names = sorted(expected["files"].keys() | found["files"].keys())
+    differences = [
+        f"{name} differs"
+        for name in names
+        if expected["files"].get(name) != found["files"].get(name)
+    ]
+    if len(found["runs"]) != 1 or not found["named"]:
+        differences.append(f"{len(found['runs'])} runs, named by run.json: {found['named']}")
+    if found["versions"] != expected["versions"]:
+        differences.append(f"{found['versions']} model versions")
+    for run in found["runs"]:
+        for key, value in expected["runs"][0].items():
+            if run[key] != value:
+                differences.append(f"MLflow's {key}: {run[key]} for {value}"[:600])
+    return differences
+
+
+if __name__ == "__main__":
+    main()
