@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from deepsort_reid import checkpoint, distributed, files, reports, tracking
+from deepsort_reid import checkpoint, distributed, reports, tracking
 from deepsort_reid.config import load_params
 from deepsort_reid.entry import run_stage
 from deepsort_reid.evaluation import Reader, evaluate
@@ -29,7 +29,7 @@ def main() -> None:
     written = reports.write_evaluation(
         folder, evaluation, query=query, gallery=gallery, ranked_queries=params.ranked_queries
     )
-    with tracking.resume_run(files.read_json(folder / "run.json")["run_id"]) as tracker:
+    with tracking.resume_run(*tracking.read_reference(folder / "run.json")) as tracker:
         tracker.log_metrics(metrics)
         for path in [*written, folder / "images_per_identity.png"]:
             tracker.log_artifact(path)

@@ -1,5 +1,6 @@
 """Stage train: models/model.pth, by as many ranks as torchrun (or srun, or nobody) starts."""
 
+import uuid
 from pathlib import Path
 
 from deepsort_reid import augment, distributed, model, provenance, tracking
@@ -24,6 +25,7 @@ def main() -> None:
     with distributed.joined() as process:
         trainer = Trainer(net, train, val, config, process)
         with tracking.open_run(
+            key=uuid.uuid4().hex,
             name=provenance.run_name(config.arch),
             tags=provenance.provenance_tags(data_digest=summary.digest, arch=config.arch),
             enabled=process.is_first,

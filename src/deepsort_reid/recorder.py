@@ -50,7 +50,11 @@ class FileRecorder:
         )
         files.write_json(
             self.reports / "run.json",
-            {"run_id": self.tracker.run_id, "run_name": self.tracker.run_name},
+            {
+                "key": self.tracker.key,
+                "run_id": self.tracker.run_id,
+                "run_name": self.tracker.run_name,
+            },
         )
         # MLflow's pages show what stands before a slash as a section of its own.
         self.tracker.log_metrics({f"best/{name}": value for name, value in results.items()})
