@@ -207,7 +207,7 @@ class Outbox:
     def _is_hopeful(self) -> bool:
         if any(lane.is_hopeful() for lane in self.lanes):
             return True
-        return self.later.is_alive() and not any(lane.pause for lane in self.lanes)
+        return self.later.is_alive() and not self.journal.waiting
 
     def _run(self, lane: Lane) -> None:
         changed = self.journal.changed
