@@ -223,7 +223,8 @@ class Journal:
             if not self.lock.is_locked:
                 return
             if not self.waiting and self.ended is not False:
-                (self.folder / SETTLED).touch()
+                with suppress(OSError):  # it only saves time
+                    (self.folder / SETTLED).touch()
             os.close(self.file)
             self.file = -1  # whoever still writes shall not write into another file
             self.lock.release()

@@ -8,7 +8,7 @@ from deepsort_reid import journal
 from deepsort_reid.journal import BusyError, Journal
 from deepsort_reid.outbox import Lane
 from deepsort_reid.run_writer import RunWriter
-from deepsort_reid.store import masked
+from deepsort_reid.store import masked, reason
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +48,13 @@ def deliver_all(uri: str, stop: Callable[[], bool] = lambda: False) -> Iterator[
                 yield deliver(held, uri, stop)
         except BusyError as error:
             yield Outcome(key, 0, 0, str(error))
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+        ) as error:  # it is damaged, or another's
+            yield Outcome(key, 1, 0, f"its journal cannot be used ({reason(error)})")
 
 
 def deliver(held: Journal, uri: str, stop: Callable[[], bool] = lambda: False) -> Outcome:

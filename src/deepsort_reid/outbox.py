@@ -14,6 +14,7 @@ logger = logging.getLogger(__name__)
 FIRST_PAUSE = 10.0  # seconds without an attempt after the first failure
 LONGEST_PAUSE = 300.0  # the pause doubles up to here
 PATIENCE = 8.0  # seconds that a call about records may take before nobody waits for its end
+LEAVE_SECONDS = 0.2  # for each thread to end
 
 Write = Callable[[Sequence[Entry]], None]
 
@@ -198,6 +199,9 @@ class Outbox:
                 self.journal.changed.wait(0.1)
             self.closed = True
             self.journal.changed.notify_all()
+        # An idle thread ends at once; one that is in a call lets go of the journal when it is back.
+        for thread in () if self.hurried else self.threads:
+            thread.join(LEAVE_SECONDS)
         self._leave()
 
     def hurry(self) -> None:

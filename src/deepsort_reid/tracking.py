@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from deepsort_reid import files, journal, leftovers
 from deepsort_reid.errors import StoreError
 from deepsort_reid.files import project_root
-from deepsort_reid.journal import BusyError, Journal, milliseconds
+from deepsort_reid.journal import Binding, BusyError, Journal, milliseconds
 from deepsort_reid.outbox import Outbox, summary
 from deepsort_reid.run_writer import RunWriter
 from deepsort_reid.store import (
@@ -226,7 +226,10 @@ class MlflowTracker(Tracker):
     def describe(self) -> str:
         """The run's name, where to look at it, and what it still misses."""
         name = self.run_name or self.run_id or self.key
-        lines = [f"MLflow run {name}", f"to see it: {where_to_look(self.journal)}"]
+        lines = [
+            f"MLflow run {name}",
+            f"to see it: {where_to_look(self.uri, self.journal.binding)}",
+        ]
         count, size = self.journal.size()
         if count:
             why = f" ({self.outbox.trouble})" if self.outbox.trouble else ""
@@ -492,9 +495,9 @@ def export_model(
     )
 
 
-def where_to_look(held: Journal) -> str:
+def where_to_look(uri: str, binding: Binding | None) -> str:
     """The command, or the address, that shows a run; all runs if it is not in the store yet."""
-    uri, page, binding = tracking_uri(), "", held.binding
+    page = ""
     if binding is not None and binding.store == label(uri):
         page = f"/#/experiments/{binding.experiment_id}/runs/{binding.run_id}"
         page += "?workflowType=machine_learning"  # else MLflow shows pages for language models
