@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mlflow.entities import ViewType
+
 from deepsort_reid import tracking
 from deepsort_reid.journal import FOLDER, parse
 from deepsort_reid.store import open_store
@@ -172,9 +174,15 @@ def find(key: str) -> Found:
     """Count what the store has of a run, which must be one run."""
     store = open_store()
     client = store.client
-    runs = client.search_runs([store.experiment_id], filter_string=f"tags.run_key = '{key}'")
+    runs = client.search_runs(
+        [store.experiment_id], f"tags.run_key = '{key}'", run_view_type=ViewType.ALL
+    )
     assert len(runs) == 1, f"{len(runs)} runs"
     run_id = runs[0].info.run_id
+    models = client.search_logged_models(
+        [store.experiment_id], filter_string=f"source_run_id = '{run_id}'"
+    )
+    assert len(models) == 1, f"{len(models)} models"
     assert runs[0].data.params == {"lr": "0.1", "epochs": str(EPOCHS)}
     assert len(runs[0].inputs.dataset_inputs) == 1
     found = Found(runs[0].info.status)

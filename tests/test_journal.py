@@ -2,6 +2,7 @@ import logging
 import os
 import shutil
 import threading
+import time
 
 import pytest
 
@@ -256,6 +257,19 @@ def test_one_at_a_time(held):
     held.close()
     held.close()  # twice is as good as once
     Journal("key").close()
+
+
+def test_whoever_waits_can_be_seen_and_gets_it(held):
+    def let_go():
+        while not held.is_wanted:
+            time.sleep(0.01)
+        held.close()
+
+    thread = threading.Thread(target=let_go)
+    thread.start()
+    with Journal("key", 20) as again:
+        assert not again.is_wanted
+    thread.join()
 
 
 def test_threads_may_share_it(held):

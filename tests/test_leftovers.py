@@ -59,7 +59,7 @@ def test_a_journal_that_fails_holds_up_no_other(monkeypatch):
 def test_a_journal_that_somebody_holds_is_left_to_them():
     with Journal("a"):
         first, *others = deliver_all(URI)
-    assert first == Outcome("a", 0, 0, "run a is recorded by another process")
+    assert first == Outcome("a", 0, 0, "run a is recorded by another process, which will send it")
     assert len(others) == 2
 
 
@@ -70,6 +70,15 @@ def test_a_journal_that_cannot_be_read_holds_up_no_other(root):
     first, *others = deliver_all(URI)
     assert first.why.startswith("its journal cannot be used (is a directory")
     assert [outcome.why for outcome in others] == [None, None]
+
+
+def test_it_lets_go_of_a_journal_that_somebody_waits_for(root):
+    with Journal("a") as held:
+        (root / ".runs" / "a" / "wanted").touch()
+        assert leftovers.deliver(held, URI).why == "another process goes on with it"
+    assert Writer.taken == []
+    with Journal("a") as held:  # they no longer wait
+        assert leftovers.deliver(held, URI).why is None
 
 
 def test_it_stops_when_told_to():
@@ -86,7 +95,7 @@ def test_the_command_says_what_became_of_each_run(monkeypatch, caplog):
     assert [record.getMessage() for record in caplog.records] == [
         "run a: delivered",
         "run b: 2 entries, 0.0 MB, wait: it is locked",
-        "c: run c is recorded by another process",
+        "c: run c is recorded by another process, which will send it",
     ]
     caplog.clear()
     monkeypatch.setattr(Writer, "failing", ())

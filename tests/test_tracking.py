@@ -364,7 +364,8 @@ def test_an_address_that_can_be_no_store_stops_training_before_it_begins(
 
 
 @pytest.mark.usefixtures("root")
-def test_a_run_that_another_process_records_is_left_to_it():
+def test_a_run_that_another_process_records_is_left_to_it(monkeypatch):
+    monkeypatch.setattr(tracking, "HOLD_SECONDS", 0.1)
     with (
         open_run(key="mine", name="one", tags={}),
         pytest.raises(StoreError, match="run mine is recorded by another process; wait"),
@@ -462,7 +463,8 @@ def test_resume_finds_a_run_that_has_no_journal_here(client, root, known):
     assert (run.info.status, run.data.metrics["mAP"]) == ("FINISHED", 0.7)
 
 
-def test_two_evaluations_of_one_run_at_once(client):
+def test_two_evaluations_of_one_run_at_once(client, monkeypatch):
+    monkeypatch.setattr(tracking, "FIND_SECONDS", 0.1)
     with begin("shared") as tracker:
         pass
     with resume_run(tracker.key) as one, resume_run(tracker.key) as other:

@@ -24,7 +24,7 @@ def main() -> None:
         outcomes.append(outcome)
     if not outcomes:
         logger.info("nothing waits to be sent to %s", masked(uri))
-    if any(outcome.waiting for outcome in outcomes):
+    if any(outcome.why for outcome in outcomes):
         raise SystemExit(1)
 
 

@@ -27,6 +27,7 @@ from deepsort_reid.files import project_root
 logger = logging.getLogger(__name__)
 
 FOLDER = ".runs"  # at the repository's root
+WANTED = "wanted"  # an empty file: somebody waits for the journal
 SETTLED = "settled"  # an empty file: nothing waits here, so there is no need to read the journal
 
 
@@ -74,8 +75,12 @@ class Journal:
         changed: held while the journal changes, notified when it has.
     """
 
-    def __init__(self, key: str):
+    def __init__(self, key: str, patience: float = 0.0):
         """Take hold of a journal, and read what is there.
+
+        Args:
+            key: names it.
+            patience: seconds to wait for whoever holds it, who can see that somebody waits.
 
         Raises:
             BusyError: somebody else holds it.
@@ -92,10 +97,15 @@ class Journal:
         self.next_number = self.next_sample = self.last_time = 0
         self.folder.mkdir(parents=True, exist_ok=True)
         self.lock = FileLock(self.folder / "lock", thread_local=False)
+        wanted = self.folder / WANTED
         try:
-            self.lock.acquire(timeout=0)
+            if patience:
+                wanted.touch()
+            self.lock.acquire(timeout=patience)
         except Timeout:
             raise BusyError(f"run {key} is recorded by another process") from None
+        finally:
+            wanted.unlink(missing_ok=True)
         try:
             self._read()
             self.file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -195,6 +205,11 @@ class Journal:
     def has(self, kind: str) -> bool:
         """Whether there is an entry of a kind of which there is only one."""
         return kind in self.marks
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for it."""
+        return (self.folder / WANTED).exists()
 
     @property
     def has_run(self) -> bool:

@@ -47,14 +47,14 @@ def deliver_all(uri: str, stop: Callable[[], bool] = lambda: False) -> Iterator[
             with Journal(key) as held:
                 yield deliver(held, uri, stop)
         except BusyError as error:
-            yield Outcome(key, 0, 0, str(error))
+            yield Outcome(key, 0, 0, f"{error}, which will send it")
         except (
             OSError,
             ValueError,
             LookupError,
             TypeError,
         ) as error:  # it is damaged, or another's
-            yield Outcome(key, 1, 0, f"its journal cannot be used ({reason(error)})")
+            yield Outcome(key, 0, 0, f"its journal cannot be used ({reason(error)})")
 
 
 def deliver(held: Journal, uri: str, stop: Callable[[], bool] = lambda: False) -> Outcome:
@@ -68,10 +68,12 @@ def deliver(held: Journal, uri: str, stop: Callable[[], bool] = lambda: False) -
     where = f"MLflow store {masked(uri)}"
     lanes = [Lane(held, writer, where, files=kind, warn=logger.debug) for kind in (False, True)]
     for lane in lanes:
-        while not stop() and lane.step():
+        while not (stop() or held.is_wanted) and lane.step():
             pass
     count, size = held.size()
     trouble = next((lane.trouble for lane in lanes if lane.trouble), None)
     name = held.begun.payload.get("name") if held.begun else None
     name = name or (held.binding.run_name if held.binding else held.key)
-    return Outcome(name, count, size, (trouble or "not tried to the end") if count else None)
+    return Outcome(
+        name, count, size, (trouble or "another process goes on with it") if count else None
+    )

@@ -47,7 +47,8 @@ LONGEST_TAG = 5000
 DIGEST = 12  # characters, to be read in a list; the whole is a tag
 CLOSE_SECONDS = 20.0  # for what is left, while the store answers
 KILLED_SECONDS = 3.0  # the same for a run that somebody wants to end now
-FIND_SECONDS = 10.0  # to find the run that an evaluation adds to
+FIND_SECONDS = 5.0  # to find the run that an evaluation adds to
+HOLD_SECONDS = 20.0  # for whoever sends what an interrupted run has left, to let go of it
 KILLED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit statuses
 DELIVER = "uv run python -m deepsort_reid.deliver"
 
@@ -350,7 +351,7 @@ def begin_run(uri: str, key: str, name: str, tags: Mapping[str, str]) -> MlflowT
         OSError: the journal cannot be written.
     """
     try:
-        held = Journal(key)
+        held = Journal(key, HOLD_SECONDS)
     except BusyError as error:
         raise StoreError(f"{error}; wait for it to end") from None
     try:
@@ -376,8 +377,8 @@ def find_run(key: str | None, run_id: str | None) -> MlflowTracker | None:
     uri = tracking_uri()
     is_known = journal.exists(key)
     try:
-        held = Journal(key)
-    except BusyError:  # so this run gets a second journal
+        held = Journal(key, FIND_SECONDS)
+    except BusyError:  # another evaluation, say, so this one gets a journal of its own
         held = Journal(f"{key}+{uuid.uuid4().hex[:8]}")
         is_known = True
     writer = RunWriter(held, uri)
