@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from deepsort_reid import checkpoint, distributed, files, reports, resume, tracking
+from deepsort_reid import checkpoint, distributed, reports, resume, tracking
 from deepsort_reid.config import load_params
 from deepsort_reid.entry import run_stage
 from deepsort_reid.evaluation import Reader, evaluate
@@ -29,9 +29,9 @@ def main() -> None:
     written = reports.write_evaluation(
         folder, evaluation, query=query, gallery=gallery, ranked_queries=params.ranked_queries
     )
-    run = files.read_json(folder / "run.json")
-    resume.forget(run["key"])
-    with tracking.resume_run(run["run_id"]) as tracker:
+    key, run_id = tracking.read_reference(folder / "run.json")
+    resume.forget(key)
+    with tracking.resume_run(key, run_id) as tracker:
         tracker.log_metrics(metrics)
         for path in [*written, folder / "images_per_identity.png"]:
             tracker.log_artifact(path)

@@ -36,6 +36,7 @@ def main() -> None:
         is_first = process.is_first
         with resume.kept(made_of, every=params.run.save_seconds, enabled=is_first) as states:
             with tracking.open_run(
+                key=states.run_key,
                 name=provenance.run_name(config.arch),
                 tags=provenance.provenance_tags(data_digest=summary.digest, arch=config.arch),
                 enabled=is_first,

@@ -13,6 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
+from deepsort_reid import deliver
+from deepsort_reid.entry import run_stage
 from tests import stages
 
 Case = Callable[[Path], dict[str, Any]]
@@ -190,14 +192,34 @@ def test_datasets(
 # Training
 
 
-def test_a_store_that_cannot_be_opened(
+def test_an_address_that_can_be_no_store(
     project: Path, made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stages.write_params(project, {})
     stages.copy_outputs(made, project)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "htp://server:5000")
+    line = fails("train", project, capsys)
+    assert "MLflow store htp://server:5000 cannot be opened: expected sqlite:///FILE" in line
+    assert "correct or unset MLFLOW_TRACKING_URI" in line
+
+
+def test_a_store_that_cannot_be_opened_stops_nothing(
+    project: Path, made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages.write_params(project, {})
+    (project / "data").mkdir()
+    (project / "data" / "split").symlink_to(made / "data" / "split")
     (project / "broken.db").write_bytes(b"this is no database" * 100)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/broken.db")
-    assert "broken.db" in fails("train", project, capsys)
+    stages.run("train")
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert len(said) == 2
+    assert "broken.db fails (file is not a database); work goes on" in said[0]
+    assert "entries are kept in" in said[1]
+    assert (project / "models" / "model.pth").exists()
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    run_stage(deliver.main)
+    assert capsys.readouterr().err.endswith(": delivered\n")
 
 
 class Evil:
@@ -250,6 +272,20 @@ def test_training(
 def test_nothing_to_evaluate(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stages.write_params(project, {})
     assert "models/model.pth: no such file" in fails("evaluate", project, capsys)
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"key": 3}', '{"key": "0123", "run_id": "4567"}'])
+def test_a_damaged_run_json_costs_only_its_record(
+    project: Path, made: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    stages.write_params(project, {})
+    stages.copy_outputs(made, project)
+    (project / "reports" / "run.json").write_text(content)
+    stages.run("evaluate")
+    said = capsys.readouterr()
+    assert "warning: " in said.err
+    assert "not recorded in MLflow" in said.out
+    assert (project / "reports" / "metrics.json").exists()
 
 
 # A full disk

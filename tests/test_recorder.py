@@ -15,7 +15,7 @@ from deepsort_reid.training import EpochResult
 class Remember(Tracker):
     """A tracker that remembers its calls."""
 
-    run_id, run_name = "abc", "resnet18-1234567"
+    key, run_id, run_name = "k1", "abc", "resnet18-1234567"
 
     def __init__(self) -> None:
         self.metrics: list[tuple[Any, Any]] = []
@@ -113,7 +113,9 @@ def test_everything_is_in_mlflow(tmp_path: Path) -> None:
     ((_, shape, metadata),) = tracker.models
     assert shape == (2, 3, 32, 16)
     assert metadata["epoch"] == 2
-    assert files.read_json(tmp_path / "reports" / "run.json")["run_id"] == "abc"
+    assert files.read_json(tmp_path / "reports" / "run.json") == {
+        "key": "k1", "run_id": "abc", "run_name": "resnet18-1234567",
+    }  # fmt: skip
 
 
 def test_other_ranks_write_nothing(tmp_path: Path) -> None:

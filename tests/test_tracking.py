@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,19 +12,23 @@ import numpy as np
 import pytest
 import torch
 
-from deepsort_reid import store, tracking
+from deepsort_reid import journal, outbox, store, tracking
 from deepsort_reid.errors import StoreError
-from deepsort_reid.run_writer import BEST, MODEL
+from deepsort_reid.journal import Binding, Journal
+from deepsort_reid.run_writer import BEST, MODEL, RunWriter
 from deepsort_reid.tracking import NullTracker, open_run, resume_run
 from tests.stores import forget_mlflow, make_store
 
 TAGS = {"data_digest": "d1", "mlflow.note.content": "**tiny**"}
 
 KILLED_WHILE_TRAINING = """
-import time
+import os, signal, sys, time
 from deepsort_reid.tracking import open_run
-with open_run(name="killed", tags={}) as tracker:
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+with open_run(key="killed", name="killed", tags={}) as tracker:
     tracker.log_metrics({"loss": 0.5}, step=1)
+    while tracker.run_id is None:
+        time.sleep(0.01)
     print(tracker.run_id, flush=True)
     time.sleep(60)
 """
@@ -55,7 +60,6 @@ def shared(tmp_path_factory):
 def root(shared, monkeypatch):
     forget_mlflow(monkeypatch)
     monkeypatch.setenv("DVC_ROOT", str(shared))
-    monkeypatch.setattr(tracking, "CLOSE_SECONDS", 0.0)
     return shared
 
 
@@ -66,9 +70,14 @@ def client(root):  # noqa: ARG001
 
 @pytest.fixture
 def run_id(root):  # noqa: ARG001
-    with open_run(name="a run", tags=TAGS) as tracker:
+    with begin("a run") as tracker:
         pass
     return tracker.run_id
+
+
+def begin(name, tags=TAGS, **options):
+    """Open a run with a key of its own."""
+    return open_run(key=uuid.uuid4().hex, name=name, tags=tags, **options)
 
 
 def warnings(caplog):
@@ -92,7 +101,7 @@ def whole(shared, tmp_path_factory):
     with pytest.MonkeyPatch.context() as monkeypatch:
         forget_mlflow(monkeypatch)
         monkeypatch.setenv("DVC_ROOT", str(shared))
-        with open_run(name="whole", tags=TAGS) as tracker:
+        with begin("whole", TAGS) as tracker:
             tracker.log_params({"lr": 0.1, "dataset": {"source": "zip", "sha256": None}})
             tracker.log_params({"long": "x" * 7000, "odd@name": [1, 2]})
             tracker.log_params({f"many.{n}": n for n in range(150)})
@@ -105,7 +114,7 @@ def whole(shared, tmp_path_factory):
                 profile={"images": 10}, context="training",
             )  # fmt: skip
             tracker.log_model(net, images(2), metadata={"mean": [0.485, 0.456, 0.406]})
-        with resume_run(tracker.run_id) as again:
+        with resume_run(tracker.key) as again:
             again.log_metrics({"mAP": 0.6})
             again.promote("mAP")
     return tracker, net
@@ -198,7 +207,7 @@ def test_the_model_describes_itself(whole, client):
 def test_recording_a_model_leaves_network_and_terminal_as_they_are(capfd):
     net = Net().train()
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    with open_run(name="mode", tags={}) as tracker:
+    with begin("mode", {}) as tracker:
         tracker.log_model(net, images(2), metadata={})
     assert net.training
     assert net.norm.training
@@ -212,23 +221,38 @@ def test_a_model_that_cannot_be_exported_stops_nothing(client, caplog):
         def forward(self, images):
             return images if float(images.sum()) > 0 else -images
 
-    with open_run(name="stubborn", tags={}) as tracker:
+    with begin("stubborn", {}) as tracker:
         tracker.log_model(Stubborn(), images(2), metadata={})
     assert client.get_run(tracker.run_id).info.status == "FINISHED"
     assert len(warnings(caplog)) == 1
     assert "its export failed" in warnings(caplog)[0]
 
 
-def test_says_where_to_look(whole, root, monkeypatch):
+@pytest.mark.usefixtures("root")
+def test_says_where_to_look(whole):
     tracker, _ = whole
     name, place = tracker.describe().splitlines()
     assert name == "MLflow run whole"
     assert "uv run mlflow ui, then http://127.0.0.1:5000/#/experiments/" in place
     assert tracker.run_id in place
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/other.db")
-    assert f"--backend-store-uri sqlite:///{root}/other.db" in tracker.describe()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://ada:pw@host/mlflow/")
-    assert "https://***@host/mlflow/#/experiments/" in tracker.describe()
+
+
+@pytest.mark.usefixtures("root")
+@pytest.mark.parametrize(
+    ("uri", "place"),
+    [
+        (
+            "sqlite:////data/other.db",
+            "mlflow ui --backend-store-uri sqlite:////data/other.db, then",
+        ),
+        ("https://ada:pw@host/mlflow/", "https://***@host/mlflow/#/experiments/1/runs/abc?"),
+    ],
+)
+def test_says_where_to_look_in_another_store(uri, place):
+    binding = Binding(store.label(uri), "abc", "a run", "1")
+    assert place in tracking.where_to_look(uri, binding)
+    assert "abc" not in tracking.where_to_look(uri, None)
+    assert "abc" not in tracking.where_to_look("http://another", binding)
 
 
 # How a run ends
@@ -245,7 +269,7 @@ def test_says_where_to_look(whole, root, monkeypatch):
     ],
 )
 def test_status(client, error, status):
-    with pytest.raises(type(error)), open_run(name="ends", tags={}) as tracker:
+    with pytest.raises(type(error)), begin("ends", {}) as tracker:
         raise error
     run = client.get_run(tracker.run_id)
     assert run.info.status == status
@@ -270,12 +294,22 @@ def test_sigterm_kills_the_run_and_the_process_quietly(root, client):
     assert run.data.metrics["loss"] == 0.5
 
 
-@pytest.mark.usefixtures("root")
-def test_sigterm_is_handled_as_before_after_the_run():
-    before = signal.getsignal(signal.SIGTERM)
-    with open_run(name="signals", tags={}):
-        assert signal.getsignal(signal.SIGTERM) is tracking.terminate
-    assert signal.getsignal(signal.SIGTERM) is before
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_run_ends_only_shortens_the_wait(client, monkeypatch, number):
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    close = outbox.Outbox.close
+
+    def close_under_fire(self, seconds):
+        signal.raise_signal(number)
+        assert self.hurried
+        self.hurried = False
+        close(self, seconds)
+
+    monkeypatch.setattr(outbox.Outbox, "close", close_under_fire)
+    with begin("signals") as tracker:
+        pass
+    assert client.get_run(tracker.run_id).info.status == "FINISHED"
+    assert handlers == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
 
 
 # Runs that are not recorded
@@ -299,7 +333,7 @@ def test_a_null_tracker_writes_nothing(tmp_path, monkeypatch):
     forget_mlflow(monkeypatch)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    with open_run(name="not mine", tags={}, enabled=False) as tracker:
+    with begin("not mine", {}, enabled=False) as tracker:
         use_everything(tracker)
     assert isinstance(tracker, NullTracker)
     assert (tracker.run_id, tracker.run_name) == (None, None)
@@ -310,58 +344,134 @@ def test_a_null_tracker_writes_nothing(tmp_path, monkeypatch):
 def test_training_goes_on_without_mlflow(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    with open_run(name="none", tags={}) as tracker:
+    with begin("none", {}) as tracker:
         use_everything(tracker)
     assert isinstance(tracker, NullTracker)
     assert warnings(caplog) == ["mlflow is not installed, so nothing is recorded in MLflow"]
     assert contents(tmp_path) == []
 
 
-def test_a_store_that_cannot_be_opened_stops_training_before_it_begins(monkeypatch):
+@pytest.mark.parametrize("uri", ["nonsense://somewhere", "file:///runs", "./runs"])
+def test_an_address_that_can_be_no_store_stops_training_before_it_begins(
+    tmp_path, monkeypatch, uri
+):
     forget_mlflow(monkeypatch)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    with (
-        pytest.raises(StoreError, match="connection refused"),
-        open_run(name="no", tags={}),
-    ):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(StoreError, match="expected sqlite:///FILE"), begin("no"):
         pytest.fail("training began")
+    assert contents(tmp_path) == []
 
 
 @pytest.mark.usefixtures("root")
-def test_a_store_that_cannot_be_written_does_too(monkeypatch):
-    opened = store.open_store()
-    monkeypatch.setattr(opened.client, "create_run", full_disk)
-    monkeypatch.setattr(tracking, "open_store", lambda: opened)
+def test_a_run_that_another_process_records_is_left_to_it(monkeypatch):
+    monkeypatch.setattr(tracking, "HOLD_SECONDS", 0.1)
     with (
-        pytest.raises(StoreError, match="takes no new run: no space left on device"),
-        open_run(name="no", tags={}),
+        open_run(key="mine", name="one", tags={}),
+        pytest.raises(StoreError, match="run mine is recorded by another process; wait"),
+        open_run(key="mine", name="two", tags={}),
     ):
         pytest.fail("training began")
 
 
-def full_disk(*_, **__):
-    raise OSError(28, "No space left on device")
+# Going on with a run
+
+
+def test_a_run_that_was_killed_goes_on_as_one_run(client, caplog):
+    for attempt, epochs in enumerate([(1, 2, 3), (2, 3, 4)]):
+        with suppress(SystemExit), open_run(key="again", name="again", tags=TAGS) as tracker:
+            tracker.log_params({"lr": 0.1})
+            for epoch in epochs:
+                tracker.log_metrics({"loss": 1 / epoch, "speed": 40.0 + attempt}, step=epoch)
+            if attempt == 0:
+                sys.exit(143)
+    (run,) = runs_with(client, "again")
+    assert run.info.status == "FINISHED"
+    for name, values in (("loss", [1, 1 / 2, 1 / 3, 1 / 4]), ("speed", [40, 40, 40, 41])):
+        history = client.get_metric_history(run.info.run_id, name)
+        assert [(point.step, point.value) for point in history] == list(enumerate(values, 1))
+    samples = client.get_metric_history(run.info.run_id, "system/disk_usage_percentage")
+    assert [sample.step for sample in samples] == [0, 1]
+    assert warnings(caplog) == []
+
+
+def test_a_run_that_goes_on_is_running_again(client):
+    statuses = []
+    with suppress(KeyboardInterrupt), open_run(key="on", name="on", tags={}) as tracker:
+        raise KeyboardInterrupt
+    statuses.append(client.get_run(tracker.run_id).info.status)
+    with open_run(key="on", name="on", tags={}) as tracker:
+        wait_for(tracker)
+        statuses.append(client.get_run(tracker.run_id).info.status)
+    assert statuses == ["KILLED", "RUNNING"]
+
+
+def test_a_run_that_was_made_twice_is_made_one(client):
+    opened = store.open_store()
+    with open_run(key="twin", name="twin", tags={}) as tracker:
+        wait_for(tracker)
+        client.create_run(opened.experiment_id, tags={"run_key": "twin"})
+        assert len(runs_with(client, "twin")) == 2
+    assert [run.info.run_id for run in runs_with(client, "twin")] == [tracker.run_id]
+
+
+def runs_with(client, key):
+    experiment = store.open_store().experiment_id
+    return client.search_runs([experiment], filter_string=f"tags.run_key = '{key}'")
+
+
+def wait_for(tracker):
+    """Wait until all is delivered."""
+    changed, waiting = tracker.journal.changed, tracker.journal.waiting
+    with changed:
+        assert changed.wait_for(lambda: not waiting, timeout=20)
 
 
 # Resuming
 
 
 def test_resume_adds_to_a_run_and_leaves_the_rest(client, tmp_path):
-    with suppress(SystemExit), open_run(name="failed", tags=TAGS) as tracker:
+    with suppress(SystemExit), begin("failed") as tracker:
         tracker.log_params({"lr": 0.1})
         sys.exit(1)
     before = client.get_run(tracker.run_id)
     (tmp_path / "cmc.csv").write_text("rank,share\n")
-    with resume_run(tracker.run_id) as again:
-        assert (again.run_id, again.run_name) == (tracker.run_id, "failed")
-        again.log_metrics({"mAP": 0.7})
-        again.log_artifact(tmp_path / "cmc.csv")
+    for _ in range(2):  # an evaluation that is run again adds nothing
+        with resume_run(tracker.key, tracker.run_id) as again:
+            assert (again.run_id, again.run_name) == (tracker.run_id, "failed")
+            again.log_metrics({"mAP": 0.7})
+            again.log_artifact(tmp_path / "cmc.csv")
     after = client.get_run(tracker.run_id)
     assert after.info.status == before.info.status == "FAILED"
     assert after.info.end_time == before.info.end_time
     assert after.data.params == before.data.params
-    assert after.data.metrics["mAP"] == 0.7
+    assert [p.value for p in client.get_metric_history(tracker.run_id, "mAP")] == [0.7]
     assert [file.path for file in client.list_artifacts(tracker.run_id)] == ["cmc.csv"]
+
+
+@pytest.mark.parametrize("known", ["key", "run_id"])
+def test_resume_finds_a_run_that_has_no_journal_here(client, root, known):
+    with begin("elsewhere") as tracker:
+        pass
+    shutil.rmtree(root / journal.FOLDER / tracker.key)
+    key, run_id = (tracker.key, None) if known == "key" else (None, tracker.run_id)
+    with resume_run(key, run_id) as again:
+        again.log_metrics({"mAP": 0.7})
+    assert again.run_id == tracker.run_id
+    assert again.run_name == "elsewhere"
+    run = client.get_run(tracker.run_id)
+    assert (run.info.status, run.data.metrics["mAP"]) == ("FINISHED", 0.7)
+
+
+def test_two_evaluations_of_one_run_at_once(client, monkeypatch):
+    monkeypatch.setattr(tracking, "FIND_SECONDS", 0.1)
+    with begin("shared") as tracker:
+        pass
+    with resume_run(tracker.key) as one, resume_run(tracker.key) as other:
+        one.log_metrics({"mAP": 0.6})
+        other.log_metrics({"rank_1": 0.7})
+    metrics = client.get_run(tracker.run_id).data.metrics
+    assert (metrics["mAP"], metrics["rank_1"]) == (0.6, 0.7)
 
 
 @pytest.mark.parametrize("why", ["unknown", "deleted", "not recorded", "no store"])
@@ -376,21 +486,67 @@ def test_resume_without_a_run_warns_and_records_nothing(
         run_id = None
     else:
         monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    with resume_run(run_id) as tracker:
+    with resume_run(run_id, run_id) as tracker:
         use_everything(tracker)
     assert isinstance(tracker, NullTracker)
     assert len(warnings(caplog)) == 1
     assert contents(tmp_path) == []
 
 
-@pytest.mark.usefixtures("root")
-def test_resume_puts_up_with_a_dead_store(monkeypatch, caplog):
+def test_resume_puts_up_with_a_dead_store(tmp_path, monkeypatch, caplog):
+    forget_mlflow(monkeypatch)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with resume_run("0" * 32) as tracker:
         tracker.log_metrics({"mAP": 0.7})
-    fails, lost = warnings(caplog)
+    fails, kept = warnings(caplog)
     assert "fails (connection refused)" in fails
-    assert "did not take: metrics (1)" in lost
+    assert "2 entries are kept in" in kept
+    *_, last = tracker.describe().splitlines()
+    assert last == (
+        "still to be sent: 2 entries, 0.0 MB (connection refused); "
+        "the next stage sends them, or `uv run python -m deepsort_reid.deliver`"
+    )
+
+
+def test_a_run_that_was_deleted_refuses_what_is_added(client, caplog):
+    with begin("deleted") as tracker:
+        pass
+    client.delete_run(tracker.run_id)
+    with resume_run(tracker.key) as again:
+        again.log_metrics({"mAP": 0.7})
+        again.set_tags({"a": "b"})
+    first, last = warnings(caplog)
+    assert "refuses metrics: " in first
+    assert last.endswith("has refused: metrics (1), tags (1)")
+    with resume_run(tracker.key) as again:  # it may have been restored
+        client.restore_run(tracker.run_id)
+        again.log_metrics({"mAP": 0.7})
+    assert client.get_run(tracker.run_id).data.metrics["mAP"] == 0.7
+
+
+@pytest.mark.parametrize(
+    ("content", "reference"),
+    [
+        ('{"key": "a1", "run_id": "b2", "run_name": "c"}', ("a1", "b2")),
+        ('{"key": "a1", "run_id": null}', ("a1", None)),
+        ('{"run_id": "b2"}', (None, "b2")),
+        ('{"key": "a1"', (None, None)),
+        ("[]", (None, None)),
+        ("\x00", (None, None)),
+        (None, (None, None)),
+    ],
+)
+def test_a_damaged_reference_is_no_reference(tmp_path, caplog, content, reference):
+    if content is not None:
+        (tmp_path / "run.json").write_text(content)
+    assert tracking.read_reference(tmp_path / "run.json") == reference
+    assert len(warnings(caplog)) == (reference == (None, None))
+
+
+def test_a_reference_is_not_trusted(tmp_path):
+    (tmp_path / "run.json").write_text('{"key": "../../a", "run_id": 3}')
+    assert tracking.read_reference(tmp_path / "run.json") == (None, None)
 
 
 # Promotion
@@ -403,10 +559,10 @@ def version_of(client, run_id):
 
 def measured_run(client, digest, value):
     """A run with a model version, as training leaves it, and then evaluated and promoted."""
-    with open_run(name=f"{digest}-{value}", tags={"data_digest": digest}) as tracker:
+    with begin(f"{digest}-{value}", {"data_digest": digest}) as tracker:
         pass
     client.create_model_version(MODEL, "file:///nowhere", run_id=tracker.run_id)
-    with resume_run(tracker.run_id) as again:
+    with resume_run(tracker.key) as again:
         again.log_metrics({"mAP": value})
         again.promote("mAP")
     return version_of(client, tracker.run_id)
@@ -431,7 +587,7 @@ def test_the_best_version_is_the_best_on_the_same_data(whole, client):
 
 
 def test_promoting_a_run_without_a_model_changes_nothing(whole, client):
-    with open_run(name="no model", tags={"data_digest": "d3"}) as tracker:
+    with begin("no model", {"data_digest": "d3"}) as tracker:
         tracker.log_metrics({"mAP": 0.9})
         tracker.promote("mAP")
     version = client.get_model_version_by_alias(MODEL, BEST)
@@ -443,37 +599,44 @@ def test_promoting_a_run_without_a_model_changes_nothing(whole, client):
 
 @pytest.fixture
 def failing(root, monkeypatch):  # noqa: ARG001
-    """A run's store whose `switch` lets every call fail."""
+    """A store whose `switch` lets calls fail, by name."""
     opened = store.open_store()
-    switch = {"dead": False}
+    dead = set()
 
-    def breakable(call):
+    def breakable(name, call):
         def attempt(*arguments, **options):
-            if switch["dead"]:
+            if name in dead:
                 raise ConnectionError(111, "Connection refused")
             return call(*arguments, **options)
 
         return attempt
 
-    for name in ("log_batch", "log_artifact", "set_terminated", "log_inputs"):
-        monkeypatch.setattr(opened.client, name, breakable(getattr(opened.client, name)))
-    monkeypatch.setattr(tracking, "open_store", lambda: opened)
+    for name in ("create_run", "log_batch", "log_artifact", "set_terminated", "log_inputs"):
+        monkeypatch.setattr(opened.client, name, breakable(name, getattr(opened.client, name)))
+    monkeypatch.setattr(RunWriter, "store", opened)
+    monkeypatch.setattr(outbox, "FIRST_PAUSE", 0.1)
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
-    return switch
+    return dead
+
+
+EVERYTHING = {"create_run", "log_batch", "log_artifact", "set_terminated", "log_inputs"}
 
 
 def test_what_a_failing_store_misses_arrives_later(failing, client, tmp_path, caplog):
     (tmp_path / "train.jpg").write_bytes(b"jpg")
-    with open_run(name="outage", tags={}) as tracker:
+    with begin("outage") as tracker:
         tracker.log_metrics({"loss": 1.0}, step=1)
-        failing["dead"] = True
+        wait_for(tracker)
+        failing |= EVERYTHING
         before = int(time.time() * 1000)
         for epoch in (2, 3):
             tracker.log_metrics({"loss": 1 / epoch}, step=epoch)
         after = int(time.time() * 1000)
         tracker.set_tags({"late": "yes"})
         tracker.log_artifact(tmp_path / "train.jpg")
-        failing["dead"] = False
+        time.sleep(0.2)
+        failing.clear()
+        wait_for(tracker)
     run = client.get_run(tracker.run_id)
     history = client.get_metric_history(tracker.run_id, "loss")
     assert [(point.step, point.value) for point in history] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
@@ -485,44 +648,81 @@ def test_what_a_failing_store_misses_arrives_later(failing, client, tmp_path, ca
     assert "fails (connection refused)" in warnings(caplog)[0]
 
 
-def test_what_never_arrives_is_named_once(failing, client, tmp_path, caplog):
-    (tmp_path / "train.jpg").write_bytes(b"jpg")
-    with open_run(name="dead", tags={}) as tracker:
-        failing["dead"] = True
-        for epoch in (1, 2, 3):
-            tracker.log_metrics({"loss": 1 / epoch}, step=epoch)
-        tracker.log_artifact(tmp_path / "train.jpg")
-    fails, lost = warnings(caplog)
-    assert "fails" in fails
-    assert lost.endswith("did not take: artifact (1), end (1), metrics (3)")
-    assert client.get_run(tracker.run_id).info.status == "RUNNING"
+def test_a_store_that_takes_no_run_gets_it_later(failing, client, caplog):
+    failing |= EVERYTHING
+    with begin("late") as tracker:
+        tracker.log_metrics({"loss": 0.5}, step=1)
+        assert tracker.run_id is None
+        assert tracker.run_name == "late"
+    assert "3 entries are kept in" in warnings(caplog)[-1]
+    failing.clear()
+    with begin("later"):  # the next stage sends what is left of earlier ones
+        pass
+    (run,) = runs_with(client, tracker.key)
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "late")
+    assert run.data.metrics == {"loss": 0.5}
 
 
-@pytest.mark.usefixtures("failing")
-def test_records_arrive_where_files_do_not(client, tmp_path, monkeypatch, caplog):
+def test_a_run_whose_process_was_killed_does_not_run_for_ever(client):
+    with Journal("dead") as held:
+        held.put("begin", key="dead", name="dead", tags={})
+        held.put("metrics", values={"loss": 0.5}, step=1)
+    with begin("the next"):
+        pass
+    (run,) = runs_with(client, "dead")
+    assert run.info.status == "KILLED"
+    assert run.data.metrics == {"loss": 0.5}
+    assert run.info.start_time <= run.info.end_time == held.last_time
+
+
+def test_records_arrive_where_files_do_not(failing, client, tmp_path, caplog):
     (tmp_path / "train.jpg").write_bytes(b"jpg")
-    with open_run(name="no bucket", tags={}) as tracker:
-        monkeypatch.setattr(tracker.writer.client, "log_artifact", full_disk)
+    with begin("no bucket") as tracker:
+        failing.add("log_artifact")
         tracker.log_artifact(tmp_path / "train.jpg")
         tracker.log_metrics({"loss": 0.5}, step=1)
     run = client.get_run(tracker.run_id)
     assert (run.info.status, run.data.metrics) == ("FINISHED", {"loss": 0.5})
-    assert "for files, fails (no space left on device)" in warnings(caplog)[0]
-    assert warnings(caplog)[1].endswith("did not take: artifact (1)")
+    assert "for files, fails (connection refused)" in warnings(caplog)[0]
+    assert "1 entries are kept in" in warnings(caplog)[1]
 
 
-def test_what_is_refused_holds_nothing_up(client, caplog):
-    with open_run(name="refused", tags={}) as tracker:
+def test_what_is_refused_holds_nothing_up(client, tmp_path, caplog):
+    with begin("refused") as tracker:
         tracker.log_params({"lr": 0.1})
         tracker.log_params({"lr": 0.2})  # a parameter cannot change
-        tracker.log_artifact(Path("/nowhere/train.jpg"))
+        tracker.log_artifact(tmp_path / "train.jpg")
         tracker.log_metrics({"loss": 0.5}, step=1)
     run = client.get_run(tracker.run_id)
     assert run.data.params == {"lr": "0.1"}
     assert run.data.metrics["loss"] == 0.5
-    assert "refuses params: " in warnings(caplog)[0]
-    assert "refuses artifact: " in warnings(caplog)[1]
-    assert warnings(caplog)[-1].endswith("did not take: artifact (1), params (1)")
+    assert sorted(line.partition(": ")[0].partition(" refuses ")[2] for line in warnings(caplog))
+    assert any("refuses params: " in line for line in warnings(caplog))
+    assert any("train.jpg is not in MLflow: no such file" in line for line in warnings(caplog))
+
+
+def test_a_journal_stays_with_its_store(client, tmp_path, monkeypatch, caplog):
+    with begin("at home") as tracker:
+        pass
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
+    with resume_run(tracker.key) as again:
+        again.log_metrics({"mAP": 0.5})
+    assert "fails (its run is in sqlite:///mlflow.db)" in warnings(caplog)[0]
+    assert not (tmp_path / "other.db").exists()
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    with resume_run(tracker.key):
+        pass
+    assert client.get_run(tracker.run_id).data.metrics["mAP"] == 0.5
+
+
+def test_a_journal_moves_with_its_repository(root, tmp_path, monkeypatch):
+    with begin("moved") as tracker:
+        pass
+    shutil.copytree(root, tmp_path / "elsewhere")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "elsewhere"))
+    with resume_run(tracker.key) as again:
+        again.log_metrics({"mAP": 0.5})
+    assert store.open_store().client.get_run(tracker.run_id).data.metrics["mAP"] == 0.5
 
 
 # Names and values

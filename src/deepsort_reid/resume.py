@@ -261,11 +261,11 @@ def explain_others(root: Path, identity: Identity, but: Path) -> None:
         logger.info("not going on with an interrupted training: %s%s", reasons[0], more)
 
 
-def forget(run_key: str) -> None:
+def forget(run_key: str | None) -> None:
     """Remove what is left of a training whose outputs DVC has recorded.
 
     Args:
-        run_key: of the training's run.
+        run_key: of the training's run; None if nobody knows.
     """
     for path in (files.project_root() / FOLDER).glob("*/run.json"):
         try:

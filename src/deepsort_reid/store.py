@@ -4,10 +4,12 @@ import logging
 import os
 import re
 import sqlite3
+import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +36,8 @@ ENVIRONMENT = {
 }
 UPLOAD_SECONDS = "120"  # MLFLOW_HTTP_REQUEST_TIMEOUT while a file travels
 CHATTER = ("mlflow", "alembic", "urllib3.connectionpool")
+SCHEMES = ("http", "https", "databricks", "sqlite", "postgresql", "mysql", "mssql")
+EXPECTED = "expected sqlite:///FILE, http://SERVER, https://SERVER or a database's address"
 
 # The columns of a SQLite store that hold absolute places of artifacts.
 LOCATIONS = (
@@ -60,15 +64,17 @@ class Store:
     experiment_id: str
 
 
-def open_store() -> Store:
-    """Open the store that `tracking_uri` names; a local one is made, or follows a moved folder.
+def open_store(uri: str | None = None) -> Store:
+    """Open a store, by default the one that `tracking_uri` names.
+
+    A local one is made if there is none, or follows a moved folder.
 
     Raises:
         StoreError: it cannot be opened; one line with the address, the reason and the remedy.
         ModuleNotFoundError: MLflow is not installed.
     """
     import_mlflow()
-    uri = tracking_uri()
+    uri = uri or tracking_uri()
     try:
         with quiet():
             return _open(uri)
@@ -93,26 +99,74 @@ def import_mlflow() -> None:
             logging.getLogger(logger).setLevel(logging.CRITICAL)
 
 
+class Shared(AbstractContextManager[None]):
+    """A change of this process that several threads may want at once.
+
+    The first to enter makes it, and the last to leave undoes it.
+    """
+
+    def __init__(self, change: Callable[[], AbstractContextManager[None]]):
+        """Share a change; nothing is changed yet."""
+        self.change, self.users, self.lock = change, 0, threading.Lock()
+
+    def __enter__(self) -> None:
+        """Make the change, unless it is made."""
+        with self.lock:
+            if self.users == 0:
+                self.made = self.change()
+                self.made.__enter__()
+            self.users += 1
+
+    def __exit__(self, *_: object) -> None:
+        """Undo the change, unless another still wants it."""
+        with self.lock:
+            self.users -= 1
+            if self.users == 0:
+                self.made.__exit__(None, None, None)
+
+
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the warnings of what runs inside from the user, who can do nothing about them."""
+def no_warnings() -> Iterator[None]:
+    """Ignore warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 @contextmanager
-def uploading() -> Iterator[None]:
-    """Give each request the time a file may take, unless the user has set a time."""
-    name = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+def environment(name: str, value: str, *, instead_of: str | None = None) -> Iterator[None]:
+    """Set a variable, or only in the place of this value, for as long as the block runs."""
     before = os.environ.get(name)
-    if before == ENVIRONMENT[name]:
-        os.environ[name] = UPLOAD_SECONDS
+    if instead_of in (None, before):
+        os.environ[name] = value
     try:
         yield
     finally:
-        if before is not None:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
             os.environ[name] = before
+
+
+TIMEOUT, RETRIES = "MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+_QUIET = Shared(no_warnings)
+_UPLOADING = Shared(lambda: environment(TIMEOUT, UPLOAD_SECONDS, instead_of=ENVIRONMENT[TIMEOUT]))
+_ONCE = Shared(lambda: environment(RETRIES, "0"))
+
+
+def quiet() -> Shared:
+    """Keep the warnings of what runs inside from the user, who can do nothing about them."""
+    return _QUIET
+
+
+def uploading() -> Shared:
+    """Give each request the time a file may take, unless the user has set a time."""
+    return _UPLOADING
+
+
+def once() -> Shared:
+    """Send each request once: MLflow repeats one that made something, and makes it twice."""
+    return _ONCE
 
 
 def tracking_uri() -> str:
@@ -132,6 +186,30 @@ def sqlite_file(uri: str) -> Path | None:
     return None if match is None else project_root() / match[1]
 
 
+def check_address(uri: str) -> None:
+    """Refuse an address at which there can be no store, without trying it.
+
+    Raises:
+        StoreError: one line with the address, what was expected and the remedy.
+    """
+    scheme = re.match(r"[^:]*", uri)
+    plugins = {plugin.name for plugin in entry_points(group="mlflow.tracking_store")}
+    if scheme is None or scheme[0].partition("+")[0] not in {*SCHEMES, *plugins}:
+        raise StoreError(f"MLflow store {masked(uri)} cannot be opened: {EXPECTED}; {_remedy(uri)}")
+
+
+def label(uri: str) -> str:
+    """The address by which a store is known again.
+
+    It holds no credentials, and a file below the repository's root is named from there, since both
+    may change while the store stays the same.
+    """
+    file = sqlite_file(uri)
+    if file is not None and file.is_relative_to(project_root()):
+        return f"sqlite:///{file.relative_to(project_root())}"
+    return re.sub(r"://[^/\s@]+@", "://", uri).partition("?")[0].rstrip("/")
+
+
 def masked(text: str) -> str:
     """The text with the user names, passwords and query strings of its addresses hidden."""
     text = re.sub(r"://[^/\s@]+@", "://***@", text)
@@ -148,7 +226,8 @@ def reason(error: BaseException) -> str:
         if isinstance(cause, TimeoutError | sqlite3.Error):
             return str(cause)
         cause = cause.__cause__ or cause.__context__
-    words = " ".join(str(error).split()).partition(" Response body:")[0] or type(error).__name__
+    words = re.split(r" Response body:| \[SQL: ", " ".join(str(error).split()))[0]
+    words = words or type(error).__name__
     return masked(words if len(words) <= 200 else words[:199] + "…")
 
 
@@ -238,9 +317,7 @@ def _connect(uri: str, artifacts: Path | None) -> Store:
     try:
         client = MlflowClient(uri)
     except UnsupportedModelRegistryStoreURIException:
-        raise ValueError(
-            "expected sqlite:///FILE, http://SERVER, https://SERVER or a database's address"
-        ) from None
+        raise ValueError(EXPECTED) from None
     name = _experiment()
     experiment = client.get_experiment_by_name(name)
     if experiment is None:

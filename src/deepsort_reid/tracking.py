@@ -1,33 +1,37 @@
-"""Records a run in MLflow, from its parameters to its model, without ever holding it up."""
+"""Records a run in MLflow, from its parameters to its model, without ever holding it up.
+
+Everything goes into the run's journal first, and from there to the store, when that answers.
+"""
 
 import logging
-import os
 import re
-import signal
 import tempfile
 import threading
-import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from deepsort_reid import files, journal, leftovers, stopping
 from deepsort_reid.errors import StoreError
 from deepsort_reid.files import project_root
-from deepsort_reid.outbox import Outbox, RefusedError, summary
-from deepsort_reid.run_writer import FILES, RunWriter
+from deepsort_reid.journal import Binding, BusyError, Journal, milliseconds
+from deepsort_reid.outbox import Outbox, summary
+from deepsort_reid.run_writer import RunWriter
 from deepsort_reid.store import (
     DATABASE,
-    Store,
+    check_address,
     import_mlflow,
+    label,
     masked,
-    open_store,
     quiet,
     reason,
     sqlite_file,
     tracking_uri,
 )
+from deepsort_reid.system_metrics import Sampler, is_wanted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,23 +43,34 @@ logger = logging.getLogger(__name__)
 LONGEST_PARAM = 6000  # characters; MLflow's limits
 LONGEST_TAG = 5000
 DIGEST = 12  # characters, to be read in a list; the whole is a tag
-SAMPLE_EVERY = 5.0  # seconds between two system metrics
-CLOSE_SECONDS = 10.0  # for what is left, and one attempt more
-KILLED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit statuses
+CLOSE_SECONDS = 20.0  # for what is left, while the store answers
+KILLED_SECONDS = 3.0  # the same for a run that somebody wants to end now
+FIND_SECONDS = 5.0  # to find the run that an evaluation adds to
+HOLD_SECONDS = 20.0  # for whoever sends what an interrupted run has left, to let go of it
+KILLED = [128 + number for number in stopping.SIGNALS]  # exit statuses
+DELIVER = "uv run python -m deepsort_reid.deliver"
 
 
 class Tracker:
     """Takes what there is to know of a run. This one, the base of the others, records nothing.
 
     No method raises for a fault of the store's, and none waits for it for long.
-
-    Attributes:
-        run_id: MLflow's name for the run; None if there is no run.
-        run_name: the name it has in lists.
     """
 
-    run_id: str | None = None
-    run_name: str | None = None
+    @property
+    def key(self) -> str | None:
+        """The name of the run's journal; None if there is no run."""
+        return None
+
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's name for the run; None before the store has answered."""
+        return None
+
+    @property
+    def run_name(self) -> str | None:
+        """The name it has in lists."""
+        return None
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Record parameters; `{"dataset": {"source": …}}` becomes `dataset.source`."""
@@ -109,42 +124,71 @@ class NullTracker(Tracker):
 
 
 class MlflowTracker(Tracker):
-    """Records into one MLflow run, through outboxes that keep what the store does not take."""
+    """Records into a journal, which an outbox delivers to one MLflow run."""
 
-    def __init__(self, writer: RunWriter, run: "Run | None"):
-        """Record through a writer.
+    def __init__(self, held: Journal, writer: RunWriter):
+        """Start to deliver what the journal holds.
 
         Args:
+            held: the run's journal, with an entry that begins the run or finds it.
             writer: writes to the run.
-            run: the run as it is in the store; None if the store does not answer now.
         """
-        self.writer, self.run, self.run_id = writer, run, writer.run_id
-        self.run_name = run.info.run_name if run else None
-        self.where = f"MLflow store {masked(tracking_uri())}"
-        # Files may fail where records arrive, for want of rights to a bucket, say.
-        self.records = Outbox(writer, self.where)
-        self.files = Outbox(writer, f"{self.where}, for files,", after=self.records)
-        self.models = tempfile.TemporaryDirectory(prefix="deepsort-reid-")
+        self.journal, self.uri = held, writer.uri
+        self.sampler: Sampler | None = None
+        self.outbox = Outbox(
+            held,
+            writer,
+            f"MLflow store {masked(self.uri)}",
+            prepare=import_mlflow,
+            afterwards=self.deliver_leftovers,
+        )
+
+    @property
+    def key(self) -> str | None:
+        """The key of the run's journal."""
+        return str(self.journal.begun.payload["key"]) if self.journal.begun else self.journal.key
+
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's name for the run."""
+        return self.journal.binding.run_id if self.journal.binding else None
+
+    @property
+    def run_name(self) -> str | None:
+        """The name it has in lists."""
+        if self.journal.binding:
+            return self.journal.binding.run_name
+        return self.journal.begun.payload.get("name") if self.journal.begun else None
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Record parameters."""
         texts = {valid_name(name): str(value) for name, value in flattened(params).items()}
-        self.put("params", values={name: cut(text, LONGEST_PARAM) for name, text in texts.items()})
+        values = {name: cut(text, LONGEST_PARAM) for name, text in texts.items()}
+        self.journal.put("params", values=values)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Record numbers."""
         values = {valid_name(name): float(value) for name, value in metrics.items()}
-        self.put("metrics", values=values, step=step or 0, timestamp=milliseconds())
+        self.journal.put("metrics", values=values, step=step)
+
+    def log_sample(self, values: Mapping[str, float]) -> None:
+        """Record the machine's load; the steps count the samples."""
+        with self.journal.changed:
+            step = self.journal.next_sample
+            self.journal.put("system", sync=False, values=dict(values), step=step)
 
     def log_artifact(self, path: Path, folder: str = "") -> None:
-        """Record a file or a folder."""
-        self.put("artifact", path=str(path.absolute()), folder=folder)
+        """Record a file or a folder, as it is now."""
+        try:
+            self.journal.put_file("artifact", path, folder=folder)
+        except FileNotFoundError as error:
+            logger.warning("%s is not in MLflow: %s", path, reason(error))
 
     def log_dataset(
         self, *, name: str, source: str, digest: str, profile: Mapping[str, int], context: str
     ) -> None:
         """Record what the run reads."""
-        self.put(
+        self.journal.put(
             "dataset",
             name=name,
             source=masked(source),
@@ -156,59 +200,96 @@ class MlflowTracker(Tracker):
     def log_model(
         self, module: "torch.nn.Module", example: "np.ndarray", *, metadata: Mapping[str, object]
     ) -> None:
-        """Record a network."""
-        folder = Path(tempfile.mkdtemp(dir=self.models.name)) / "model"
-        try:
-            with quiet():
-                export_model(module, example, folder, metadata)
-        except Exception as error:  # the checkpoint is safe, so a copy of it stops nothing
-            logger.warning("the model is not in MLflow: its export failed (%s)", reason(error))
-        else:
-            self.put("model", folder=str(folder))
+        """Record a network, unless the run has one."""
+        if self.journal.has("model"):
+            return
+        with tempfile.TemporaryDirectory(dir=self.journal.folder, prefix="export-") as folder:
+            model = Path(folder) / "model"
+            try:
+                import_mlflow()
+                with quiet():
+                    export_model(module, example, model, metadata)
+            except Exception as error:  # the checkpoint is safe, so a copy of it stops nothing
+                logger.warning("the model is not in MLflow: its export failed (%s)", reason(error))
+            else:
+                self.journal.put_file("model", model, move=True)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Record tags."""
-        values = {valid_name(name): cut(text, LONGEST_TAG) for name, text in tags.items()}
-        self.put("tags", values=values)
+        self.journal.put("tags", values=valid_tags(tags))
 
     def promote(self, metric: str) -> None:
         """Move the alias `best`."""
-        self.put("promotion", metric=valid_name(metric))
+        self.journal.put("promotion", metric=valid_name(metric))
 
     def describe(self) -> str:
-        """The run's name, and where to look at it."""
-        return f"MLflow run {self.run_name or self.run_id}\nto see it: {where_to_look(self.run)}"
+        """The run's name, where to look at it, and what it still misses."""
+        name = self.run_name or self.run_id or self.key
+        lines = [
+            f"MLflow run {name}",
+            f"to see it: {where_to_look(self.uri, self.journal.binding)}",
+        ]
+        count, size = self.journal.size()
+        if count:
+            why = f" ({self.outbox.trouble})" if self.outbox.trouble else ""
+            lines.append(
+                f"still to be sent: {count} entries, {size / 1e6:.1f} MB{why}; "
+                f"the next stage sends them, or `{DELIVER}`"
+            )
+        return "\n".join(lines)
 
-    def put(self, kind: str, **payload: Any) -> None:
-        """Send an entry by the outbox of its kind."""
-        (self.files if kind in FILES else self.records).put(kind, **payload)
+    def begin_sampling(self) -> None:
+        """Record the machine's load from now on, unless the user does not want it."""
+        self.sampler = Sampler(self.log_sample) if is_wanted() else None
 
     def end(self, status: str, error: BaseException | None = None) -> None:
         """Record the run's end with one of MLflow's statuses, and what failed, and close."""
-        # Who sends SIGTERM twice, or to a run that has failed, shall not leave it RUNNING.
-        with on_sigterm(signal.SIG_IGN):
-            if status == "FAILED":
-                self.set_tags({"failure": f"{type(error).__name__}: {error}"})
-            self.put("end", status=status, end_time=milliseconds())
-            self.close(0.0 if status == "KILLED" else CLOSE_SECONDS)
+        seconds = KILLED_SECONDS if status == "KILLED" else CLOSE_SECONDS
+        # Who sends a signal twice, or to a run that has failed, only shortens the wait.
+        with stopping.handling(lambda *_: self.outbox.hurry()):
+            try:
+                if self.sampler:
+                    self.sampler.stop(seconds)
+                if status == "FAILED":
+                    self.set_tags({"failure": f"{type(error).__name__}: {error}"})
+                self.journal.put("end", status=status, end_time=milliseconds())
+            finally:
+                self.close(seconds)
 
     def close(self, seconds: float) -> None:
-        """Send what is left within this time, and name what the store did not take."""
-        lost = self.records.close(seconds)
-        lost += self.files.close(0.0 if self.records.waiting else seconds)
-        if lost:
-            logger.warning("%s did not take: %s", self.where, summary(lost))
-        self.models.cleanup()
+        """Wait at most so long for what is left, and say if something is."""
+        self.outbox.close(seconds)
+        if len(self.outbox.refused) > 1:
+            where, what = masked(self.uri), summary(self.outbox.refused)
+            logger.warning("MLflow store %s has refused: %s", where, what)
+        if count := len(self.journal.waiting):
+            logger.warning(
+                "MLflow run %s: %d entries are kept in %s; the next stage sends them, or `%s`",
+                self.run_name or self.key,
+                count,
+                self.journal.folder,
+                DELIVER,
+            )
+
+    def deliver_leftovers(self, stop: Callable[[], bool]) -> None:
+        """Send what earlier runs have left, now that the store answers."""
+        for outcome in leftovers.deliver_all(self.uri, stop):
+            if outcome.why is None:
+                logger.info("MLflow run %s, of earlier, is complete", outcome.name)
 
 
 @contextmanager
-def open_run(*, name: str, tags: Mapping[str, str], enabled: bool = True) -> Iterator[Tracker]:
-    """Begin a run, and end it with the block.
+def open_run(
+    *, key: str, name: str, tags: Mapping[str, str], enabled: bool = True
+) -> Iterator[Tracker]:
+    """Begin a run, or go on with one that was interrupted, and end it with the block.
 
-    The run ends as FINISHED; as FAILED on an exception; as KILLED on Ctrl-C, and on SIGTERM, which
-    unwinds the block like an exception.
+    The run ends as FINISHED; as FAILED on an exception; as KILLED on KeyboardInterrupt, and on
+    SystemExit with the status of a process that was ended by a signal.
 
     Args:
+        key: letters and digits that no other run has. If there is a journal with this key, the
+            run goes on, and what that has already is not recorded again.
         name: the run's name in lists.
         tags: `provenance.provenance_tags`, say.
         enabled: False, for ranks other than the first, gives a NullTracker.
@@ -217,15 +298,19 @@ def open_run(*, name: str, tags: Mapping[str, str], enabled: bool = True) -> Ite
         the run's tracker; a NullTracker, after a warning, where MLflow is not installed.
 
     Raises:
-        StoreError: the store cannot be opened. One that fails later is put up with.
+        StoreError: there can be no store at the address, or another process records this run. A
+            store that fails is put up with.
+        OSError: the journal cannot be written.
     """
     if not enabled or not is_installed():
         yield NullTracker()
         return
-    tracker = begin_run(open_store(), name, tags)
+    uri = tracking_uri()
+    check_address(uri)
+    tracker = begin_run(uri, key, name, tags)
     try:
-        with on_sigterm(terminate), system_metrics(tracker):
-            yield tracker
+        tracker.begin_sampling()
+        yield tracker
     except BaseException as error:
         tracker.end(status_after(error), error)
         raise
@@ -233,18 +318,22 @@ def open_run(*, name: str, tags: Mapping[str, str], enabled: bool = True) -> Ite
 
 
 @contextmanager
-def resume_run(run_id: str | None) -> Iterator[Tracker]:
+def resume_run(key: str | None, run_id: str | None = None) -> Iterator[Tracker]:
     """Add to a run that has ended, whose status stays as it is.
 
     Args:
-        run_id: the run's; None if it was not recorded.
+        key: the run's; None if it was not recorded.
+        run_id: MLflow's name for it, if that is known, to find it where it has no journal, as in
+            a fresh clone that has its results from a DVC cache.
 
     Yields:
-        the run's tracker; a NullTracker, after a warning, if there is no such run, as in a fresh
-        clone that has its results from a DVC cache. A store that cannot be opened is put up with,
-        since the work it would record is done: what it does not take is named at the end.
+        the run's tracker; a NullTracker, after a warning, if there is no such run. A store that
+        does not answer is put up with.
+
+    Raises:
+        OSError: the journal cannot be written.
     """
-    tracker = find_run(run_id)
+    tracker = find_run(key, run_id)
     try:
         yield tracker or NullTracker()
     finally:
@@ -252,99 +341,104 @@ def resume_run(run_id: str | None) -> Iterator[Tracker]:
             tracker.close(CLOSE_SECONDS)
 
 
-def begin_run(store: Store, name: str, tags: Mapping[str, str]) -> MlflowTracker:
-    """Create a run in an open store.
+def begin_run(uri: str, key: str, name: str, tags: Mapping[str, str]) -> MlflowTracker:
+    """Begin a run, or go on with it.
 
     Raises:
-        StoreError: the store can be read, but not written.
+        StoreError: another process records it.
+        OSError: the journal cannot be written.
     """
-    values = {key: cut(text, LONGEST_TAG) for key, text in tags.items()}
     try:
-        with quiet():
-            run = store.client.create_run(store.experiment_id, tags=values, run_name=name)
-    except Exception as error:
-        raise StoreError(
-            f"MLflow store {masked(store.uri)} takes no new run: {reason(error)}; "
-            "mend it, or set MLFLOW_TRACKING_URI to another store"
-        ) from error
-    return MlflowTracker(RunWriter(lambda: store, run.info.run_id), run)
+        held = Journal(key, HOLD_SECONDS)
+    except BusyError as error:
+        raise StoreError(f"{error}; wait for it to end") from None
+    try:
+        if not held.has_run:
+            held.put("begin", key=key, name=name, tags=valid_tags(tags))
+        else:
+            held.put("restart")
+            held.put("tags", values=valid_tags(tags))
+    except BaseException:
+        held.close()
+        raise
+    return MlflowTracker(held, RunWriter(held, uri))
 
 
-def find_run(run_id: str | None) -> MlflowTracker | None:
-    """The tracker of a run that exists, or may exist in a store that does not answer now."""
-    if run_id is None:
+def find_run(key: str | None, run_id: str | None) -> MlflowTracker | None:
+    """The tracker of a run that has a journal, or is in the store, or may be if that is down."""
+    key = key or run_id
+    if key is None:
         logger.warning("the training was not recorded in MLflow, so neither is this")
         return None
     if not is_installed():
         return None
-    writer = RunWriter(open_store, run_id)
+    uri = tracking_uri()
+    is_known = journal.exists(key)
     try:
-        file = sqlite_file(tracking_uri())
-        if file is not None and not file.exists():
-            raise RefusedError(f"there is no {file}")
-        return MlflowTracker(writer, writer.read())
-    except RefusedError as error:
-        logger.warning("run %s is not in MLflow (%s): nothing is added to it", run_id, error)
+        held = Journal(key, FIND_SECONDS)
+    except BusyError:  # another evaluation, say, so this one gets a journal of its own
+        held = Journal(f"{key}+{uuid.uuid4().hex[:8]}")
+        is_known = True
+    writer = RunWriter(held, uri)
+    if not is_known and not may_exist(writer, key, run_id):
+        logger.warning("run %s is not in MLflow: nothing is added to it", run_id or key)
+        held.discard()
         return None
-    except Exception as error:
-        tracker = MlflowTracker(writer, None)
-        tracker.records.suspend(reason(error))
-        return tracker
+    if not held.has_run:
+        held.put("attach", key=key, run_id=run_id)
+    return MlflowTracker(held, writer)
+
+
+def may_exist(writer: RunWriter, key: str, run_id: str | None) -> bool:
+    """Whether a run is in the store, or the store does not say so within seconds."""
+    file = sqlite_file(writer.uri)
+    if file is not None and not file.exists():
+        return False
+
+    def find() -> None:
+        import_mlflow()
+        with quiet():
+            found.append(writer.find(key, run_id))
+
+    found: list[Run | None] = []
+    searching = threading.Thread(target=quietly(find), daemon=True)
+    searching.start()
+    searching.join(FIND_SECONDS)
+    return found != [None]
+
+
+def quietly(call: Callable[[], None]) -> Callable[[], None]:
+    """The call, with its errors kept to itself."""
+
+    def attempt() -> None:
+        try:
+            call()
+        except Exception:
+            logger.debug("the store does not answer", exc_info=True)
+
+    return attempt
+
+
+def read_reference(path: Path) -> tuple[str | None, str | None]:
+    """The key and the MLflow name of the run that a training left in run.json.
+
+    A file that is missing or damaged is worth a warning: results count more than their record.
+    """
+    try:
+        content = files.read_json(path)
+        key, run_id = content.get("key"), content.get("run_id")
+    except (OSError, ValueError, AttributeError):
+        logger.warning("%s is damaged", path)
+        return None, None
+    return key if journal.is_key(key) else None, run_id if journal.is_key(run_id) else None
 
 
 def is_installed() -> bool:
-    """Whether MLflow can be imported; warns if not."""
-    try:
-        import_mlflow()
-    except ModuleNotFoundError as error:
-        logger.warning("%s is not installed, so nothing is recorded in MLflow", error.name)
+    """Whether MLflow is installed; warns if not."""
+    if find_spec("mlflow") is None:
+        logger.warning("mlflow is not installed, so nothing is recorded in MLflow")
         return False
     return True
-
-
-@contextmanager
-def system_metrics(tracker: MlflowTracker) -> Iterator[None]:
-    """Let MLflow sample processors, memory, disk, network and GPUs while the block runs.
-
-    One sample is taken at the end, so that the shortest run has one.
-    """
-    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-    monitor: Any = None
-    if os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true").lower() != "false":
-        with suppress(Exception), quiet():
-            monitor = SystemMetricsMonitor(  # type: ignore[no-untyped-call]
-                tracker.run_id, SAMPLE_EVERY, tracking_uri=tracker.writer.store.uri
-            )
-            monitor.start()
-    try:
-        yield
-    finally:
-        # A monitor of a dead store would wait for it; its thread ends with the process.
-        if monitor is not None and not tracker.records.waiting:
-            with suppress(Exception), quiet():
-                monitor.finish()
-                monitor.collect_metrics()
-                monitor.publish_metrics(monitor.aggregate_metrics())
-                monitor.mlflow_logger.flush()
-
-
-@contextmanager
-def on_sigterm(action: Callable[[int, FrameType | None], None] | signal.Handlers) -> Iterator[None]:
-    """Do this on SIGTERM while the block runs; only the main thread can."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, action)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def terminate(number: int, _: FrameType | None) -> None:
-    """End the process as SIGTERM does, but by way of every `finally`."""
-    raise SystemExit(128 + number)
 
 
 def status_after(error: BaseException) -> str:
@@ -385,17 +479,22 @@ def export_model(
     )
 
 
-def where_to_look(run: "Run | None") -> str:
-    """The command, or the address, that shows a run; all runs if it is not known."""
-    uri, page = tracking_uri(), ""
-    if run is not None:
-        page = f"/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+def where_to_look(uri: str, binding: Binding | None) -> str:
+    """The command, or the address, that shows a run; all runs if it is not in the store yet."""
+    page = ""
+    if binding is not None and binding.store == label(uri):
+        page = f"/#/experiments/{binding.experiment_id}/runs/{binding.run_id}"
         page += "?workflowType=machine_learning"  # else MLflow shows pages for language models
     if uri.startswith(("http://", "https://")):
         return masked(uri.rstrip("/")) + page
     is_default = sqlite_file(uri) == project_root() / DATABASE
     store = "" if is_default else f" --backend-store-uri {masked(uri)}"
     return f"uv run mlflow ui{store}, then http://127.0.0.1:5000{page}"
+
+
+def valid_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags as MLflow takes them."""
+    return {valid_name(name): cut(text, LONGEST_TAG) for name, text in tags.items()}
 
 
 def flattened(params: Mapping[str, object], prefix: str = "") -> dict[str, object]:
@@ -421,8 +520,3 @@ def valid_name(name: str) -> str:
 def cut(text: str, length: int) -> str:
     """The text, or its beginning if it is too long."""
     return text if len(text) <= length else f"{text[: length - 1]}…"
-
-
-def milliseconds() -> int:
-    """The time since 1970 in milliseconds."""
-    return time.time_ns() // 1_000_000
