@@ -51,8 +51,10 @@ NETWORK = {
 
 
 def record(folder: Path, tracker: Tracker) -> None:
+    states = States()
+    states.run_key = "abc"
     recorder = FileRecorder(
-        folder / "models" / "model.pth", folder / "reports", tracker, States(), NETWORK
+        folder / "models" / "model.pth", folder / "reports", tracker, states, NETWORK
     )
     for epochs, is_best in ((1, True), (2, True), (3, False)):
         net = model.build("resnet18", 3, seed=epochs)
