@@ -116,7 +116,7 @@ def test_everything_is_in_mlflow(tmp_path: Path) -> None:
     assert shape == (2, 3, 32, 16)
     assert metadata["epoch"] == 2
     assert files.read_json(tmp_path / "reports" / "run.json") == {
-        "key": "k1", "run_id": "abc", "run_name": "resnet18-1234567",
+        "key": "abc", "run_id": "abc", "run_name": "resnet18-1234567",
     }  # fmt: skip
 
 
