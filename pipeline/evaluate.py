@@ -7,13 +7,17 @@ from deepsort_reid.config import load_params
 from deepsort_reid.entry import run_stage
 from deepsort_reid.evaluation import Reader, evaluate
 from deepsort_reid.packed import open_part
+from deepsort_reid.split import read_summary, verify_parts
+
+EVALUATED = ("query", "gallery", "val")
 
 
 def main() -> None:
     """Embed query and gallery, rank them, write the reports, add them to the training's run."""
     params, data, folder = load_params().evaluate, Path("data/split"), Path("reports")
     net, description = checkpoint.load(Path("models/model.pth"))
-    query, gallery, val = (open_part(data, name) for name in ("query", "gallery", "val"))
+    verify_parts(data, read_summary(data), EVALUATED)
+    query, gallery, val = (open_part(data, name) for name in EVALUATED)
     with distributed.joined() as process:
         reader = Reader(
             net,

@@ -11,7 +11,7 @@ PACKAGE = ROOT / "src" / "deepsort_reid"
 
 # A module imports only from modules before it.
 LAYERS = """
-    errors progress files machine entry config distributed torchrun
+    errors progress machine files entry config distributed torchrun
     people solids cloth skeletons luggage heads figures furniture scenes crops synthetic
     members archive remotes downloads fetching
     datasets packed split

@@ -23,6 +23,7 @@ Kind = Literal["zip", "tar"]
 BLOCK = 1 << 20  # bytes read at a time
 SMALL = 1 << 30  # bytes any archive may expand to, whatever its ratio
 MAX_TAR_EXTENSION = 1 << 20  # bytes of one of tar's extended headers, which hold long names
+MAX_NAME = 4096  # characters; systems take no longer path
 END_OF_TAR = bytes(tarfile.BLOCKSIZE)
 
 ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
@@ -62,6 +63,8 @@ DAMAGE = (
     ValueError,
     OverflowError,
     struct.error,
+    MemoryError,  # a dictionary of gigabytes that a compressed stream asks for
+    RuntimeError,  # zipfile's, of a member that is encrypted by its own header alone
 )
 
 
@@ -224,7 +227,8 @@ def tar_members(path: Path) -> Generator[Member, None, None]:
             encoding="utf-8",
             errors="surrogateescape",
         ) as archive:
-            for info in archive:
+            while (info := archive.next()) is not None:
+                archive.members.clear()  # type: ignore[attr-defined] # all headers it has seen
                 yield Member(
                     name=decode(info.name.encode("utf-8", "surrogateescape")),
                     size=info.size,
@@ -266,6 +270,8 @@ def tar_fault(info: tarfile.TarInfo) -> str | None:
 
 def path_fault(name: str) -> str | None:
     """What is wrong with a name that could lead out of a folder, and the remedy."""
+    if len(name) > MAX_NAME:
+        return f"has a name of {len(name):,} characters; give it one of {MAX_NAME:,} at most"
     path = PureWindowsPath(name)  # knows both separators, drives and shares
     if path.anchor:
         return "is an absolute path; expected relative ones: pack the archive from inside a folder"
