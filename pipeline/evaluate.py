@@ -30,13 +30,14 @@ def main() -> None:
             reader, query=query, gallery=gallery, val=val, classes=description.classes
         )
     metrics = evaluation.metrics()
-    written = reports.write_evaluation(
-        folder, evaluation, query=query, gallery=gallery, ranked_queries=params.ranked_queries
-    )
+    with files.together(folder) as new:
+        names = reports.write_evaluation(
+            new, evaluation, query=query, gallery=gallery, ranked_queries=params.ranked_queries
+        )
     with tracking.resume_run(files.read_json(folder / "run.json")["run_id"]) as tracker:
         tracker.log_metrics(metrics)
-        for path in [*written, folder / "images_per_identity.png"]:
-            tracker.log_artifact(path)
+        for name in [*names, "images_per_identity.png"]:
+            tracker.log_artifact(folder / name)
         tracker.promote("mAP")
     print(reports.closing_summary(metrics, tracker.describe()))  # noqa: T201
 

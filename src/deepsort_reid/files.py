@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -39,7 +40,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def temporary(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` that no other process uses, and remove what the block left there.
+    """Yield a path beside `path` that no other process uses, and remove what the block leaves there.
 
     What a killed process left is removed too: it would stay for ever, in a folder that DVC hashes.
 
@@ -53,7 +54,24 @@ def temporary(path: Path) -> Iterator[Path]:
     try:
         yield own
     finally:
-        own.unlink(missing_ok=True)
+        remove(own)
+
+
+@contextmanager
+def together(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder inside `folder`, and move its files up when the block succeeds.
+
+    If the block fails, all that stood in `folder` is as it was: no new file beside an older one
+    that does not belong to it.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
+    with temporary(folder / "new") as new:
+        new.mkdir()
+        yield new
+        for path in sorted(new.iterdir()):
+            path.replace(folder / path.name)
 
 
 def remove_stale(path: Path) -> None:
@@ -64,7 +82,15 @@ def remove_stale(path: Path) -> None:
     for beside in path.parent.iterdir():
         match = pattern.fullmatch(beside.name)
         if match and not is_alive(int(match[1])):
-            beside.unlink(missing_ok=True)
+            remove(beside)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder and all in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def is_alive(process: int) -> bool:

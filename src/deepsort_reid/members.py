@@ -216,6 +216,19 @@ class StrictTarInfo(tarfile.TarInfo):
             raise tarfile.ReadError(f"a header that claims {info.size} bytes")
         return info
 
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
+        """Read the next header, and the extended ones before it.
+
+        Raises:
+            tarfile.HeaderError: the mark at the end of a tar.
+            tarfile.ReadError: an extended header is damaged, as newer Pythons notice.
+        """
+        try:
+            return super().fromtarfile(tarfile_)
+        except tarfile.InvalidHeaderError as error:  # type: ignore[attr-defined]
+            raise tarfile.ReadError(str(error)) from error
+
 
 def tar_members(path: Path) -> Generator[Member, None, None]:
     """Yield the members of a tar as they come, then read on to the end of the file."""

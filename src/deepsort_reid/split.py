@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deepsort_reid import files, packed
 from deepsort_reid.datasets import DISTRACTOR, JUNK, NO_CAMERA, Dataset, Sample
@@ -185,6 +185,8 @@ def decode_image(data: bytes, image_size: tuple[int, int]) -> Images | str:
         if upright.size != (width, height):
             upright = upright.resize((width, height), Image.Resampling.BILINEAR)
         return np.asarray(upright)
+    except UnidentifiedImageError:
+        return f"no image of a known format ({', '.join(FORMATS)})"
     except Exception as error:  # a decoder may fail in any way on bytes that are not its own
         return one_line(f"{type(error).__name__}: {error}").removesuffix(".")
 
