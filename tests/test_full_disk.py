@@ -1,0 +1,90 @@
+"""A disk that fills at any write of any stage: one clear line, and the older outputs intact."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import small_disk, stages
+from tests.small_disk import Job, Result
+
+KiB, MiB = 1 << 10, 1 << 20
+
+# Other parameters than those of the older outputs, so that every new file would differ.
+CHANGES = {
+    "download": {"dataset.synthetic.seed": 1},
+    "split": {"split.seed": 1, "split.image_size": [24, 16]},
+    "train": {"seed": 1},
+    "evaluate": {"evaluate.ranked_queries": 2},
+}
+LEAVING = {
+    "download": (4 * KiB, 20 * KiB),
+    "split": (4 * KiB, 16 * KiB, 50 * KiB, 80 * KiB, 120 * KiB),
+    "train": (4 * KiB, MiB, 44 * MiB),
+    "evaluate": (4 * KiB, 16 * KiB, 50 * KiB, 100 * KiB, 150 * KiB),
+}
+
+
+@pytest.fixture(scope="module")
+def older(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A project in which all stages have gone well."""
+    folder = tmp_path_factory.mktemp("older")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("DVC_ROOT", str(folder))
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(stages.ROOT), str(stages.ROOT / "src")]))
+        stages.write_params(folder, {})
+        for stage in ("download", "split", "train", "evaluate"):
+            stages.run(stage)
+        yield folder
+
+
+def run(job: Job, folder: Path) -> Result:
+    folder.mkdir()
+    try:
+        return small_disk.run(job, folder)
+    except PermissionError as error:
+        pytest.skip(f"no process may mount a disk of its own here: {error}")
+
+
+@pytest.mark.parametrize("stage", CHANGES)
+def test_a_disk_that_fills_at_any_write(older: Path, tmp_path: Path, stage: str) -> None:
+    def job(after: int | None, leaving: int = 0) -> Job:
+        return Job(stage, older, CHANGES[stage], after, leaving)
+
+    right = run(job(None), tmp_path / "right")
+    assert right.status == 0, right.text
+    assert right.now != right.before
+    moments = [(after, 0) for after in range(right.finished + 1)]
+    moments += [(0, leaving) for leaving in LEAVING[stage]]
+    statuses = set()
+    for after, leaving in moments:
+        result = run(job(after, leaving), tmp_path / f"{after} {leaving}")
+        statuses.add(result.status)
+        told = f"after {after} files, {leaving} bytes left: {result.text}"
+        if result.status == 0:
+            assert result.now == right.now, told
+        else:
+            assert_clear(result, told)
+            assert_intact(stage, result, right, told)
+    assert statuses == {0, 1}, "the disk was full in time each time, or never"
+
+
+def assert_clear(result: Result, told: str) -> None:
+    errors = [line for line in result.text.splitlines() if line.startswith("error: ")]
+    assert result.status == 1, told
+    assert len(errors) == 1, told
+    assert re.search("no space left on the disk|make room", errors[0]), told
+    assert "the file being written" not in errors[0], told
+    assert "Traceback" not in result.text, told
+
+
+def assert_intact(stage: str, result: Result, right: Result, told: str) -> None:
+    if stage != "train":
+        assert result.now == result.before, told
+        return
+    # What training replaces it replaces after each epoch; each file is an older or a newer one.
+    assert result.now.keys() <= result.before.keys() | right.now.keys(), told
