@@ -1,6 +1,8 @@
 """A disk that fills at any write of any stage: one clear line, and the older outputs intact."""
 
+import errno
 import os
+import pkgutil
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -97,3 +99,62 @@ def assert_intact(stage: str, result: Result, right: Result, told: str) -> None:
     # What training replaces it replaces after each epoch; each file is an older or a newer one.
     assert result.now.keys() == result.before.keys() | right.now.keys(), told
     assert not [name for name in result.now if ".tmp" in name], told
+
+
+# Any single write that fails, also one that a full disk would not reach
+
+WRITES = ("os.fsync", "os.pwrite", "os.posix_fallocate", "pathlib.Path.replace",
+          "pathlib.Path.mkdir", "pathlib.Path.write_text", "pathlib.Path.write_bytes",
+          "zipfile.ZipFile.writestr", "zipfile.ZipFile._write_end_record")  # fmt: skip
+
+
+@pytest.mark.parametrize("call", WRITES)
+@pytest.mark.parametrize("stage", ["download", "split"])
+def test_a_write_that_fails(
+    older: Path, tmp_path: Path, stage: str, call: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    stages.copy_outputs(older, tmp_path)
+    stages.write_params(tmp_path, CHANGES[stage])
+    for number in range(1, 200):
+        before = small_disk.checksums(tmp_path)
+        with monkeypatch.context() as patch:
+            counted = failing(call, number, patch)
+            status = status_of(stage)
+        if len(counted) < number:
+            assert status == 0
+            return
+        errors = [e for e in capsys.readouterr().err.splitlines() if e.startswith("error: ")]
+        assert status == len(errors) == 1
+        assert "no space left" in errors[0]
+        # Renames take no room; of those at the end, some were done before the one that failed.
+        if call != "pathlib.Path.replace":
+            assert small_disk.checksums(tmp_path) == before, f"{call} number {number}"
+        assert not [name for name in small_disk.checksums(tmp_path) if ".tmp" in name]
+    pytest.fail("the stage never succeeded")
+
+
+def status_of(stage: str) -> object:
+    try:
+        stages.run(stage)
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+def failing(call: str, number: int, patch: pytest.MonkeyPatch) -> list[str]:
+    """Let the call of a number fail as on a full disk; the list grows with each call."""
+    counted: list[str] = []
+    owner, _, name = call.rpartition(".")
+    real = getattr(pkgutil.resolve_name(owner), name)
+
+    def counting(*arguments: object, **words: object) -> object:
+        counted.append(name)
+        if len(counted) == number:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*arguments, **words)
+
+    patch.setattr(pkgutil.resolve_name(owner), name, counting)
+    return counted
