@@ -40,7 +40,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def temporary(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` that no other process uses, and remove what the block leaves there.
+    """Yield a path beside `path` that is this process's own, and remove what is there at the end.
 
     What a killed process left is removed too: it would stay for ever, in a folder that DVC hashes.
 
@@ -67,7 +67,7 @@ def together(folder: Path) -> Iterator[Path]:
     Raises:
         OSError: the disk is full or the folder cannot be written.
     """
-    with temporary(folder / "new") as new:
+    with naming(folder), temporary(folder / "new") as new:
         new.mkdir()
         yield new
         for path in sorted(new.iterdir()):
@@ -106,11 +106,13 @@ def is_alive(process: int) -> bool:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let the error of a full disk name what was being written, which it does not by itself."""
+    """Let the error of a full disk name what was being written: `path`, not its temporaries."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        named = Path(error.filename) if error.filename else path
+        own = named.is_relative_to(path) or named.name.startswith(f".{path.stem}.")
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and own:
             error.filename = str(path)
         raise
 
