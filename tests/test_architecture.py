@@ -22,6 +22,7 @@ LAYERS = """
     metrics plots
     store provenance spool journal run_writer outbox leftovers deliver system_metrics tracking
     passes training evaluation recorder reports
+    history workspace origins lineage
 """.split()
 
 STAGES = {

@@ -54,3 +54,7 @@ class LostContactError(TrainingError):
 
 class StoreError(DeepSortReidError):
     """The MLflow store cannot be opened."""
+
+
+class LineageError(DeepSortReidError):
+    """What was asked for leads to no checkpoint, or to several."""

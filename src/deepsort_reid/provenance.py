@@ -7,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deepsort_reid.files import project_root
+from deepsort_reid.files import md5, project_root
 
 GIT_SECONDS = 10.0
 DATA_DIGEST = "data_digest"  # runs with the same one were measured on the same data
+CHECKPOINT_MD5 = "checkpoint_md5"  # by which DVC's cache and every dvc.lock name the checkpoint
 # DVC changes these for every experiment, and MLflow has the parameters.
 CHANGED_BY_EXPERIMENTS = ("params.yaml", "dvc.lock")
 
@@ -42,6 +43,11 @@ def provenance_tags(*, data_digest: str, arch: str) -> dict[str, str]:
         "mlflow.note.content": describe(arch, data_digest, commit, experiment, dirty=bool(dirty)),
     }
     return {name: value for name, value in tags.items() if value}
+
+
+def checkpoint_tags(path: Path) -> dict[str, str]:
+    """The tag that leads from a run forward to its checkpoint, in DVC's cache and in commits."""
+    return {CHECKPOINT_MD5: md5(path)}
 
 
 def run_name(arch: str) -> str:
