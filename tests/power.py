@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from deepsort_reid import deliver, distributed
+from deepsort_reid.entry import run_stage
 from tests import stages
 
 IMPORTED = ["tests.power", "deepsort_reid.recorder", "mlflow.pytorch"]
@@ -19,7 +21,7 @@ def run(folder: Path, stage: str, *, until: int | None = None) -> int:
 
     Args:
         folder: the project's.
-        stage: its name.
+        stage: its name; `deliver` for the command that sends what is left to MLflow.
         until: the write at which the power goes, counted from 1; None: never.
 
     Returns:
@@ -47,6 +49,7 @@ def _run(folder: Path, stage: str, until: int | None, sender: Any) -> None:
         "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false",  # its samples come by the clock
     }
     os.environ.pop("MLFLOW_TRACKING_URI", None)
+    distributed.cores = lambda: 1  # threads of a test would only get into each other's way
     count = [0]
 
     def counting(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,5 +63,5 @@ def _run(folder: Path, stage: str, until: int | None, sender: Any) -> None:
 
     for name in WRITES:
         setattr(os, name, counting(getattr(os, name)))
-    stages.run(stage)
+    (run_stage(deliver.main) if stage == "deliver" else stages.run(stage))
     sender.send(count[0])

@@ -35,7 +35,7 @@ class InMemory(States):
 
     def save(self, state: Mapping[str, Any], *, best: int) -> None:  # noqa: ARG002
         file = io.BytesIO()
-        torch.save(state, file)
+        torch.save({"state": state}, file)
         self.content = file.getvalue()
         self.left -= 1
         if self.left == 0:

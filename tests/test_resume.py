@@ -46,7 +46,7 @@ def number_in(content: bytes) -> int | None:
     if not content:
         return None
     Path("state.pth").write_bytes(content)
-    return int(torch.load("state.pth", weights_only=True)["number"])
+    return int(torch.load("state.pth", weights_only=True)["state"]["number"])
 
 
 def newest(identity: Identity = IDENTITY) -> int | None:
@@ -151,7 +151,8 @@ def test_a_state_without_its_best_checkpoint_is_of_no_use(tmp_path: Path) -> Non
     checkpoint = tmp_path / "model.pth"
     with kept(IDENTITY, every=60) as states:
         for epoch in (1, 2):
-            torch.save({"epoch": epoch}, checkpoint)
+            with files.replacing(checkpoint) as new:
+                torch.save({"epoch": epoch}, new)
             states.keep_best(checkpoint, epoch)
             train(states, range(epoch, epoch + 1), best=epoch)
     clear(files_of("best-2.pth")[0])
@@ -163,7 +164,8 @@ def test_the_best_checkpoint_comes_back_and_older_ones_go(tmp_path: Path) -> Non
     checkpoint.parent.mkdir()
     with kept(IDENTITY, every=60) as states:
         for epoch in range(1, 6):
-            torch.save({"epoch": epoch}, checkpoint)
+            with files.replacing(checkpoint) as new:
+                torch.save({"epoch": epoch}, new)
             states.keep_best(checkpoint, epoch)
             train(states, range(epoch, epoch + 1), best=epoch)
     assert [path.name for path in files_of("best-*.pth")] == ["best-4.pth", "best-5.pth"]

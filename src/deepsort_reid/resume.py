@@ -120,10 +120,10 @@ class FolderStates(States):
         Raises:
             WeightsError: they are not.
         """
-        state = model.read_safely(path)
+        content = model.read_safely(path)
         try:
-            identity = Identity.from_plain(state["identity"])
-        except (KeyError, TypeError, ValueError) as error:
+            identity, _ = Identity.from_plain(content["identity"]), content["state"]
+        except (KeyError, TypeError, ValueError, IndexError) as error:
             raise WeightsError(f"{path}: no resume state ({error})") from None
         if others := differences(identity, self.identity):
             raise WeightsError(f"{path}: the state of another training ({others[0]})")
@@ -148,7 +148,7 @@ class FolderStates(States):
         """Write a state, and drop those that are no longer needed."""
         try:
             with files.replacing(path) as temporary, temporary.open("wb") as file:
-                torch.save({"identity": self.identity.as_plain(), **state}, file)
+                torch.save({"identity": self.identity.as_plain(), "state": state}, file)
         except (OSError, RuntimeError) as error:  # a training that can go on, should
             logger.warning("no resume state could be saved: %s", error)
             return
@@ -169,9 +169,13 @@ class FolderStates(States):
         return self.folder / f"best-{epoch}.pth"
 
     def keep_best(self, checkpoint: Path, epoch: int) -> None:
-        """Copy the checkpoint, before any state counts on it."""
-        with files.replacing(self.best_path(epoch)) as temporary:
-            shutil.copyfile(checkpoint, temporary)
+        """Link the checkpoint, which is only ever replaced, before any state counts on it."""
+        with files.temporary(self.best_path(epoch)) as link:
+            try:
+                link.hardlink_to(checkpoint)
+            except OSError:  # another disk, or one without links
+                shutil.copyfile(checkpoint, link)
+            link.replace(self.best_path(epoch))
 
     def bring_back_best(self, checkpoint: Path, epoch: int) -> None:
         """Copy it back."""

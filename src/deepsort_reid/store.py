@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepsort_reid.errors import StoreError
-from deepsort_reid.files import project_root, replacing
+from deepsort_reid.files import project_root, remove_stale, temporary
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -250,6 +250,7 @@ def _open(uri: str) -> Store:
     with FileLock(f"{database}.lock", timeout=LOCK_SECONDS):
         if not database.exists() or database.stat().st_size == 0:
             _create(database)
+        remove_stale(making(database))
         _relocate(database)
         return _connect(uri, database.parent / ARTIFACTS)
 
@@ -273,10 +274,18 @@ def _create(database: Path) -> None:
     """Make an empty database: whole or not at all, since a half-made one is of no use to MLflow."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    with replacing(database) as temporary:
-        address, artifacts = f"sqlite:///{temporary}", str(database.parent / ARTIFACTS)
-        store = SqlAlchemyStore(address, artifacts)  # type: ignore[no-untyped-call]
+    # In a folder, since SQLite has a file of its own beside it until it is done.
+    with temporary(making(database)) as folder:
+        folder.mkdir()
+        new = folder / database.name
+        store = SqlAlchemyStore(f"sqlite:///{new}", str(database.parent / ARTIFACTS))  # type: ignore[no-untyped-call]
         store.engine.dispose()
+        new.replace(database)
+
+
+def making(database: Path) -> Path:
+    """What the folder is named after in which a database is made."""
+    return database.with_name(f"{database.stem}-new")
 
 
 def _relocate(database: Path) -> None:

@@ -400,7 +400,7 @@ class Trainer:
         content = distributed.share_from_first(content)
         if not content:
             return
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)["state"]
         device, rank = self.process.device, self.process.rank
         self.history = [EpochResult(**result) for result in state["history"]]
         self.train_pass = Pass.from_plain(state["train_pass"], device)

@@ -9,22 +9,30 @@ import gzip
 import hashlib
 import io
 import json
+import logging
 import lzma
 import re
+import shutil
 import zipfile
+import zlib
 from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image, ImageOps
 from ruamel.yaml import YAML
 
-from deepsort_reid import checkpoint, files, model, packed, split
+from deepsort_reid import checkpoint, files, model, packed, split, tracking
 from deepsort_reid.archive import Archive
 from deepsort_reid.config import load_params
 from deepsort_reid.datasets import read_dataset
+from deepsort_reid.errors import DeepSortReidError
+from deepsort_reid.identity import Identity
+from deepsort_reid.journal import Journal
+from deepsort_reid.resume import FolderStates
 from tests.fuzz import bombs
 from tests.fuzz.faults import written
 from tests.fuzz.harness import Target
@@ -43,6 +51,9 @@ def targets(folder: Path) -> list[Target]:
         *pretrained,
         trained(folder, bombs=pretrained[0].bombs),
         *parts(folder),
+        resume_state(folder, bombs=pretrained[0].bombs),
+        run_journal(folder),
+        run_report(),
         report(),
     ]
 
@@ -260,6 +271,7 @@ def trained(folder: Path, bombs: Mapping[str, bytes]) -> Target:
         about = checkpoint.Description(
             epoch=seed, acc=50.0, arch="deepsort", embedding_size=512, image_size=SIZE,
             mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2), classes=("a", "b"), data_digest="ab" * 32,
+            identity=TRAINING.as_plain(),
         )  # fmt: skip
         checkpoint.save(path, model.build("deepsort", 2, seed=seed), about)
         contents.append(path.read_bytes())
@@ -333,6 +345,118 @@ def read_part_unverified(path: Path) -> object:
 def read_array_plainly(data: bytes) -> object:
     images = np.load(io.BytesIO(data), allow_pickle=False)
     return images.shape, digest(images.tobytes())
+
+
+# What an interrupted training goes on from, and what MLflow shall know
+
+
+TRAINING = Identity(data={"split": "ab" * 32}, params={"lr": 0.1}, code={}, environment={})
+
+
+def resume_state(folder: Path, bombs: Mapping[str, bytes]) -> Target:
+    """A state of an interrupted training, which is read before the training goes on."""
+    contents = []
+    for number in (1, 2):
+        states = FolderStates(folder / f"states-{number}", TRAINING, 60)
+        weights = {"w": torch.full((40, 5), float(number))}
+        states.save({"history": [{"epoch": number}], "net": weights}, best=0)
+        states.wait()
+        contents.append(states.paths()[0].read_bytes())
+        states.close()
+    return Target("resume state", "000001-0.pth", contents, read_state, bombs=bombs)
+
+
+def read_state(path: Path) -> object:
+    states = FolderStates(path.parent, TRAINING, 60)
+    try:
+        content = torch.load(io.BytesIO(states.read(path)), weights_only=True)
+    finally:
+        states.close()
+    state = content["state"]
+    return state["history"], content["identity"], tensors(state["net"])
+
+
+def run_journal(folder: Path) -> Target:
+    """A run's journal, whose damaged lines are skipped with a warning, and its torn end without."""
+    contents = []
+    for name in ("one", "two"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DVC_ROOT", str(folder))
+            with Journal(name) as journal:
+                journal.put("begin", name=name, key=name, tags={}, start_time=1)
+                for epoch in range(1, 6):
+                    journal.put("metrics", values={"loss": 1 / epoch, name: 0.5}, step=epoch)
+                journal.put("end", status="FINISHED", end_time=2)
+            contents.append(journal.path.read_bytes())
+    many = {"a line of ten million": b"00000000 " + b"{" * 10_000_000 + b"\n"}
+    return Target("run's journal", "journal.jsonl", contents, read_journal,
+                  says=whole_lines, checksums=False, bombs=many | bombs.json())  # fmt: skip
+
+
+def read_journal(path: Path) -> object:
+    """The entries that wait; what `run_journal` calls a warning is a clear error here."""
+    warned = Warned()
+    logging.getLogger(Journal.__module__).addHandler(warned)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DVC_ROOT", str(path.parent))
+            folder = path.parent / ".runs" / "one"
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / path.name)
+            with Journal("one") as journal:
+                found = [[*entry[:2], entry.payload] for entry in journal.waiting.values()]
+    finally:
+        logging.getLogger(Journal.__module__).removeHandler(warned)
+    if warned.text:
+        raise DeepSortReidError(warned.text)
+    return found
+
+
+class Warned(logging.Handler):
+    """Keeps a warning's text."""
+
+    text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text = record.getMessage()
+
+
+def whole_lines(data: bytes) -> object:
+    """The entries of the lines whose checksum fits."""
+    found = []
+    for line in data.split(b"\n"):
+        if line[:8] == f"{zlib.crc32(line[9:]):08x}".encode() and line[8:9] == b" ":
+            entry = json.loads(line[9:])
+            found.append([entry["number"], entry["kind"], entry["payload"]])
+    return found
+
+
+def run_report() -> Target:
+    """reports/run.json as stage evaluate reads it: what is damaged names no run."""
+    valid = [json.dumps({"key": name * 32, "run_id": name * 32, "run_name": "n"}).encode()
+             for name in "ab"]  # fmt: skip
+    return Target("run's report", "run.json", valid, read_run, says=named_run,
+                  checksums=False, bombs=bombs.json())  # fmt: skip
+
+
+def read_run(path: Path) -> object:
+    warned = Warned()
+    logging.getLogger(tracking.__name__).addHandler(warned)
+    try:
+        found = tracking.read_reference(path)
+    finally:
+        logging.getLogger(tracking.__name__).removeHandler(warned)
+    if warned.text:
+        raise DeepSortReidError(warned.text)
+    return found
+
+
+def named_run(data: bytes) -> object:
+    """The key and the id, where they can be names of a folder."""
+    content = json.loads(data)
+    names = (content.get("key"), content.get("run_id"))
+    return tuple(n if isinstance(n, str) and re.fullmatch(r"\w[\w.+-]{0,99}", n) else None
+                 for n in names)  # fmt: skip
 
 
 # Reports
