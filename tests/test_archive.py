@@ -399,3 +399,13 @@ def test_too_little_room_is_seen_before_packing(
     with pytest.raises(SourceError, match=r"5\.0 B to be written, 3\.0 B free"):
         pack(folder, tmp_path / "a.zip")
     assert not (tmp_path / "a.zip").exists()
+
+
+def test_a_damaged_extended_header_of_a_tar_is_refused(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("Zoë.jpg")
+    content = bytearray(info.tobuf(tarfile.PAX_FORMAT) + bytes(1024))
+    assert opened(bytes(content), tmp_path).names() == ["Zoë.jpg"]
+    at = content.index(b"path=")
+    for damaged in (content[:at] + b"path " + content[at + 5 :],
+                    content[: at - 3] + b"\0" + content[at - 2 :]):  # fmt: skip
+        assert "extended header" in refusal(bytes(damaged), tmp_path)

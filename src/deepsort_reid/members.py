@@ -4,6 +4,7 @@ import bz2
 import errno
 import gzip
 import lzma
+import re
 import stat
 import struct
 import tarfile
@@ -228,6 +229,55 @@ class StrictTarInfo(tarfile.TarInfo):
             return super().fromtarfile(tarfile_)
         except tarfile.InvalidHeaderError as error:  # type: ignore[attr-defined]
             raise tarfile.ReadError(str(error)) from error
+
+    def _proc_pax(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        """Read an extended header of POSIX, which older Pythons read only as far as it is right.
+
+        Raises:
+            tarfile.ReadError: it is damaged; the member would go by another name.
+        """
+        stream = archive.fileobj
+        content = stream.read(-(-self.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE)
+        check_records(content[: self.size])
+        archive.fileobj = Again(content, stream)  # type: ignore[assignment]
+        try:
+            return super()._proc_pax(archive)  # type: ignore[misc, no-any-return]
+        finally:
+            archive.fileobj = stream
+
+
+class Again:
+    """A stream of which the last thing read is read once more."""
+
+    def __init__(self, last: bytes, stream: Any):
+        self.last, self.stream = last, stream
+
+    def read(self, size: int) -> bytes:
+        """What was read last, then what follows."""
+        data, self.last = self.last or self.stream.read(size), b""
+        return cast("bytes", data)
+
+    def tell(self) -> int:
+        """Where the stream is."""
+        return cast("int", self.stream.tell())
+
+    def seek(self, position: int) -> None:
+        """Go on somewhere else."""
+        self.stream.seek(position)
+
+
+def check_records(content: bytes) -> None:
+    """Raise where an extended header is not all records, `30 mtime=1350244992.023960108`.
+
+    Raises:
+        tarfile.ReadError: it is not.
+    """
+    while content.rstrip(b"\0"):
+        length = re.match(rb"([1-9][0-9]{0,6}) [^=]+=", content)
+        end = int(length[1]) if length else 0
+        if not length or end > len(content) or content[end - 1 : end] != b"\n":
+            raise tarfile.ReadError("an extended header that is no list of records")
+        content = content[end:]
 
 
 def tar_members(path: Path) -> Generator[Member, None, None]:
