@@ -29,12 +29,12 @@ def environment() -> dict[str, str]:
     return environ
 
 
-def run(folder: Path, *command: str) -> str:
-    """Run a command in a project; return what it printed."""
+def run(folder: Path, *command: str, **variables: str) -> str:
+    """Run a command in a project, with these variables too; return what it printed."""
     done = subprocess.run(
         command,
         cwd=folder,
-        env=environment(),
+        env=environment() | variables,
         capture_output=True,
         text=True,
         timeout=280,

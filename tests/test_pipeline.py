@@ -1,5 +1,7 @@
 """The pipeline as a user runs it: what `dvc repro` leaves behind."""
 
+import json
+import sys
 from pathlib import Path
 
 import torch
@@ -61,3 +63,14 @@ def test_plots_are_drawn(project: Path) -> None:
         assert title in page
     run(project, "dvc", "plots", "diff", "HEAD")
     run(project, "dvc", "metrics", "diff", "HEAD")
+
+
+def test_the_lineage_of_what_was_made_just_now(project: Path) -> None:
+    lineage = (sys.executable, "-m", "deepsort_reid.lineage", "--check", "--json")
+    found = json.loads(run(project, *lineage, PYTHONPATH="src"))
+    assert found["differences"] == []
+    assert found["sure"]
+    assert found["run"]["run_id"] == run_of(project).info.run_id
+    assert found["unknown"] == []
+    assert [holder["names"] for holder in found["held_by"]] == [["branch main"]]
+    assert len(found["checkpoint"]["places"]) == 3  # workspace, cache, the run's artifacts
