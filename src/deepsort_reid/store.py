@@ -273,6 +273,9 @@ def _create(database: Path) -> None:
     """Make an empty database: whole or not at all, since a half-made one is of no use to MLflow."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
+    # A thread that makes one ends with its process, however far it is.
+    for left in database.parent.glob(f".{database.stem}.*.tmp{database.suffix}*"):
+        left.unlink(missing_ok=True)
     with replacing(database) as temporary:
         address, artifacts = f"sqlite:///{temporary}", str(database.parent / ARTIFACTS)
         store = SqlAlchemyStore(address, artifacts)  # type: ignore[no-untyped-call]
