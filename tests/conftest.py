@@ -1,5 +1,7 @@
 """What every test shares: one thread, since tests and their ranks run side by side."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -25,3 +27,23 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("damaged files")
         for line in TABLE.lines():
             terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which the pipeline has run, with two ranks; tests change copies of it alone."""
+    from tests import projects
+
+    folder = tmp_path_factory.mktemp("prepared")
+    out = projects.make(folder, {"nproc_per_node": 2})
+    assert "mAP" in out
+    assert "uv run mlflow ui" in out
+    return folder
+
+
+@pytest.fixture(scope="module")
+def project(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the prepared project for the tests of a module."""
+    from tests import projects
+
+    return projects.copy(prepared, tmp_path_factory.mktemp("project"))

@@ -115,6 +115,15 @@ def test_processes_that_start_together_share_one_new_store(tmp_path, monkeypatch
     assert {path.name for path in tmp_path.iterdir()} <= {"mlflow.db", "mlflow.db.lock", "mlruns"}
 
 
+def test_what_a_process_left_that_was_making_a_store_is_swept_away(tmp_path, monkeypatch):
+    forget_mlflow(monkeypatch)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    for name in (".mlflow.1.tmp.db", ".mlflow.1.tmp.db-journal"):
+        (tmp_path / name).write_text("half")
+    store.open_store()
+    assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db", "mlflow.db.lock"}
+
+
 def test_artifacts_lie_beside_the_database_whatever_the_current_folder(root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     opened = store.open_store()

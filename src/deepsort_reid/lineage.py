@@ -31,12 +31,13 @@ from deepsort_reid.journal import Binding
 from deepsort_reid.origins import Origin, Sources, find
 from deepsort_reid.provenance import git
 from deepsort_reid.store import label, tracking_uri
-from deepsort_reid.tracking import where_to_look
+from deepsort_reid.tracking import cut, where_to_look
 from deepsort_reid.workspace import Comparison, compare, flat, parameters
 
 INDENT = 13  # characters before what a section holds
 WIDTH = 100
 HOLDERS = 10  # commits that are listed
+SUBJECT = 40  # characters of a commit's message
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -245,7 +246,7 @@ def holder_lines(origin: Origin) -> Iterator[str]:
     """Yield the commits that hold the checkpoint, and what points to them."""
     for holder in origin.holders[:HOLDERS]:
         names = f"   {', '.join(holder.names)}" if holder.names else ""
-        yield f"{holder.commit[:7]} {holder.date} {holder.subject}{names}"
+        yield f"{holder.commit[:7]} {holder.date} {cut(holder.subject, SUBJECT)}{names}"
     if len(origin.holders) > HOLDERS:
         yield f"and {len(origin.holders) - HOLDERS} commits more"
 

@@ -209,7 +209,7 @@ def find(target: str | None, sources: Sources) -> Origin:
         LineageError: it means nothing, or more than one thing.
         WeightsError: the file is no checkpoint.
     """
-    kind, text = exact(target or f"file:{sources.root / CHECKPOINT}")
+    kind, text = exact(f"file:{sources.root / CHECKPOINT}" if target is None else target)
     finders = {"file": from_file, "commit": from_commits, "run": from_runs}
     found: list[Origin] = []
     for name, finder in finders.items():

@@ -1,0 +1,119 @@
+"""DVC experiments, one after the other and at the same time: one store, and nothing lost."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from deepsort_reid import files, history
+from deepsort_reid.workspace import CHECKPOINT, outputs, parse_lock
+from tests.projects import client, commit, copy, ran, run, run_of, runs
+
+CURVES = ("train_loss", "train_error", "val_loss", "val_error", "lr")
+RATES = (0.02, 0.03, 0.04, 0.05)  # 0.01 is committed: DVC would restore it and run nothing
+APART = 0.06
+QUEUE_SECONDS = 240.0
+
+
+def experiments(project: Path) -> dict[str, str]:
+    """The commits of the experiments, by name."""
+    pairs = [(history.experiment_name(ref), commit) for commit, ref in history.refs(project)]
+    return {name: commit for name, commit in pairs if name}
+
+
+def locked(project: Path, at: str) -> str:
+    """The MD5 of the checkpoint of a commit."""
+    (content,) = history.contents([(at, "dvc.lock")], project)
+    assert content is not None
+    return outputs(parse_lock(content), "train")[CHECKPOINT]
+
+
+def assert_whole(project: Path, found: Any, at: str) -> None:
+    """A run is finished with each point once, and its experiment leads to its checkpoint."""
+    assert found.info.status == "FINISHED"
+    assert "mAP" in found.data.metrics
+    for curve in CURVES:
+        points = client(project).get_metric_history(found.info.run_id, curve)
+        assert [point.step for point in points] == [1, 2], curve
+    (params,) = history.contents([(at, "params.yaml")], project)
+    assert str(yaml.safe_load(params or b"")["lr"]) == found.data.params["lr"]
+    path = history.cached(project, locked(project, at))
+    assert torch.load(path, weights_only=True)["identity"]["params"]["lr"] == float(
+        found.data.params["lr"]
+    )
+
+
+def test_an_experiment_adds_a_run_another_checkpoint_and_another_curve(project: Path) -> None:
+    names = (CHECKPOINT, "reports/history.csv")
+    before = {name: (project / name).read_bytes() for name in names}
+    count = len(runs(project))
+    out = run(project, "dvc", "exp", "run", "--set-param", "lr=0.2", "--name", "faster")
+    assert ran(out) == ["train", "evaluate"]
+    assert all((project / name).read_bytes() != before[name] for name in names)
+    assert len(runs(project)) == count + 1
+    newest = run_of(project)
+    assert newest.info.run_name == newest.data.tags["dvc_experiment"] == "faster"
+    assert_whole(project, newest, experiments(project)["faster"])
+    table = run(project, "dvc", "exp", "show", "--csv")
+    assert "faster" in table
+    assert "mAP" in table
+
+
+def test_an_older_commit_and_an_experiment_bring_back_their_bytes(project: Path) -> None:
+    faster = files.md5(project / CHECKPOINT)
+    commit(project, "Faster")
+    run(project, "git", "checkout", "-q", "HEAD~1")
+    run(project, "dvc", "checkout")
+    first = files.md5(project / CHECKPOINT)
+    assert first == locked(project, "HEAD") != faster
+    run(project, "git", "checkout", "-q", "main~1", "--", ".")
+    run(project, "dvc", "exp", "apply", "faster")
+    assert files.md5(project / CHECKPOINT) == faster
+    run(project, "git", "checkout", "-qf", "main")
+    run(project, "dvc", "checkout")
+
+
+@pytest.fixture(scope="module")
+def queued(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A project in which two workers have run four experiments, while another ran with --temp."""
+    project = copy(prepared, tmp_path_factory.mktemp("queued"))
+    rates = ",".join(map(str, RATES))
+    run(project, "dvc", "exp", "run", "--queue", "--set-param", f"lr={rates}")
+    run(project, "dvc", "queue", "start", "--jobs", "2")
+    try:
+        run(project, "dvc", "exp", "run", "--temp", "--set-param", f"lr={APART}", "--name", "apart")
+        wait_for_queue(project)
+        yield project
+    finally:
+        run(project, "dvc", "queue", "stop", "--kill")
+
+
+def wait_for_queue(project: Path) -> None:
+    """Wait until all experiments have ended; fail if they take too long."""
+    end = time.monotonic() + QUEUE_SECONDS
+    while time.monotonic() < end:
+        status = run(project, "dvc", "queue", "status")
+        if not any(word in status for word in ("Queued", "Running")):
+            return
+        time.sleep(1)
+    pytest.fail(f"the queue is not done after {QUEUE_SECONDS:.0f} s:\n{status}")
+
+
+def test_experiments_at_the_same_time_lose_nothing(queued: Path) -> None:
+    by_name = {found.info.run_name: found for found in runs(queued)}
+    commits = experiments(queued)
+    assert len(commits) == len(RATES) + 1
+    assert len(by_name) == len(runs(queued)) == len(commits) + 1  # the one before them
+    assert {by_name[name].data.params["lr"] for name in commits} == set(map(str, (*RATES, APART)))
+    for name, at in commits.items():
+        assert_whole(queued, by_name[name], at)
+    assert len({locked(queued, at) for at in commits.values()}) == len(commits)
+
+
+def test_nothing_is_left_of_their_folders(queued: Path) -> None:
+    # With --temp and in the queue DVC works in .dvc/tmp/exps/tmp… and standalone/tmp….
+    assert not list((queued / ".dvc/tmp/exps").rglob("params.yaml"))

@@ -1,0 +1,103 @@
+"""DVC runs again what a change touches, and no more; and what runs again gives the same bytes."""
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+from dvc.repo import Repo
+
+from deepsort_reid import identity
+from tests.projects import ROOT, ran, run
+
+MODULES = sorted(path.stem for path in identity.PACKAGE.glob("*.py") if path.stem != "__init__")
+STAGES = ("download", "split", "train", "evaluate")
+# torchrun starts train, and no stage imports it.
+USED = {
+    stage: identity.used_by(ROOT / "pipeline" / f"{stage}.py")
+    | (
+        identity.used_by(identity.PACKAGE / "torchrun.py") | {"torchrun"}
+        if stage == "train"
+        else set()
+    )
+    for stage in STAGES
+}
+
+
+def repro(project: Path, *arguments: str) -> list[str]:
+    """Run the pipeline; return the stages that ran."""
+    return ran(run(project, "dvc", "repro", *arguments))
+
+
+def state(project: Path) -> dict[str, bytes]:
+    """The bytes of all outputs but the one that names the run."""
+    declared = yaml.safe_load((project / "dvc.yaml").read_text())["stages"]
+    outs = [
+        project / (out if isinstance(out, str) else next(iter(out)))
+        for stage in declared.values()
+        for out in [*stage.get("outs", []), *stage.get("metrics", [])]
+    ]
+    paths = [path for out in outs for path in (sorted(out.rglob("*")) if out.is_dir() else [out])]
+    found = {str(path.relative_to(project)): path.read_bytes() for path in paths if path.is_file()}
+    del found["reports/run.json"]
+    return found
+
+
+def test_an_unchanged_tree_runs_nothing(project: Path) -> None:
+    assert "Data and pipelines are up to date." in run(project, "dvc", "repro")
+
+
+def test_a_touched_file_runs_nothing(project: Path) -> None:
+    for name in ("src/deepsort_reid/entry.py", "params.yaml", "data/raw/dataset.zip"):
+        os.utime(project / name)
+    assert "Data and pipelines are up to date." in run(project, "dvc", "repro")
+
+
+def test_an_edited_module_changes_exactly_the_stages_that_use_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    changed = {}
+    with Repo() as repo, repo.lock:
+        for module in MODULES:
+            path = Path("src/deepsort_reid", f"{module}.py")
+            before = path.read_bytes()
+            path.write_bytes(before + b"# another line\n")
+            changed[module] = {
+                stage.name for stage in repo.index.stages if stage.changed_deps(allow_missing=False)
+            }
+            path.write_bytes(before)
+    expected = {module: {stage for stage in STAGES if module in USED[stage]} for module in MODULES}
+    assert changed == expected
+
+
+def test_an_edit_runs_the_stages_that_use_the_file(project: Path) -> None:
+    path = project / "src/deepsort_reid/reports.py"
+    path.write_text(path.read_text() + "# another line\n")
+    # split leaves the same parts, so train has nothing new to learn from
+    assert repro(project) == ["split", "evaluate"]
+
+
+def test_a_parameter_of_evaluate_runs_evaluate(project: Path) -> None:
+    change(project, "  ranked_queries: 8", "  ranked_queries: 3")
+    assert repro(project) == ["evaluate"]
+
+
+def test_a_parameter_of_train_runs_train_and_evaluate(project: Path) -> None:
+    change(project, "\nlr: 0.01\n", "\nlr: 0.02\n")
+    assert repro(project) == ["train", "evaluate"]
+
+
+def test_every_stage_gives_the_same_bytes_again(project: Path) -> None:
+    before = state(project)
+    assert repro(project, "--force") == list(STAGES)
+    after = state(project)
+    assert after.keys() == before.keys()
+    assert [name for name, content in after.items() if content != before[name]] == []
+
+
+def change(project: Path, old: str, new: str) -> None:
+    """Change a line of params.yaml."""
+    text = (project / "params.yaml").read_text()
+    assert old in text
+    (project / "params.yaml").write_text(text.replace(old, new))
