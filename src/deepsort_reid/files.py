@@ -33,9 +33,18 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     with naming(path), temporary(path) as new:
         yield new
-        with new.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(new)
         new.replace(path)
+        sync(path.parent)  # else a loss of power may undo the move, though not what moved
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Self
 
 from filelock import FileLock, Timeout
 
-from deepsort_reid import spool
+from deepsort_reid import files, spool
 from deepsort_reid.files import project_root
 
 logger = logging.getLogger(__name__)
@@ -167,7 +167,7 @@ class Journal:
             place.mkdir(parents=True)
             try:
                 (spool.take if move else spool.keep)(file, place / file.name)
-                spool.sync(place)
+                files.sync(place)
                 payload["path"] = str((place / file.name).relative_to(self.folder))
                 return self.put(kind, **payload)
             except BaseException:
@@ -309,7 +309,7 @@ class Journal:
     def _tidy(self) -> None:
         """Remove what is no longer true, and files whose process was killed before their entry."""
         (self.folder / SETTLED).unlink(missing_ok=True)
-        spool.sync(self.folder)
+        files.sync(self.folder)
         for path in self.folder.glob("export-*"):
             shutil.rmtree(path, ignore_errors=True)
         place = self.folder / "files"

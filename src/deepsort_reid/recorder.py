@@ -10,6 +10,7 @@ from torch import nn
 
 from deepsort_reid import checkpoint, files, plots
 from deepsort_reid.model import Embedder
+from deepsort_reid.provenance import checkpoint_tags
 from deepsort_reid.resume import States
 from deepsort_reid.tracking import Tracker
 from deepsort_reid.training import EpochResult
@@ -68,6 +69,7 @@ class FileRecorder:
         for name in ("train.jpg", "history.csv", "identity.json"):
             self.tracker.log_artifact(self.reports / name)
         self.tracker.log_artifact(self.checkpoint_path, "checkpoint")
+        self.tracker.set_tags(checkpoint_tags(self.checkpoint_path))
         height, width = description.image_size
         self.tracker.log_model(
             Embedder(net, description.mean, description.std),

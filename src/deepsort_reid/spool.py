@@ -5,7 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-from deepsort_reid.files import sha256
+from deepsort_reid.files import sha256, sync
 
 LINK_FROM = 1 << 20  # bytes
 
@@ -81,12 +81,3 @@ def linked(source: Path, target: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-def sync(path: Path) -> None:
-    """Bring a file, or a folder's list of names, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
