@@ -248,6 +248,22 @@ def test_a_full_disk_leaves_a_journal_of_whole_lines(held, root, monkeypatch):
         assert kinds(again) == ["begin", "tags"]
 
 
+def test_a_signal_while_the_disk_is_written_to_loses_nothing(held, root, monkeypatch):
+    def terminate(_):
+        raise SystemExit(143)
+
+    (root / "a").write_text("1")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", terminate)
+        with pytest.raises(SystemExit):
+            held.put("metrics", values={"loss": 0.5}, step=1)
+    held.put("end", status="KILLED", end_time=0)
+    lose_power(held)
+    with Journal("key") as again:
+        assert list(again.waiting) == [0, 1]
+        assert kinds(again) == ["metrics", "end"]
+
+
 # Who holds it
 
 

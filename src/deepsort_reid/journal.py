@@ -75,6 +75,10 @@ class Journal:
         changed: held while the journal changes, notified when it has.
     """
 
+    waiting: dict[int, Entry]
+    binding: Binding | None
+    ended: bool | None
+
     def __init__(self, key: str, patience: float = 0.0):
         """Take hold of a journal, and read what is there.
 
@@ -89,12 +93,6 @@ class Journal:
         self.key, self.folder = key, folder_of(key)
         self.path = self.folder / "journal.jsonl"
         self.changed = threading.Condition(threading.RLock())
-        self.waiting: dict[int, Entry] = {}
-        self.marks: dict[Hashable, str] = {}
-        self.binding: Binding | None = None
-        self.ended: bool | None = None
-        self.begun: Entry | None = None  # the entry that says which run this is
-        self.next_number = self.next_sample = self.last_time = 0
         self.folder.mkdir(parents=True, exist_ok=True)
         self.lock = FileLock(self.folder / "lock", thread_local=False)
         wanted = self.folder / WANTED
@@ -103,9 +101,9 @@ class Journal:
                 wanted.touch()
             self.lock.acquire(timeout=patience)
         except Timeout:
+            if patience:
+                wanted.unlink(missing_ok=True)
             raise BusyError(f"run {key} is recorded by another process") from None
-        finally:
-            wanted.unlink(missing_ok=True)
         try:
             self._read()
             self.file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -141,8 +139,15 @@ class Journal:
             if known is not None and self.marks.get(known[0]) == known[1]:
                 return False
             entry = Entry(self.next_number, kind, milliseconds(), payload)
-            self._append(entry._asdict(), sync=sync)
+            line = encode(entry._asdict())
+            # First, since a signal's handler may raise SystemExit while the disk is written to: the
+            # entry is then delivered all the same.
             self._take(entry)
+            try:
+                self._write(line, sync=sync)
+            except OSError:
+                self._read()
+                raise
             self.changed.notify_all()
             return True
 
@@ -163,16 +168,17 @@ class Journal:
             known = mark(kind, payload)
             if known is not None and self.marks.get(known[0]) == known[1]:
                 return False
-            place = self.folder / "files" / str(self.next_number)
+            number = self.next_number
+            place = self.folder / "files" / str(number)
             place.mkdir(parents=True)
             try:
                 (spool.take if move else spool.keep)(file, place / file.name)
                 files.sync(place)
                 payload["path"] = str((place / file.name).relative_to(self.folder))
                 return self.put(kind, **payload)
-            except BaseException:
-                shutil.rmtree(place, ignore_errors=True)
-                raise
+            finally:
+                if number not in self.waiting:
+                    shutil.rmtree(place, ignore_errors=True)
 
     def strike(self, entries: Sequence[Entry], refusal: str | None = None) -> None:
         """Strike entries off: the store has them, or has refused them for this reason.
@@ -185,7 +191,7 @@ class Journal:
         has_files = any("path" in entry.payload for entry in entries)
         with self.changed:
             # A line that is lost lets an entry be sent again, which is harmless; not so its file.
-            self._append(line, sync=has_files)
+            self._write(encode(line), sync=has_files)
             self._strike(numbers, refused=refusal is not None)
             self.changed.notify_all()
         for number in numbers if has_files else ():
@@ -198,7 +204,7 @@ class Journal:
             OSError: the disk is full.
         """
         with self.changed:
-            self._append({"bound": asdict(binding)}, sync=True)
+            self._write(encode({"bound": asdict(binding)}), sync=True)
             self.binding = binding
             self.changed.notify_all()
 
@@ -246,6 +252,11 @@ class Journal:
 
     def _read(self) -> None:
         """Read the lines, and cut a torn last one off."""
+        self.waiting = {}
+        self.marks: dict[Hashable, str] = {}
+        self.binding, self.ended = None, None
+        self.begun: Entry | None = None  # the entry that says which run this is
+        self.next_number = self.next_sample = self.last_time = 0
         data = self.path.read_bytes() if self.path.exists() else b""
         lines = data.splitlines(keepends=True)
         parsed = [parse(line) for line in lines]
@@ -292,12 +303,11 @@ class Journal:
             if known is not None:  # another attempt may fare better
                 self.marks.pop(known[0], None)
 
-    def _append(self, line: Mapping[str, Any], *, sync: bool) -> None:
-        """Write a line, whole or not at all."""
-        data = encode(line)
+    def _write(self, line: bytes, *, sync: bool) -> None:
+        """Append a line, whole or not at all."""
         before = os.fstat(self.file).st_size
         try:
-            if os.write(self.file, data) < len(data):
+            if os.write(self.file, line) < len(line):
                 raise OSError(28, os.strerror(28))
             if sync:
                 os.fsync(self.file)
@@ -308,7 +318,8 @@ class Journal:
 
     def _tidy(self) -> None:
         """Remove what is no longer true, and files whose process was killed before their entry."""
-        (self.folder / SETTLED).unlink(missing_ok=True)
+        for name in (SETTLED, WANTED):
+            (self.folder / name).unlink(missing_ok=True)
         files.sync(self.folder)
         for path in self.folder.glob("export-*"):
             shutil.rmtree(path, ignore_errors=True)

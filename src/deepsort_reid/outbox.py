@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from deepsort_reid.journal import Entry, Journal
 from deepsort_reid.run_writer import FILES, LARGEST, POINTS, RefusedError
@@ -218,7 +219,8 @@ class Outbox:
 
     def _run(self, lane: Lane) -> None:
         changed = self.journal.changed
-        self.prepare()
+        with suppress(Exception):  # the first attempt will say what is wrong
+            self.prepare()
         while not self.closed:
             if not lane.step():
                 with changed:
