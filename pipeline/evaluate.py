@@ -2,18 +2,22 @@
 
 from pathlib import Path
 
-from deepsort_reid import checkpoint, distributed, reports, resume, tracking
+from deepsort_reid import checkpoint, distributed, files, reports, resume, tracking
 from deepsort_reid.config import load_params
 from deepsort_reid.entry import run_stage
 from deepsort_reid.evaluation import Reader, evaluate
 from deepsort_reid.packed import open_part
+from deepsort_reid.split import read_summary, verify_parts
+
+EVALUATED = ("query", "gallery", "val")
 
 
 def main() -> None:
     """Embed query and gallery, rank them, write the reports, add them to the training's run."""
     params, data, folder = load_params().evaluate, Path("data/split"), Path("reports")
     net, description = checkpoint.load(Path("models/model.pth"))
-    query, gallery, val = (open_part(data, name) for name in ("query", "gallery", "val"))
+    verify_parts(data, read_summary(data), EVALUATED)
+    query, gallery, val = (open_part(data, name) for name in EVALUATED)
     with distributed.joined() as process:
         reader = Reader(
             net,
@@ -26,15 +30,16 @@ def main() -> None:
             reader, query=query, gallery=gallery, val=val, classes=description.classes
         )
     metrics = evaluation.metrics()
-    written = reports.write_evaluation(
-        folder, evaluation, query=query, gallery=gallery, ranked_queries=params.ranked_queries
-    )
+    with files.together(folder) as new:
+        names = reports.write_evaluation(
+            new, evaluation, query=query, gallery=gallery, ranked_queries=params.ranked_queries
+        )
     key, run_id = tracking.read_reference(folder / "run.json")
     resume.forget(key)
     with tracking.resume_run(key, run_id) as tracker:
         tracker.log_metrics(metrics)
-        for path in [*written, folder / "images_per_identity.png"]:
-            tracker.log_artifact(path)
+        for name in [*names, "images_per_identity.png"]:
+            tracker.log_artifact(folder / name)
         tracker.promote("mAP")
     print(reports.closing_summary(metrics, tracker.describe()))  # noqa: T201
 

@@ -7,26 +7,28 @@ from deepsort_reid.archive import Archive, archive_in
 from deepsort_reid.config import load_params
 from deepsort_reid.datasets import read_dataset
 from deepsort_reid.entry import run_stage
+from deepsort_reid.files import together
 
 
 def main() -> None:
     """Read the archive's names, deal the images out, pack them."""
-    params, folder = load_params().split, Path("data/split")
+    params = load_params().split
     archive = Archive(archive_in(Path("data/raw")))
     dataset = read_dataset(archive.names(), params.layout)
-    parts = split.make_parts(
-        archive,
-        dataset,
-        folder,
-        image_size=params.image_size,
-        val_fraction=params.val_fraction,
-        test_fraction=params.test_fraction,
-        seed=params.seed,
-        skip_unreadable=params.skip_unreadable,
-        skip_single=params.skip_single,
-    )
-    summary = split.summarise(folder, dataset.layout, parts)
-    reports.write_split(Path("reports"), summary, parts)
+    with together(Path("data/split")) as folder, together(Path("reports")) as tables:
+        parts = split.make_parts(
+            archive,
+            dataset,
+            folder,
+            image_size=params.image_size,
+            val_fraction=params.val_fraction,
+            test_fraction=params.test_fraction,
+            seed=params.seed,
+            skip_unreadable=params.skip_unreadable,
+            skip_single=params.skip_single,
+        )
+        summary = split.summarise(folder, dataset.layout, parts)
+        reports.write_split(tables, summary, parts)
 
 
 if __name__ == "__main__":

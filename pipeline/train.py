@@ -17,7 +17,7 @@ from deepsort_reid.entry import run_stage
 from deepsort_reid.files import resolve
 from deepsort_reid.packed import open_part
 from deepsort_reid.recorder import FileRecorder, NullRecorder
-from deepsort_reid.split import read_summary
+from deepsort_reid.split import read_summary, verify_parts
 from deepsort_reid.training import Trainer
 
 
@@ -31,6 +31,8 @@ def main() -> None:
         model.load_weights(net, resolve(config.weights))
 
     with distributed.joined(deterministic=config.deterministic) as process:
+        if process.local_rank == 0:
+            verify_parts(data, summary, ("train", "val"))
         trainer = Trainer(net, train, val, config, process)
         made_of = identity.of_training(config, process, data_digest=summary.digest)
         is_first = process.is_first

@@ -5,13 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.fuzz.harness import TABLE
+
 torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project in which the pipeline has run, with two ranks; tests change copies of it alone."""
-    from tests import projects
+    from tests import projects  # imports mlflow, which takes seconds
 
     folder = tmp_path_factory.mktemp("prepared")
     out = projects.make(folder, {"nproc_per_node": 2})
@@ -26,3 +28,22 @@ def project(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests import projects
 
     return projects.copy(prepared, tmp_path_factory.mktemp("project"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option for longer runs of the fuzz suite."""
+    parser.addoption(
+        "--fuzz-cases",
+        type=int,
+        default=150,
+        metavar="N",
+        help="random cases for each kind of file and fault in tests/test_fuzz.py (default: 150)",
+    )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the fuzz suite's table."""
+    if TABLE.counts:
+        terminalreporter.section("damaged files")
+        for line in TABLE.lines():
+            terminalreporter.write_line(line)

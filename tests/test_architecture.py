@@ -14,7 +14,7 @@ PACKAGE = ROOT / "src" / "deepsort_reid"
 
 # A module imports only from modules before it.
 LAYERS = """
-    errors progress files machine stopping entry config distributed torchrun identity
+    errors progress machine files stopping entry config distributed torchrun identity
     people solids cloth skeletons luggage heads figures furniture scenes crops synthetic
     members archive remotes downloads fetching
     datasets packed split

@@ -83,3 +83,19 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "m.pth", model.build("resnet18", 3), description(classes=4))
     with pytest.raises(WeightsError, match="do not fit its own arch"):
         checkpoint.load(tmp_path / "m.pth")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("epoch", 0), ("acc", float("nan")), ("arch", "vgg"), ("embedding_size", "512"),
+        ("image_size", [64]), ("image_size", [0, 32]), ("mean", [0.5, 0.5]), ("mean", 7),
+        ("std", [0.2, 0.0, 0.2]), ("classes", [1, 2, 3]), ("classes", "abc"), ("data_digest", None),
+    ],
+)  # fmt: skip
+def test_a_description_that_cannot_be(tmp_path: Path, field: str, value: object) -> None:
+    path = tmp_path / "m.pth"
+    checkpoint.save(path, model.build("resnet18", 3), description())
+    torch.save(torch.load(path, weights_only=True) | {field: value}, path)
+    with pytest.raises(WeightsError, match=f"its '{field}' is not what it should be"):
+        checkpoint.load(path)

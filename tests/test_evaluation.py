@@ -104,7 +104,7 @@ def test_what_is_written(tmp_path: Path) -> None:
     written = reports.write_evaluation(
         tmp_path, found, query=QUERY, gallery=GALLERY, ranked_queries=2
     )
-    assert sorted(path.name for path in written) == sorted(p.name for p in tmp_path.iterdir())
+    assert sorted(written) == sorted(path.name for path in tmp_path.iterdir())
     assert files.read_json(tmp_path / "metrics.json")["rank1"] == 1.0
     with (tmp_path / "cmc.csv").open() as file:
         assert next(csv.DictReader(file)) == {"k": "1", "found": "1.0"}

@@ -3,7 +3,6 @@
 With a real `mlflow server`, which is stopped and started here.
 """
 
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -20,37 +19,27 @@ from deepsort_reid.journal import BusyError, Journal
 from deepsort_reid.leftovers import deliver_all
 from deepsort_reid.store import import_mlflow, quiet, tracking_uri
 from deepsort_reid.tracking import CLOSE_SECONDS, resume_run
-from tests.outages import ARTIFACTS, Found, Proxy, Server, find, make_files, work
+from tests.outages import (
+    ARTIFACTS,
+    Found,
+    Proxy,
+    Server,
+    find,
+    hasten,
+    make_files,
+    use_model,
+    work,
+)
 from tests.stores import forget_mlflow, make_store
 from tests.test_tracking import Net, images
 
 ROOT = Path(__file__).parents[1]
+WORK = [sys.executable, "-m", "tests.outages"]
 LONGEST = 5.0  # seconds that an outage may cost a training
 QUICK = {  # what the environment says in these tests, so that they take seconds
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
 }
-
-WORK = """
-import sys
-from pathlib import Path
-from deepsort_reid import tracking
-from tests.outages import work
-from tests.test_outage import hasten, use_model
-hasten()
-use_model(Path(sys.argv[1]))
-work(sys.argv[2], Path(sys.argv[1]))
-"""
-
-
-def hasten() -> None:
-    """Try a failed store again soon."""
-    outbox.FIRST_PAUSE, outbox.LONGEST_PAUSE, outbox.PATIENCE = 0.2, 0.4, 1.0
-
-
-def use_model(files: Path) -> None:
-    """Export no network, but take the one that was exported once."""
-    tracking.export_model = lambda _, __, folder, ___: shutil.copytree(files / "model", folder)
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +217,7 @@ def test_a_slow_server(proxy, use, files, table, delay):
 
 def test_killed_while_delivering(proxy, use, files, table):
     use(proxy.uri)
-    command = [sys.executable, "-c", WORK, str(files), "killed"]
+    command = [*WORK, str(files), "killed"]
     for answer in (3, 9, 16):
         process = subprocess.Popen(command, cwd=ROOT)
         proxy.at_answer(answer, process.kill)
@@ -240,8 +229,7 @@ def test_killed_while_delivering(proxy, use, files, table):
 def test_two_processes_at_once(proxy, use, files, table):
     use(proxy.uri)
     proxy.mode = "closed"
-    command = [sys.executable, "-c", WORK, str(files)]
-    both = [subprocess.Popen([*command, key], cwd=ROOT) for key in ("one", "two")]
+    both = [subprocess.Popen([*WORK, str(files), key], cwd=ROOT) for key in ("one", "two")]
     assert [process.wait(60) for process in both] == [0, 0]
     proxy.mode = "through"
     command = [sys.executable, "-m", "deepsort_reid.deliver"]

@@ -51,8 +51,10 @@ NETWORK = {
 
 
 def record(folder: Path, tracker: Tracker) -> None:
+    states = States()
+    states.run_key = "abc"
     recorder = FileRecorder(
-        folder / "models" / "model.pth", folder / "reports", tracker, States(), NETWORK
+        folder / "models" / "model.pth", folder / "reports", tracker, states, NETWORK
     )
     for epochs, is_best in ((1, True), (2, True), (3, False)):
         net = model.build("resnet18", 3, seed=epochs)
@@ -114,7 +116,7 @@ def test_everything_is_in_mlflow(tmp_path: Path) -> None:
     assert shape == (2, 3, 32, 16)
     assert metadata["epoch"] == 2
     assert files.read_json(tmp_path / "reports" / "run.json") == {
-        "key": "k1", "run_id": "abc", "run_name": "resnet18-1234567",
+        "key": "abc", "run_id": "abc", "run_name": "resnet18-1234567",
     }  # fmt: skip
 
 

@@ -303,3 +303,51 @@ def test_the_summary_tells_the_data_apart(tmp_path: Path) -> None:
 def test_a_missing_summary(tmp_path: Path) -> None:
     with pytest.raises(PackedError, match=r"make the parts again: dvc repro -f split"):
         split.read_summary(tmp_path)
+
+
+def packed(folder: Path) -> split.Summary:
+    dataset = folders(8, 10)
+    parts = pack(folder, dataset, contents(dataset))
+    return split.summarise(folder, "folders", parts)
+
+
+@pytest.mark.parametrize("name", ["train.npy", "train.csv"])
+def test_a_changed_part_is_named(tmp_path: Path, name: str) -> None:
+    summary = packed(tmp_path)
+    split.verify_parts(tmp_path, summary, split.PARTS)
+    changed = bytearray((tmp_path / name).read_bytes())
+    changed[-2] ^= 1
+    (tmp_path / name).write_bytes(changed)
+    split.verify_parts(tmp_path, summary, ["val", "query", "gallery"])
+    with pytest.raises(PackedError, match=rf"{name}: damaged.*dvc repro -f split"):
+        split.verify_parts(tmp_path, summary, ["train"])
+    (tmp_path / name).unlink()
+    with pytest.raises(PackedError, match=rf"{name}: cannot be read"):
+        split.verify_parts(tmp_path, summary, ["train"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('"images": ', '"images": 1'), ('"train.npy": "', '"train.npy": "0'), ("folders", "folder")],
+)
+def test_a_changed_summary_is_refused(tmp_path: Path, old: str, new: str) -> None:
+    packed(tmp_path)
+    path = tmp_path / "summary.json"
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(PackedError, match="does not fit its digest"):
+        split.read_summary(tmp_path)
+
+
+def test_greys_of_16_bits_keep_their_shades() -> None:
+    greys = np.linspace(0, 65535, 32 * 16).astype(np.uint16).reshape(32, 16)
+    file = io.BytesIO()
+    Image.fromarray(greys).save(file, "png")
+    image = split.decode_image(file.getvalue(), (32, 16))
+    assert not isinstance(image, str)
+    assert (image == (greys >> 8)[..., None]).all()
+
+
+def test_a_png_is_read_against_its_checksums() -> None:
+    data = bytearray(picture(100))
+    data[data.index(b"IDAT") + 12] ^= 1
+    assert isinstance(split.decode_image(bytes(data), (32, 16)), str)

@@ -1,12 +1,11 @@
 """One archive of images, packed from a folder, checked, and read without unpacking by name."""
 
-import errno
 import os
 import shutil
 import stat
 import zipfile
 from collections.abc import Collection, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import IO
 
@@ -27,8 +26,9 @@ from deepsort_reid.members import (
 )
 from deepsort_reid.progress import Progress, quantity
 
-MAX_MEMBER = 256 << 20  # bytes of one member that `read` takes into memory
+MAX_MEMBER = 64 << 20  # bytes of one member that `read` takes into memory
 MAX_RATIO = 200  # bytes an archive may expand to for each of its own; photographs come near 1
+HEADER = 512  # bytes that a member without content counts for
 UNDATED = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip can hold
 
 Files = Generator[tuple[str, Member], None, None]  # closed by who reads it, and the file with it
@@ -120,7 +120,7 @@ class Archive:
         expanded = 0
         with closing(scan(self.path)) as members:
             for member in members:
-                expanded += member.size
+                expanded += member.size + HEADER  # many empty members are a bomb too
                 self.refuse_danger(member, expanded)
                 name = clean(member.name)
                 if member.is_folder or is_litter(name):
@@ -244,14 +244,3 @@ def require_space(folder: Path, needed: int) -> None:
             f"{folder}: {quantity(needed, 'B')} to be written, {quantity(free, 'B')} free; "
             "make room and run the same command again"
         )
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Let the error of a full disk name what was being written, which it does not by itself."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            error.filename = str(path)
-        raise

@@ -1,6 +1,7 @@
 """The checkpoint: a trained network, and all it takes to use it without guessing."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -65,13 +66,59 @@ def load(path: Path) -> tuple[nn.Module, Description]:
             "expected models/model.pth as stage train writes it"
         )
     description = Description(**{key: content[key] for key in expected})
+    if wrong := what_is_wrong(description):
+        raise WeightsError(
+            f"{path}: no checkpoint of this project, its '{wrong}' is not what it should be; "
+            "expected models/model.pth as stage train writes it"
+        )
     net = model.build(description.arch, len(description.classes))
     try:
-        net.load_state_dict(content["net_dict"])
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
+        net.load_state_dict(dict(model.named_tensors(content["net_dict"])))
+    except (RuntimeError, NotImplementedError) as error:
+        reason = str(error)[:200]
         raise WeightsError(f"{path}: its weights do not fit its own arch: {reason}") from None
+    if net.feature_size != description.embedding_size:
+        raise WeightsError(
+            f"{path}: its embedding_size is {description.embedding_size}, but its network's "
+            f"{net.feature_size}; expected models/model.pth as stage train writes it"
+        )
     return net.eval(), description
+
+
+def what_is_wrong(description: Description) -> str | None:
+    """The first field of a description whose value cannot be; None if all can.
+
+    A file may have been made by hand, or by another program.
+    """
+    d = description
+    right = {
+        "epoch": is_whole(d.epoch, 1),
+        "acc": is_number(d.acc),
+        "arch": d.arch in model.ARCHS,
+        "embedding_size": is_whole(d.embedding_size, 1),
+        "image_size": is_list(d.image_size, lambda x: is_whole(x, 1), 2),
+        "mean": is_list(d.mean, is_number, 3),
+        "std": is_list(d.std, lambda x: is_number(x) and x > 0, 3),
+        "classes": is_list(d.classes, lambda x: isinstance(x, str)),
+        "data_digest": isinstance(d.data_digest, str),
+        "identity": isinstance(d.identity, Mapping),
+    }
+    return next((key for key, fits in right.items() if not fits), None)
+
+
+def is_whole(value: Any, least: int) -> bool:
+    """Whether a value is a whole number of at least `least`."""
+    return type(value) is int and least <= value < 2**63
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number."""
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def is_list(value: Any, fits: Callable[[Any], bool], length: int | None = None) -> bool:
+    """Whether a value is a list (of so many items) of which each one fits."""
+    return type(value) is list and length in (None, len(value)) and all(map(fits, value))
 
 
 def dict_or_empty(content: Any) -> dict[Any, Any]:

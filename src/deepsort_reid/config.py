@@ -13,6 +13,10 @@ import yaml
 
 from deepsort_reid.errors import ConfigError
 
+MAX_BYTES = 1 << 20  # of params.yaml; PyYAML takes a second or so for that much
+MAX_INT = 2**63 - 1  # what NumPy and torch take
+SHOWN = 100  # characters of a value in a message
+
 Config = TypeVar("Config")
 
 
@@ -43,7 +47,7 @@ class SyntheticConfig:
     cameras: int = parameter("cameras, each with its colours, blur and view", at_least=2)
     distractors: int = parameter("gallery images of people nobody asks for", at_least=0)
     junk: int = parameter("gallery images the protocol ignores", at_least=0)
-    image_size: tuple[int, int] = parameter("height and width in pixels", at_least=16)
+    image_size: tuple[int, int] = parameter("height and width in pixels", at_least=16, at_most=4096)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +66,9 @@ class SplitConfig:
     layout: Literal["auto", "market1501", "folders"] = parameter(
         "how file names tell identities; `auto` recognises both"
     )
-    image_size: tuple[int, int] = parameter("height and width of every image, pixels", at_least=16)
+    image_size: tuple[int, int] = parameter(
+        "height and width of every image, pixels", at_least=16, at_most=4096
+    )
     val_fraction: float = parameter(
         "share of each training identity's images kept for validation", above=0, below=1
     )
@@ -208,8 +214,9 @@ def check_keys(values: Mapping[str, Any], known: list[str], needed: list[str], w
     """Refuse unknown keys, with the nearest known one, and missing keys."""
     for key in values:
         if key not in known:
-            hint = nearest_hint(f"{where}{key}", [where + name for name in known])
-            raise ConfigError(f"unknown key '{where}{key}'; {hint}")
+            shown = f"{where}{show(key)}"
+            hint = nearest_hint(shown, [where + name for name in known])
+            raise ConfigError(f"unknown key '{shown}'; {hint}")
     for key in needed:
         if key not in values:
             raise ConfigError(f"key '{where}{key}' is missing; every parameter must be stated")
@@ -236,7 +243,9 @@ def convert(value: Any, hint: Any, bounds: Mapping[str, float | None], key: str)
         return one_of(value, arguments, key)
     if origin is tuple:
         return items(value, arguments, bounds, key)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if type(value) is int and abs(value) > MAX_INT:
+        raise ConfigError(f"{key}={show(value)} must be a number of at most 63 bits")
+    if hint is float and type(value) is int:
         value = float(value)
     if type(value) is not hint or (hint is float and not math.isfinite(value)):
         raise ConfigError(f"{key}={show(value)} must be {KINDS[hint]}")
@@ -256,7 +265,7 @@ def one_of(value: Any, choices: tuple[Any, ...], key: str) -> Any:
     """Check that a value is one of the choices, and name the nearest if not."""
     if value in choices and isinstance(value, str):
         return value
-    raise ConfigError(f"unknown {key}={show(value)}; {nearest_hint(str(value), choices)}")
+    raise ConfigError(f"unknown {key}={show(value)}; {nearest_hint(show(value), choices)}")
 
 
 def items(
@@ -286,9 +295,13 @@ def check_bounds(value: Any, bounds: Mapping[str, float | None], key: str) -> No
 
 
 def show(value: Any) -> str:
-    """A value as params.yaml spells it."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=1000, allow_unicode=True)
-    return text.removesuffix("\n...\n").strip()
+    """A value as params.yaml spells it, the beginning of it if it is long."""
+    try:
+        text = yaml.safe_dump(value, default_flow_style=True, width=1000, allow_unicode=True)
+    except RecursionError:  # lists within lists, by way of aliases
+        return "…"
+    text = text.removesuffix("\n...\n").strip()
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 class Yaml12Loader(yaml.SafeLoader):
@@ -300,8 +313,10 @@ class Yaml12Loader(yaml.SafeLoader):
         """Build a mapping, and refuse a key that stands in it twice."""
         seen = set()
         for key_node, _ in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise ConfigError(f"line {line}: a list or section stands where a key should")
             if key_node.value in seen:
-                line = key_node.start_mark.line + 1
                 raise ConfigError(f"line {line}: key '{key_node.value}' stands there twice")
             seen.add(key_node.value)
         return super().construct_mapping(node, deep)
@@ -336,14 +351,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: the file cannot be read or is no mapping; one line.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=Yaml12Loader)  # noqa: S506
+        content = yaml.load(read_text(path), Loader=Yaml12Loader)  # noqa: S506
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise ConfigError(f"{path}: line {line} is not YAML: {error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply; sections stand two deep at most") from None
+    # An explicit tag, `!!int abc`, has PyYAML convert what does not look like it: any error.
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
         raise ConfigError(f"{path}: not a YAML text: {reason}") from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
@@ -353,6 +371,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: must hold parameters, `name: value` a line")
     return content
+
+
+def read_text(path: Path) -> str:
+    """Read a UTF-8 text of at most `MAX_BYTES`.
+
+    Raises:
+        ConfigError: it is longer.
+        UnicodeDecodeError: it is not UTF-8.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ConfigError(f"longer than {MAX_BYTES:,} bytes, which no file of parameters is")
+    return content.decode("utf-8")
 
 
 def describe(config: type, prefix: str = "") -> Iterator[tuple[str, str]]:

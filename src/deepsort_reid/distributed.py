@@ -133,7 +133,8 @@ def joined(*, deterministic: bool = True) -> Iterator[Process]:
         device_id=device if backend == "nccl" else None,
     )  # fmt: skip
     try:
-        yield process
+        with contact():
+            yield process
     finally:
         dist.destroy_process_group()
 

@@ -9,8 +9,9 @@ from typing import IO
 
 from filelock import FileLock, Timeout
 
-from deepsort_reid.archive import naming, require_space
+from deepsort_reid.archive import require_space
 from deepsort_reid.errors import SourceError
+from deepsort_reid.files import naming
 from deepsort_reid.progress import Progress, quantity
 from deepsort_reid.remotes import Incoming, TransferError, open_url, without_secrets
 

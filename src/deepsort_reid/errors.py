@@ -1,11 +1,27 @@
 """What can go wrong, each in one line that says what to do about it."""
 
+LONGEST = 2000  # characters of a message; a damaged file may hold a name of a million
+
+
+def one_line(text: str) -> str:
+    """A text as one line of a bounded length, its control characters spelled out.
+
+    Messages quote names and values out of files, which may hold anything.
+    """
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
+    shown = (c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text)
+    return " ".join("".join(shown).split())
+
 
 class DeepSortReidError(Exception):
     """The base of every error a user can cause and can mend.
 
     Its text is one line: the thing, where it stands, what was expected, what to do.
     """
+
+    def __init__(self, text: str):
+        super().__init__(one_line(text))
 
 
 class ConfigError(DeepSortReidError):

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from deepsort_reid import files
-from deepsort_reid.archive import Archive, naming, pack, pour, require_space
+from deepsort_reid.archive import Archive, pack, pour, require_space
 from deepsort_reid.downloads import downloaded
 from deepsort_reid.errors import SourceError
 from deepsort_reid.progress import Progress
@@ -60,7 +60,7 @@ def fetch(
         archive = Archive(candidate, label)
         archive.check()
         target = folder / f"dataset.{archive.kind}"
-        with naming(folder), files.replacing(target) as temporary:
+        with files.replacing(target) as temporary:
             move(candidate, temporary)
     other = folder / ("dataset.tar" if archive.kind == "zip" else "dataset.zip")
     other.unlink(missing_ok=True)
@@ -90,14 +90,10 @@ def gathered(origin: Path, folder: Path) -> Iterator[Path]:
     """Copy a local archive, or pack a local folder, into a temporary file in `folder`."""
     if folder.resolve().is_relative_to(origin.resolve()) and origin.is_dir():
         raise SourceError(f"{origin}: holds {folder}, where its archive goes; name another source")
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".incoming.{os.getpid()}.tmp"
-    try:
-        with permission_in_one_line(), naming(folder):
+    with files.temporary(folder / "incoming") as temporary:
+        with permission_in_one_line(), files.naming(folder):
             (pack if origin.is_dir() else copy)(origin, temporary)
         yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def copy(origin: Path, target: Path) -> None:

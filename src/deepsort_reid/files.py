@@ -1,14 +1,25 @@
 """Files that appear under their name only when they are whole."""
 
 import csv
+import errno
 import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
+
+from deepsort_reid.machine import cores
+from deepsort_reid.progress import Progress
+
+BLOCK = 1 << 20  # bytes read at a time
+THREADS = 4  # files hashed at a time; disks give no more
 
 
 @contextmanager
@@ -20,16 +31,90 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OSError: the disk is full or the folder cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: libraries choose a format by it.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
+    with naming(path), temporary(path) as new:
+        yield new
+        with new.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.replace(path)
+        new.replace(path)
+
+
+@contextmanager
+def temporary(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` that is this process's own, and remove what is there at the end.
+
+    What a killed process left is removed too: it would stay for ever, in a folder that DVC hashes.
+
+    Raises:
+        OSError: the folder cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale(path)
+    # The suffix stays last: libraries choose a format by it.
+    own = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield own
     finally:
-        temporary.unlink(missing_ok=True)
+        remove(own)
+
+
+@contextmanager
+def together(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder inside `folder`, and move its files up when the block succeeds.
+
+    If the block fails, all that stood in `folder` is as it was: no new file beside an older one
+    that does not belong to it.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
+    with naming(folder), temporary(folder / "new") as new:
+        new.mkdir()
+        yield new
+        for path in sorted(new.iterdir()):
+            path.replace(folder / path.name)
+
+
+def remove_stale(path: Path) -> None:
+    """Remove temporaries of `path` whose process is no longer alive."""
+    pattern = re.compile(
+        rf"\.{re.escape(path.stem)}\.([1-9][0-9]{{0,8}})\.tmp{re.escape(path.suffix)}"
+    )
+    for beside in path.parent.iterdir():
+        match = pattern.fullmatch(beside.name)
+        if match and not is_alive(int(match[1])):
+            remove(beside)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder and all in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process of this number exists, whoever owns it."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let the error of a full disk name what was being written: `path`, not its temporaries."""
+    try:
+        yield
+    except OSError as error:
+        named = Path(error.filename) if error.filename else path
+        own = named.is_relative_to(path) or named.name.startswith(f".{path.stem}.")
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and own:
+            error.filename = str(path)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -50,7 +135,10 @@ def read_json(path: Path) -> Any:
         OSError: the file cannot be read.
         ValueError: it is no JSON.
     """
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -79,19 +167,39 @@ def resolve(path: str) -> Path:
     return project_root() / Path(path).expanduser()
 
 
-def sha256(*paths: Path) -> str:
-    """The SHA-256 of the files' bytes, one after the other, as 64 hexadecimal digits."""
-    return _digest(hashlib.sha256(), *paths)
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    return checksums([path])[path]
 
 
 def md5(path: Path) -> str:
     """The MD5 of a file's bytes, 32 hexadecimal digits: how DVC names it."""
-    return _digest(hashlib.md5(usedforsecurity=False), path)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _digest(digest: Any, *paths: Path) -> str:
-    for path in paths:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return str(digest.hexdigest())
+def checksums(paths: Sequence[Path]) -> Mapping[Path, str]:
+    """The SHA-256 of each file, as 64 hexadecimal digits, several files at a time.
+
+    hashlib releases the interpreter's lock, so threads suffice.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    total = sum(path.stat().st_size for path in paths)
+    lock = Lock()
+    with (
+        Progress("checksum", total, "B") as progress,
+        ThreadPoolExecutor(min(cores(), THREADS)) as pool,
+    ):
+
+        def checksum(path: Path) -> str:
+            digest = hashlib.sha256()
+            with path.open("rb") as file:
+                while block := file.read(BLOCK):
+                    digest.update(block)
+                    with lock:
+                        progress.advance(len(block))
+            return digest.hexdigest()
+
+        return dict(zip(paths, pool.map(checksum, paths), strict=True))

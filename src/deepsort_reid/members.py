@@ -23,6 +23,7 @@ Kind = Literal["zip", "tar"]
 BLOCK = 1 << 20  # bytes read at a time
 SMALL = 1 << 30  # bytes any archive may expand to, whatever its ratio
 MAX_TAR_EXTENSION = 1 << 20  # bytes of one of tar's extended headers, which hold long names
+MAX_NAME = 4096  # characters; systems take no longer path
 END_OF_TAR = bytes(tarfile.BLOCKSIZE)
 
 ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
@@ -62,6 +63,8 @@ DAMAGE = (
     ValueError,
     OverflowError,
     struct.error,
+    MemoryError,  # a dictionary of gigabytes that a compressed stream asks for
+    RuntimeError,  # zipfile's, of a member that is encrypted by its own header alone
 )
 
 
@@ -213,6 +216,19 @@ class StrictTarInfo(tarfile.TarInfo):
             raise tarfile.ReadError(f"a header that claims {info.size} bytes")
         return info
 
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
+        """Read the next header, and the extended ones before it.
+
+        Raises:
+            tarfile.HeaderError: the mark at the end of a tar.
+            tarfile.ReadError: an extended header is damaged, as newer Pythons notice.
+        """
+        try:
+            return super().fromtarfile(tarfile_)
+        except tarfile.InvalidHeaderError as error:  # type: ignore[attr-defined]
+            raise tarfile.ReadError(str(error)) from error
+
 
 def tar_members(path: Path) -> Generator[Member, None, None]:
     """Yield the members of a tar as they come, then read on to the end of the file."""
@@ -224,7 +240,8 @@ def tar_members(path: Path) -> Generator[Member, None, None]:
             encoding="utf-8",
             errors="surrogateescape",
         ) as archive:
-            for info in archive:
+            while (info := archive.next()) is not None:
+                archive.members.clear()  # type: ignore[attr-defined] # all headers it has seen
                 yield Member(
                     name=decode(info.name.encode("utf-8", "surrogateescape")),
                     size=info.size,
@@ -266,6 +283,8 @@ def tar_fault(info: tarfile.TarInfo) -> str | None:
 
 def path_fault(name: str) -> str | None:
     """What is wrong with a name that could lead out of a folder, and the remedy."""
+    if len(name) > MAX_NAME:
+        return f"has a name of {len(name):,} characters; give it one of {MAX_NAME:,} at most"
     path = PureWindowsPath(name)  # knows both separators, drives and shares
     if path.anchor:
         return "is an absolute path; expected relative ones: pack the archive from inside a folder"

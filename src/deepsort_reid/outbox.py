@@ -91,11 +91,11 @@ class Lane:
             self.pause, self.trouble = 0.0, None
         return True
 
-    def is_hopeful(self) -> bool:
-        """Whether waiting for it may help: it has something to send, and the store answers."""
-        if self.busy_since is not None and not self.files:
-            return not self.pause and self.clock() - self.busy_since < PATIENCE
-        return not self.pause and bool(self.waiting())
+    def is_well(self) -> bool:
+        """Whether the store has answered so far, and soon enough if it is asked for records."""
+        since = self.busy_since
+        stuck = since is not None and not self.files and self.clock() - since >= PATIENCE
+        return not self.pause and not stuck
 
     def _deliver(self, entries: Sequence[Entry]) -> None:
         try:
@@ -209,9 +209,12 @@ class Outbox:
         self.hurried = True
 
     def _is_hopeful(self) -> bool:
-        if any(lane.is_hopeful() for lane in self.lanes):
-            return True
-        return self.later.is_alive() and not self.journal.waiting
+        """Whether there is something to wait for, from a store that answers."""
+        if not self.records.is_well():
+            return False
+        if not self.journal.waiting:
+            return self.later.is_alive()
+        return bool(self.records.waiting()) or self.files.is_well()
 
     def _run(self, lane: Lane) -> None:
         changed = self.journal.changed

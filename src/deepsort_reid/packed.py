@@ -5,6 +5,7 @@ A part named `train` is two files: `train.npy`, a NumPy array (N, H, W, 3) of ui
 """
 
 import csv
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,29 +54,55 @@ class Part:
         return np.unique(self.pids, return_inverse=True)[1].astype(np.int64)
 
 
+def file_names(name: str) -> tuple[str, str]:
+    """What the two files of a part are called: the array, the index."""
+    return f"{name}.npy", f"{name}.csv"
+
+
 def open_part(folder: Path, name: str) -> Part:
     """Map a part from disk; only the index is read.
 
     Raises:
         PackedError: a file is missing or damaged, or the two do not belong together.
     """
-    array_path, index_path = folder / f"{name}.npy", folder / f"{name}.csv"
+    array_path, index_path = (folder / file for file in file_names(name))
     try:
-        images = np.load(array_path, mmap_mode="r", allow_pickle=False)
-        with index_path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        pids, camids = (np.array([int(row[key]) for row in rows], np.int64) for key in COLUMNS[:2])
-        identities, names = ([row[key] for row in rows] for key in COLUMNS[2:])
-    except (OSError, ValueError, KeyError, TypeError, EOFError, csv.Error) as error:
+        images = np.lib.format.open_memmap(array_path, mode="r")
+        pids, camids, identities, names = read_index(index_path)
+    except Exception as error:  # NumPy and csv fail in many ways on what they did not write
         raise PackedError(
             f"{array_path}: this part cannot be read ({error}); make it again: dvc repro -f split"
         ) from None
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[::3] != (len(rows), 3):
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[::3] != (len(pids), 3):
         raise PackedError(
-            f"{array_path}: {images.dtype} {images.shape} does not fit the {len(rows)} lines of "
+            f"{array_path}: {images.dtype} {images.shape} does not fit the {len(pids)} lines of "
             f"{index_path.name}; make both again: dvc repro -f split"
         )
     return Part(images, pids, camids, identities, names)
+
+
+def read_index(
+    path: Path,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Sequence[str], Sequence[str]]:
+    """Read the columns of what `write_index` wrote.
+
+    Raises:
+        ValueError: it is no such table.
+        OverflowError: a number is larger than 64 bits.
+        csv.Error: it is no table.
+        OSError: it cannot be read.
+    """
+    with path.open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file, strict=True)
+    if tuple(header) != COLUMNS:
+        raise ValueError(f"columns {','.join(header)}")
+    pids, camids, identities, names = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return (
+        np.array([int(pid) for pid in pids], np.int64),
+        np.array([int(camid) for camid in camids], np.int64),
+        identities,
+        names,
+    )
 
 
 def write_index(path: Path, rows: Sequence[tuple[int, int, str, str]]) -> None:
@@ -98,19 +125,28 @@ class ArrayWriter:
         """
         self.shape = (count, *image_size, 3)
         self.image_bytes = image_size[0] * image_size[1] * 3
-        self.file = path.open("wb")
+        self.file = path.open("wb", buffering=0)
+        try:
+            self.offset = self.take_room(count)
+        except OSError as error:
+            self.file.close()
+            error.filename = str(path)
+            raise
+
+    def take_room(self, count: int) -> int:
+        """Write the header and take the room for `count` images, which begin at the offset."""
+        header = io.BytesIO()
         np.lib.format.write_array_header_1_0(
-            self.file, {"descr": "|u1", "fortran_order": False, "shape": self.shape}
+            header, {"descr": "|u1", "fortran_order": False, "shape": self.shape}
         )
-        self.file.flush()
-        self.offset = self.file.tell()
+        # One that ends short is followed by one that says why.
+        left = memoryview(header.getbuffer())
+        while left:
+            left = left[self.file.write(left) :]
+        offset = header.tell()
         if count:
-            try:
-                os.posix_fallocate(self.file.fileno(), self.offset, count * self.image_bytes)
-            except OSError as error:
-                self.file.close()
-                error.filename = str(path)
-                raise
+            os.posix_fallocate(self.file.fileno(), offset, count * self.image_bytes)
+        return offset
 
     def write(self, first: int, images: NDArray[Any]) -> None:
         """Write (n, H, W, 3) uint8 images, or one (H, W, 3), from number `first` on."""

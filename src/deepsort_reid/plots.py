@@ -320,9 +320,12 @@ def _figure(
         pixels = io.BytesIO()
         figure.savefig(pixels, format="rgba")  # by Agg, which needs no display
     picture = Image.frombytes("RGBA", (width, height), pixels.getvalue()).convert("RGB")
+    encoded = io.BytesIO()
+    # Pillow adds no date and no program's name. 4:4:4 keeps coloured lines sharp in a JPEG.
+    picture.save(encoded, Image.registered_extensions()[path.suffix], quality=92, subsampling=0)
     with replacing(path) as temporary:
-        # Pillow adds no date and no program's name. 4:4:4 keeps coloured lines sharp in a JPEG.
-        picture.save(temporary, quality=92, subsampling=0)
+        # Not by Pillow: what it says of a full disk is "encoder error -2".
+        temporary.write_bytes(encoded.getvalue())
 
 
 def _mark_best(axes: Axes, epoch: int, value: float, text: str) -> None:

@@ -63,14 +63,6 @@ class FileRecorder:
             self.reports / "train.json", {f"best_{name}": value for name, value in results.items()}
         )
         files.write_json(self.reports / "identity.json", description.identity)
-        files.write_json(
-            self.reports / "run.json",
-            {
-                "key": self.states.run_key,
-                "run_id": self.tracker.run_id,
-                "run_name": self.tracker.run_name,
-            },
-        )
         # MLflow's pages show what stands before a slash as a section of its own.
         self.tracker.log_metrics({f"best/{name}": value for name, value in results.items()})
         for name in ("train.jpg", "history.csv", "identity.json"):
@@ -83,6 +75,15 @@ class FileRecorder:
                 2, 3, height, width
             ),
             metadata={**self.network, "epoch": best.epoch},
+        )
+        # Last, since by now the store has had time to name the run.
+        files.write_json(
+            self.reports / "run.json",
+            {
+                "key": self.states.run_key,
+                "run_id": self.tracker.run_id,
+                "run_name": self.tracker.run_name,
+            },
         )
 
     def describe(self, result: EpochResult) -> checkpoint.Description:

@@ -31,7 +31,7 @@ def write_split(folder: Path, summary: Summary, split: Split) -> None:
 
 def write_evaluation(
     folder: Path, evaluation: Evaluation, *, query: Part, gallery: Part, ranked_queries: int
-) -> list[Path]:
+) -> list[str]:
     """Write the metrics, the tables behind DVC's plots, and three pictures.
 
     Args:
@@ -42,7 +42,7 @@ def write_evaluation(
         ranked_queries: rows of ranked.jpg, from the query found best to the one found worst.
 
     Returns:
-        what was written, the metrics first.
+        the names of what was written, the metrics first.
     """
     ranking, histograms = evaluation.ranking, evaluation.histograms
     names = ("metrics.json", "cmc.csv", "distances.csv", "cmc.png", "distances.png", "ranked.jpg")
@@ -65,7 +65,7 @@ def write_evaluation(
     chosen = plots.choose_queries(ranking.average_precision, ranked_queries)
     rows = [ranked_row(evaluation, query, gallery, number) for number in chosen]
     plots.ranked_page(paths["ranked.jpg"], rows)
-    return list(paths.values())
+    return list(names)
 
 
 def ranked_row(evaluation: Evaluation, query: Part, gallery: Part, number: int) -> plots.RankedRow:

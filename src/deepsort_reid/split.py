@@ -7,21 +7,23 @@ people it has never seen, which is what a tracker needs).
 
 import hashlib
 import io
+import json
 import logging
+import warnings
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import asdict, dataclass
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deepsort_reid import files, packed
 from deepsort_reid.datasets import DISTRACTOR, JUNK, NO_CAMERA, Dataset, Sample
-from deepsort_reid.errors import DatasetError, PackedError
+from deepsort_reid.errors import DatasetError, PackedError, one_line
 from deepsort_reid.machine import cores
 from deepsort_reid.packed import ArrayWriter, Images
 from deepsort_reid.progress import Progress
@@ -30,7 +32,11 @@ logger = logging.getLogger(__name__)
 
 PARTS = ("train", "val", "query", "gallery")
 COPY_IMAGES = 1024  # images copied at a time, some 25 MB at 128×64
-MAX_PIXELS = 50_000_000  # a crop has thousands; what claims more is damaged or an attack
+MAX_PIXELS = 25_000_000  # a crop has thousands; what claims more is damaged or an attack
+AHEAD = 256 << 20  # bytes of undecoded images in memory, at most, besides the last one read
+# No others: of PostScript, which any file may hold whatever its name, Pillow would run the program.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+SIXTEEN_BITS = {"I;16", "I;16L", "I;16B", "I;16N"}  # Pillow's modes of 16-bit grey
 
 Key = TypeVar("Key")
 Split = Mapping[str, list[Sample]]  # part -> its images, in the order they are packed
@@ -77,9 +83,7 @@ def make_parts(
             left to learn from or to measure with.
         OSError: the disk is full.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    everything = folder / ".everything.npy"
-    try:
+    with files.temporary(folder / "everything.npy") as everything:
         unreadable = decode(source, [s.name for s in dataset.samples], everything, image_size)
         check_unreadable(unreadable, skip_unreadable)
         readable = [sample for sample in dataset.samples if sample.name not in unreadable]
@@ -91,11 +95,9 @@ def make_parts(
             skip_single=skip_single,
         )
         positions = {sample.name: i for i, sample in enumerate(dataset.samples)}
-        images = np.load(everything, mmap_mode="r")
+        images = np.load(everything, mmap_mode="r", allow_pickle=False)
         for part in PARTS:
             write_part(folder, part, split[part], images, positions)
-    finally:
-        everything.unlink(missing_ok=True)
     return split
 
 
@@ -131,6 +133,7 @@ def decode(
     positions = {name: i for i, name in enumerate(names)}
     unreadable: dict[str, str] = {}
     with (
+        strict_about_size(),
         ArrayWriter(path, len(names), image_size) as writer,
         closing(source.read(names)) as items,
         Progress("decode", len(names), "images") as progress,
@@ -144,19 +147,27 @@ def decode(
     return unreadable
 
 
+@contextmanager
+def strict_about_size() -> Iterator[None]:
+    """Let Pillow refuse an image of too many pixels where it only would have warned."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
 def in_parallel(
     items: Iterable[tuple[str, bytes]], image_size: tuple[int, int]
 ) -> Iterator[tuple[str, Images | str]]:
     """Decode (name, bytes) pairs on a pool of threads, a bounded number ahead."""
     threads = cores()
-    pending: deque[tuple[str, Future[Images | str]]] = deque()
+    pending: deque[tuple[str, int, Future[Images | str]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for name, data in items:
-            pending.append((name, pool.submit(decode_image, data, image_size)))
-            if len(pending) >= 16 * threads:
-                first, future = pending.popleft()
+            pending.append((name, len(data), pool.submit(decode_image, data, image_size)))
+            while len(pending) >= 16 * threads or sum(size for _, size, _ in pending) > AHEAD:
+                first, _, future = pending.popleft()
                 yield first, future.result()
-        for name, future in pending:
+        for name, _, future in pending:
             yield name, future.result()
 
 
@@ -166,15 +177,43 @@ def decode_image(data: bytes, image_size: tuple[int, int]) -> Images | str:
         return "the file is empty"
     height, width = image_size
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 return f"{image.width}×{image.height} pixels are too many for a crop"
-            upright = ImageOps.exif_transpose(image).convert("RGB")
+            check_png(image, data)
+            upright = as_rgb(ImageOps.exif_transpose(image))
         if upright.size != (width, height):
             upright = upright.resize((width, height), Image.Resampling.BILINEAR)
         return np.asarray(upright)
+    except UnidentifiedImageError:
+        return f"no image of a known format ({', '.join(FORMATS)})"
     except Exception as error:  # a decoder may fail in any way on bytes that are not its own
-        return f"{type(error).__name__}: {error}".splitlines()[0].removesuffix(".")
+        return one_line(f"{type(error).__name__}: {error}").removesuffix(".")
+
+
+def check_png(image: Image.Image, data: bytes) -> None:
+    """Compare a PNG with its checksums, which Pillow passes over when it decodes one.
+
+    Raises:
+        SyntaxError: a chunk is damaged.
+    """
+    if image.format == "PNG":
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as again:
+            again.verify()
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """An image of any mode in 8-bit RGB; its transparency is dropped, its darkest 8 bits of 16.
+
+    Raises:
+        ValueError: its greys have 32 bits, of which nobody knows which one is white.
+    """
+    if image.mode in SIXTEEN_BITS:  # Pillow would take everything above 255 for white
+        greys = np.asarray(image, dtype=np.uint16) >> 8
+        return Image.fromarray(greys.astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError("32-bit greys; expected 8 or 16 bits")
+    return image.convert("RGB")
 
 
 def check_unreadable(unreadable: Mapping[str, str], allowed: int) -> None:
@@ -368,8 +407,9 @@ class Summary:
     """What the parts hold; `summary.json` beside them."""
 
     layout: str
-    digest: str  # SHA-256 over all parts: the same digest, the same data
+    digest: str  # SHA-256 over all that follows and the layout: the same digest, the same data
     counts: Mapping[str, Mapping[str, int]]  # part -> images, identities, cameras, …
+    files: Mapping[str, str]  # name of a part's file -> its SHA-256
 
     def flat(self) -> dict[str, int]:
         """The counts under names like `train_images`."""
@@ -382,10 +422,18 @@ class Summary:
 
 def summarise(folder: Path, layout: str, split: Split) -> Summary:
     """Count and checksum the parts in `folder`, and leave the summary there."""
-    parts = (folder / f"{part}{suffix}" for part in PARTS for suffix in (".npy", ".csv"))
-    summary = Summary(layout, files.sha256(*parts), count(split))
+    names = [name for part in PARTS for name in packed.file_names(part)]
+    found = files.checksums([folder / name for name in names])
+    sums = {path.name: checksum for path, checksum in found.items()}
+    counts = count(split)
+    summary = Summary(layout, digest_of(layout, counts, sums), counts, sums)
     files.write_json(folder / "summary.json", asdict(summary))
     return summary
+
+
+def digest_of(layout: object, counts: object, sums: object) -> str:
+    """The SHA-256 of a summary's content, in 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps([layout, counts, sums]).encode()).hexdigest()
 
 
 def read_summary(folder: Path) -> Summary:
@@ -396,11 +444,42 @@ def read_summary(folder: Path) -> Summary:
     """
     path = folder / "summary.json"
     try:
-        return Summary(**files.read_json(path))
-    except (OSError, ValueError, TypeError) as error:
+        content = files.read_json(path)
+        layout, digest, counts, sums = (content.pop(field.name) for field in fields(Summary))
+        if content or digest != digest_of(layout, counts, sums):
+            raise ValueError("its content does not fit its digest")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise PackedError(
             f"{path}: cannot be read ({error}); make the parts again: dvc repro -f split"
         ) from None
+    return Summary(layout, digest, counts, sums)
+
+
+def verify_parts(folder: Path, summary: Summary, parts: Sequence[str]) -> None:
+    """Compare the files of parts with their checksums, before anything is read from them.
+
+    Args:
+        folder: where the parts are.
+        summary: the one that `read_summary` finds there.
+        parts: their names, of `PARTS`.
+
+    Raises:
+        PackedError: a file is missing, or not the one that stage split wrote.
+    """
+    paths = [folder / name for part in parts for name in packed.file_names(part)]
+    try:
+        found = files.checksums(paths)
+    except OSError as error:
+        raise PackedError(
+            f"{error.filename}: cannot be read ({error.strerror}); "
+            "make the parts again: dvc repro -f split"
+        ) from None
+    for path in paths:
+        if found[path] != summary.files.get(path.name):
+            raise PackedError(
+                f"{path}: damaged, or not of the split that summary.json describes; "
+                "make the parts again: dvc repro -f split"
+            )
 
 
 def count(split: Split) -> dict[str, dict[str, int]]:

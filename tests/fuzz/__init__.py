@@ -1,0 +1,1 @@
+"""Damages every kind of file that the project reads, and judges what its reader makes of it."""

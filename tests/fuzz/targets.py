@@ -1,0 +1,350 @@
+"""Every kind of file that the project reads, and what reads it.
+
+A new target is one entry of `targets`: valid files, what reads one, and, where the format has no
+checksums, another way to tell what its bytes say.
+"""
+
+import bz2
+import gzip
+import hashlib
+import io
+import json
+import lzma
+import re
+import zipfile
+from collections.abc import Callable, Collection, Generator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from ruamel.yaml import YAML
+
+from deepsort_reid import checkpoint, files, model, packed, split
+from deepsort_reid.archive import Archive
+from deepsort_reid.config import load_params
+from deepsort_reid.datasets import read_dataset
+from tests.fuzz import bombs
+from tests.fuzz.faults import written
+from tests.fuzz.harness import Target
+
+SIZE = (32, 16)  # height and width of every image
+ROOT = Path(__file__).parents[2]
+
+
+def targets(folder: Path) -> list[Target]:
+    """All targets; `folder` is for what has to be made on a disk."""
+    pretrained = weights()
+    return [
+        *archives(),
+        *images(),
+        params(),
+        *pretrained,
+        trained(folder, bombs=pretrained[0].bombs),
+        *parts(folder),
+        report(),
+    ]
+
+
+# Archives
+
+
+def archives() -> list[Target]:
+    """Zip and tar, plain and compressed; only a plain tar has no checksums of its contents."""
+    one = {f"id{n}/c{k}_Zoë.png": picture(40 * n + k) for n in range(3) for k in (1, 2)}
+    two = {f"id{n}/{k}.png": picture(9 * n + k) for n in range(2) for k in (3, 4)}
+    many = {f"{number}.png": b"" for number in range(40_000)}
+    zeros = {f"{number}.png": bytes(4 << 20) for number in range(8)}
+    nested = {"a/1.zip": bombs.deflated_zip(zeros)}
+    zip_bombs = {
+        "a thousandfold": bombs.deflated_zip(zeros),
+        "overlapping": bombs.overlapping_zip("a.png", bytes(10 << 20), 300),
+        "within another": bombs.deflated_zip({"a.zip": bombs.deflated_zip(nested)} | zeros),
+    }
+    tar_bombs = {
+        "a thousandfold": gzip.compress(bombs.tar(zeros)),
+        "many empty members": gzip.compress(bombs.tar(many)),
+        "a long name": bombs.tar({"n" * 1_000_000: b""}),
+        "a longer name": gzip.compress(bombs.tar({"n" * 10_000_000: b""})),
+        "padding": gzip.compress(bombs.tar({"a.png": b""}) + bytes(20 << 20)),
+        "not even a tar": gzip.compress(bytes(20 << 20)),
+        "gzip in gzip": gzip.compress(gzip.compress(bombs.tar(one))),
+    }
+    compressors: dict[str, Callable[[bytes], bytes]] = {
+        "tar.gz": gzip.compress, "tar.bz2": bz2.compress, "tar.xz": lzma.compress,
+    }  # fmt: skip
+    tars = [bombs.tar(contents) for contents in (one, two)]
+    return [
+        Target("archive, zip", "dataset.zip", [bombs.deflated_zip(one), stored_zip(two)],
+               read_archive, says=read_archive_plainly, bombs=zip_bombs),
+        Target("archive, tar", "dataset.tar", tars, read_archive, says=read_archive_plainly,
+               checksums=False, bombs=tar_bombs),
+        *(Target(f"archive, {kind}", f"dataset.{kind}", [compress(tar) for tar in tars],
+                 read_archive, says=read_archive_plainly,
+                 bombs={"a thousandfold": compress(bombs.tar(zeros))})
+          for kind, compress in compressors.items()),
+    ]  # fmt: skip
+
+
+def stored_zip(contents: Mapping[str, bytes]) -> bytes:
+    """A zip, not compressed."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def read_archive(path: Path) -> object:
+    """Names and contents, as the stages download and split read them."""
+    archive = Archive(path)
+    archive.check()
+    return {name: digest(content) for name, content in archive.read(archive.names())}
+
+
+def read_archive_plainly(data: bytes) -> object:
+    """Names and contents by the libraries alone, and of a tar by the offsets of POSIX.1-1988."""
+    if data.startswith(b"PK"):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return visible({name: digest(archive.read(name)) for name in archive.namelist()})
+    for magic, library in {b"\x1f\x8b": gzip, b"BZh": bz2, b"\xfd7zXZ": lzma}.items():
+        if data.startswith(magic):
+            data = library.decompress(data)
+    found: dict[str, str] = {}
+    at, extended = 0, {}
+    while header := data[at : at + 512].rstrip(b"\0"):
+        name = header[:100].rstrip(b"\0").decode()
+        size = int(header[124:136].rstrip(b"\0 ") or b"0", 8)
+        kind, content = header[156:157], data[at + 512 : at + 512 + size]
+        at += 512 + -(-size // 512) * 512
+        if kind == b"x":
+            extended = dict(re.findall(r"[0-9]+ ([^=\n]+)=(.*)\n", content.decode()))
+            continue
+        name, extended = extended.get("path", name), {}
+        found["/".join(part for part in name.split("/") if part)] = digest(content)
+    return visible(found)
+
+
+def visible(contents: Mapping[str, str]) -> Mapping[str, str]:
+    """What is not hidden."""
+    return {name: c for name, c in contents.items() if not f"/{name}".count("/.")}
+
+
+# Images
+
+
+def images() -> list[Target]:
+    """Images of every format that a dataset may hold; PNG alone has checksums."""
+    formats = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "tif": "TIFF", "bmp": "BMP",
+               "gif": "GIF", "ppm": "PPM"}  # fmt: skip
+    claims = bombs.images()
+    return [
+        Target(
+            f"image, {kind}",
+            f"a.{suffix}",
+            [picture(shade, kind) for shade in (60, 170)],
+            read_image,
+            says=read_image_plainly,
+            checksums=kind == "PNG",
+            bombs=claims if kind == "PNG" else {},
+        )
+        for suffix, kind in formats.items()
+    ]  # fmt: skip
+
+
+def picture(shade: int, kind: str = "PNG") -> bytes:
+    """An image that is not one colour: a gradient up to a shade."""
+    gradient = Image.linear_gradient("L").resize((20, 40)).point(lambda value: value * shade // 255)
+    return bombs.encoded(Image.merge("RGB", (gradient, gradient.rotate(180), gradient)), kind)
+
+
+class OneImage:
+    """An archive of one file."""
+
+    def __init__(self, name: str, data: bytes):
+        self.name, self.data = name, data
+
+    def read(self, names: Collection[str]) -> Generator[tuple[str, bytes], None, None]:
+        for name in names:
+            yield name, self.data
+
+
+def read_image(path: Path) -> object:
+    """The pixels that stage split makes of an image."""
+    array = path.with_name("decoded.npy")
+    source = OneImage(path.name, path.read_bytes())
+    split.check_unreadable(split.decode(source, [path.name], array, SIZE), allowed=0)
+    return digest(np.load(array).tobytes())
+
+
+def read_image_plainly(data: bytes) -> object:
+    """The pixels of an image by Pillow alone, without our precautions."""
+    with Image.open(io.BytesIO(data)) as image:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I;16"):
+            upright = Image.fromarray((np.asarray(upright) / 256).astype(np.uint8))
+        rgb = upright.convert("RGB").resize(SIZE[::-1], Image.Resampling.BILINEAR)
+    return digest(np.asarray(rgb).tobytes())
+
+
+# Parameters
+
+
+def params() -> Target:
+    """params.yaml, which people edit, and DVC."""
+    valid = (ROOT / "params.yaml").read_bytes()
+    other = valid.replace(b"lr: 0.01", b"lr: 0.2").replace(b"arch: resnet18", b"arch: deepsort")
+    return Target("params.yaml", "params.yaml", [valid, other], read_params,
+                  says=read_params_as_dvc, checksums=False, bombs=bombs.yaml())  # fmt: skip
+
+
+def read_params(path: Path) -> object:
+    return canonical(load_params(path).raw)
+
+
+def read_params_as_dvc(data: bytes) -> object:
+    """The parameters as ruamel.yaml reads them, which DVC uses."""
+    return canonical(YAML(typ="safe", pure=True).load(data.decode()))
+
+
+def canonical(content: object) -> str:
+    """A comparable text, in which 1 and 1.0 differ."""
+    return json.dumps(content, sort_keys=True, default=repr)
+
+
+# Weights
+
+
+def weights() -> list[Target]:
+    """Pretrained weights in torch's two formats, of which the older one has no checksums."""
+    states = [
+        {f"layer{n}.weight": torch.randn(8, 4, generator=torch.Generator().manual_seed(seed + n))
+         for n in range(3)}
+        for seed in (0, 100)
+    ]  # fmt: skip
+    new, old = (
+        [written(torch.save, state, as_zip) for state in states] for as_zip in (True, False)
+    )
+    return [
+        Target("weights", "w.pth", new, read_weights, says=read_weights_plainly,
+               bombs=bombs.torch(new[0])),
+        Target("weights, older format", "old.pth", old, read_weights, says=read_weights_plainly,
+               checksums=False),
+    ]  # fmt: skip
+
+
+def read_weights(path: Path) -> object:
+    return tensors(model.read_state_dict(path))
+
+
+def read_weights_plainly(data: bytes) -> object:
+    """The tensors as torch reads them."""
+    content = torch.load(io.BytesIO(data), weights_only=True)
+    return tensors(content.get("net_dict", content))
+
+
+def tensors(state: Mapping[str, torch.Tensor]) -> object:
+    """Names, types, shapes and contents of tensors."""
+    return {
+        name: (str(t.dtype), tuple(t.shape), digest(t.contiguous().view(-1).numpy().tobytes()))
+        for name, t in state.items()
+    }
+
+
+def trained(folder: Path, bombs: Mapping[str, bytes]) -> Target:
+    """The checkpoint that stage train writes and stage evaluate reads."""
+    contents = []
+    for seed in (1, 2):
+        path = folder / "model.pth"
+        about = checkpoint.Description(
+            epoch=seed, acc=50.0, arch="deepsort", embedding_size=512, image_size=SIZE,
+            mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2), classes=("a", "b"), data_digest="ab" * 32,
+        )  # fmt: skip
+        checkpoint.save(path, model.build("deepsort", 2, seed=seed), about)
+        contents.append(path.read_bytes())
+    return Target("checkpoint", "model.pth", contents, read_checkpoint, share=0.2,
+                  bombs=bombs)  # fmt: skip
+
+
+def read_checkpoint(path: Path) -> object:
+    net, about = checkpoint.load(path)
+    return asdict(about), tensors(net.state_dict())
+
+
+# Packed parts
+
+
+def parts(folder: Path) -> list[Target]:
+    """The files of stage split, each damaged while the others are whole."""
+    made = [packed_parts(folder / str(shade), shade) for shade in (5, 7)]
+    array, array_2 = (files_of["train.npy"] for files_of in made)
+    claims = bombs.npy(np.load(io.BytesIO(array)))
+    index_claims = {"a long field": b"pid,camid,identity,name\n1,1,a," + b"b" * 1_000_000}
+    return [
+        Target("packed array", "train.npy", [array, array_2], read_part,
+               beside=without(made[0], "train.npy"), bombs=claims),
+        Target("packed index", "train.csv", [m["train.csv"] for m in made], read_part,
+               beside=without(made[0], "train.csv"), bombs=index_claims),
+        Target("split summary", "summary.json", [m["summary.json"] for m in made], read_part,
+               beside=without(made[0], "summary.json"), bombs=bombs.json()),
+        Target("packed array, unverified", "train.npy", [array, array_2], read_part_unverified,
+               says=read_array_plainly, checksums=False, beside=without(made[0], "train.npy"),
+               bombs=claims),
+    ]  # fmt: skip
+
+
+def packed_parts(folder: Path, shade: int) -> dict[str, bytes]:
+    """What stage split writes, of a small dataset."""
+    contents = {f"id{n}/c{k % 2 + 1}_{k}.png": picture(shade * n + k)
+                for n in range(1, 6) for k in range(1, 5 + shade % 3)}  # fmt: skip
+
+    class Source:
+        def read(self, names: Collection[str]) -> Generator[tuple[str, bytes], None, None]:
+            yield from ((name, contents[name]) for name in names)
+
+    dataset = read_dataset(contents)
+    made = split.make_parts(
+        Source(), dataset, folder, image_size=SIZE, val_fraction=0.2, test_fraction=0.25, seed=0,
+        skip_unreadable=0, skip_single=0,
+    )  # fmt: skip
+    split.summarise(folder, dataset.layout, made)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def without(contents: Mapping[str, bytes], name: str) -> Mapping[str, bytes]:
+    return {other: content for other, content in contents.items() if other != name}
+
+
+def read_part(path: Path) -> object:
+    """A part as stage train reads it: verified, then opened."""
+    summary = split.read_summary(path.parent)
+    split.verify_parts(path.parent, summary, ["train"])
+    part = packed.open_part(path.parent, "train")
+    index = (part.pids.tolist(), part.camids.tolist(), list(part.identities), list(part.names))
+    return asdict(summary), digest(part.images.tobytes()), index
+
+
+def read_part_unverified(path: Path) -> object:
+    images = packed.open_part(path.parent, "train").images
+    return images.shape, digest(images.tobytes())
+
+
+def read_array_plainly(data: bytes) -> object:
+    images = np.load(io.BytesIO(data), allow_pickle=False)
+    return images.shape, digest(images.tobytes())
+
+
+# Reports
+
+
+def report() -> Target:
+    """A JSON file of reports/, which has no checksum; whoever reads it names it in the error."""
+    valid = [json.dumps({"run_id": name * 32, "mAP": 0.25, "ok": True}, indent=2).encode()
+             for name in "ab"]  # fmt: skip
+    return Target("report", "run.json", valid, files.read_json, errors=(ValueError,),
+                  says=json.loads, checksums=False, bombs=bombs.json())  # fmt: skip
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
