@@ -10,6 +10,26 @@ from tests.fuzz.harness import TABLE
 torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which the pipeline has run, with two ranks; tests change copies of it alone."""
+    from tests import projects  # imports mlflow, which takes seconds
+
+    folder = tmp_path_factory.mktemp("prepared")
+    out = projects.make(folder, {"nproc_per_node": 2})
+    assert "mAP" in out
+    assert "uv run mlflow ui" in out
+    return folder
+
+
+@pytest.fixture(scope="module")
+def project(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the prepared project for the tests of a module."""
+    from tests import projects
+
+    return projects.copy(prepared, tmp_path_factory.mktemp("project"))
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option for longer runs of the fuzz suite."""
     parser.addoption(
@@ -27,23 +47,3 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("damaged files")
         for line in TABLE.lines():
             terminalreporter.write_line(line)
-
-
-@pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project in which the pipeline has run, with two ranks; tests change copies of it alone."""
-    from tests import projects
-
-    folder = tmp_path_factory.mktemp("prepared")
-    out = projects.make(folder, {"nproc_per_node": 2})
-    assert "mAP" in out
-    assert "uv run mlflow ui" in out
-    return folder
-
-
-@pytest.fixture(scope="module")
-def project(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the prepared project for the tests of a module."""
-    from tests import projects
-
-    return projects.copy(prepared, tmp_path_factory.mktemp("project"))

@@ -1,4 +1,7 @@
-"""DVC runs again what a change touches, and no more; and what runs again gives the same bytes."""
+"""DVC runs again what a change touches, and no more; and what runs again gives the same bytes.
+
+That another `lr` runs train and evaluate alone is seen in test_experiments.py.
+"""
 
 import os
 from pathlib import Path
@@ -81,11 +84,6 @@ def test_an_edit_runs_the_stages_that_use_the_file(project: Path) -> None:
 def test_a_parameter_of_evaluate_runs_evaluate(project: Path) -> None:
     change(project, "  ranked_queries: 8", "  ranked_queries: 3")
     assert repro(project) == ["evaluate"]
-
-
-def test_a_parameter_of_train_runs_train_and_evaluate(project: Path) -> None:
-    change(project, "\nlr: 0.01\n", "\nlr: 0.02\n")
-    assert repro(project) == ["train", "evaluate"]
 
 
 def test_every_stage_gives_the_same_bytes_again(project: Path) -> None:
