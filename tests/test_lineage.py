@@ -13,10 +13,11 @@ from deepsort_reid import files, history, identity, lineage, provenance, store, 
 from deepsort_reid.config import load_params
 from deepsort_reid.errors import LineageError, WeightsError
 from deepsort_reid.identity import Identity
+from deepsort_reid.split import digest_of
 from tests import stages, stores
 
 KEY = "0123456789abcdef" * 2
-DATA = "ab" * 32
+DATA = digest_of("folders", {}, {})
 NOTHING = Identity({}, {}, {}, {})
 DECLARED: dict[str, Any] = {
     "download": {"cmd": "fetch", "deps": ["pipeline/download.py"], "outs": ["data/raw"]},
@@ -65,7 +66,8 @@ def write_lock(md5: str) -> None:
 
 def train(key: str = KEY, **about: Any) -> str:
     """Leave what the pipeline leaves; return the checkpoint's MD5."""
-    files.write_json(Path("data/split/summary.json"), {"layout": "x", "digest": DATA, "counts": {}})
+    summary = {"layout": "folders", "digest": DATA, "counts": {}, "files": {}}
+    files.write_json(Path("data/split/summary.json"), summary)
     made_of = workspace.would_be(load_params(), NOTHING, Path.cwd(), keep_data=False).as_plain()
     content = {"net_dict": {}, "epoch": 3, "acc": 75.0, "identity": made_of, **about}
     Path("models").mkdir(exist_ok=True)
