@@ -278,7 +278,7 @@ class Trainer:
             TrainingError: a loss is not finite.
             SystemExit: a rank has been asked to stop; the state is saved.
         """
-        rows = work.sums[work.step : done] if work else torch.zeros(0, 2, dtype=torch.float64)
+        rows = work.sums[work.step : done] if work else self.train_pass.sums[:0]
         steps = 1.0 if not seconds else LOOK_EVERY * len(rows) / seconds
         is_first = self.process.is_first
         words = [is_first and self.states.is_due(), is_first * steps, self.stop.signal]
