@@ -1,7 +1,6 @@
 """Data is read as data: no pickle, no unsafe YAML, no shell made of parameters."""
 
 import ast
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,8 +76,7 @@ def test_our_yaml_loader_is_the_safe_one() -> None:
     assert not issubclass(Yaml12Loader, yaml.FullLoader)
 
 
-def test_a_stages_command_holds_no_text_of_the_parameters() -> None:
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+def test_no_parameter_reaches_a_shell() -> None:
+    """DVC puts `${name}` into the command before any of our code has seen the value."""
     for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values():
-        for name in re.findall(r"\$\{(.*?)\}", stage["cmd"]):
-            assert type(params[name]) is int, f"{name} would reach the shell as it stands"
+        assert "$" not in stage["cmd"]

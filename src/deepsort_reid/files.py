@@ -35,7 +35,6 @@ def replacing(path: Path) -> Iterator[Path]:
         yield new
         sync(new)
         new.replace(path)
-        sync(path.parent)  # else a loss of power may undo the move, though not what moved
 
 
 def sync(path: Path) -> None:
