@@ -118,7 +118,7 @@ def parse_lock(text: bytes) -> Lock:
         ValueError: it is none.
     """
     try:
-        content = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+        content = yaml.safe_load(text)
         stages = content["stages"]
     except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise ValueError("it is no dvc.lock") from error
