@@ -1,6 +1,6 @@
 """Kills a running `dvc repro` again and again, and compares what it ends in with the undisturbed.
 
-    uv run benchmarks/kills.py [KILLS] [--seed SEED] [--keep FOLDER]
+    uv run benchmarks/kills.py [KILLS] [--seed SEED] [--jobs JOBS] [--keep FOLDER]
 
 Each attempt ends by a signal, drawn among SIGKILL, SIGTERM and SIGINT, that one process gets at a
 random moment: a rank, the launcher, a stage's script, or dvc. The same command is then run again,
@@ -22,8 +22,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import torch
@@ -48,6 +49,16 @@ APART = {"run.json"}  # names the run
 TARGETS = ("rank 0", "rank 1", "launcher", "script", "dvc")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 GONE_SECONDS = 40.0  # after a signal, for all processes of the project to end
+
+
+class Hit(NamedTuple):
+    """A process that got a signal, and how long all the project's processes took to end."""
+
+    target: str
+    signal: str
+    seconds: float
+
+
 ENVIRON = {
     **{name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")},
     **{f"GIT_{who}_NAME": "Kills" for who in ("AUTHOR", "COMMITTER")},
@@ -61,50 +72,65 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("kills", type=int, nargs="?", default=50)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="pipelines at a time")
     parser.add_argument("--keep", type=Path, help="folder for the projects; a temporary one else")
     options = parser.parse_args()
     print(
-        f"{options.kills} kills, seed {options.seed}; torch {torch.__version__}, Python "
-        f"{platform.python_version()}, {os.cpu_count()} cores",
+        f"{options.kills} kills, seed {options.seed}, {options.jobs} at a time; "
+        f"torch {torch.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores",
         flush=True,
     )
     with contextlib.ExitStack() as stack:
         folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        sys.exit(run(folder, options.kills, random.Random(options.seed)))
+        sys.exit(run(folder, options.kills, options.seed, options.jobs))
 
 
-def run(folder: Path, kills: int, chance: random.Random) -> int:
+def run(folder: Path, kills: int, seed: int, jobs: int) -> int:
     """Kill so many times; return the exit status."""
     prepared = prepare(folder / "prepared")
     started = time.monotonic()
     expected = outcome(repro(copy(prepared, folder / "undisturbed")))
-    duration = time.monotonic() - started
+    duration = (time.monotonic() - started) * jobs**0.5  # they are in each other's way
     print(f"undisturbed: {duration:.1f} s, {len(expected['files'])} files", flush=True)
-    counts: Counter[tuple[str, str]] = Counter()
-    faults, slowest, number = 0, 0.0, 0
-    while sum(counts.values()) < kills:
-        number += 1
-        project = copy(prepared, folder / f"project-{number}")
-        done: list[str] = []
-        while sum(counts.values()) < kills and (not done or chance.random() < 0.3):
-            hit, seconds = kill_once(project, chance, duration)
-            if hit is None:
-                break  # it was faster
-            counts[hit] += 1
-            done.append(f"{hit[0]} {hit[1]}")
-            slowest = max(slowest, seconds)
+
+    def attempt(number: int, count: int) -> tuple[list[Hit], list[str]]:
+        chance = random.Random(f"{seed}/{number}")
+        project = folder / f"project-{number}"
+        hits: list[Hit] = []
+        while len(hits) < count:
+            if not hits:
+                copy(prepared, project)
+            hit = kill_once(project, chance, duration)
+            hits = [*hits, hit] if hit else []  # it was faster than the signal: begin anew
         differences = compare(expected, outcome(repro(project)))
-        faults += bool(differences)
-        print(f"{number:3}  {', '.join(done) or 'no kill'}: {differences or 'same'}", flush=True)
+        done = ", ".join(f"{hit.target} {hit.signal}" for hit in hits)
+        print(f"{number:3}  {done}: {differences or 'same'}", flush=True)
         if not differences:
             shutil.rmtree(project)
+        return hits, differences
+
+    with ThreadPoolExecutor(jobs) as pool:
+        results = list(pool.map(attempt, *zip(*enumerate(plan(kills, seed), start=1), strict=True)))
+    hits = [hit for found, _ in results for hit in found]
+    faults = sum(bool(differences) for _, differences in results)
+    counts = Counter((hit.target, hit.signal) for hit in hits)
     print("\nkilled           " + "".join(f"{s.name:>9}" for s in SIGNALS))
     for target in TARGETS:
         print(f"{target:15}  " + "".join(f"{counts[target, s.name]:9}" for s in SIGNALS))
-    total = sum(counts.values())
-    print(f"{total} kills in {number} trainings; {faults} ended in anything else than the same")
-    print(f"slowest end of all processes after a signal: {slowest:.1f} s")
+    print(f"{len(hits)} kills in {len(results)} pipelines; {faults} ended in anything but the same")
+    print(f"slowest end of all processes after a signal: {max(hit.seconds for hit in hits):.1f} s")
     return int(faults > 0)
+
+
+def plan(kills: int, seed: int) -> list[int]:
+    """How often each pipeline is killed: once mostly, three times in ten once more, and so on."""
+    chance, counts = random.Random(seed), [1]
+    while sum(counts) < kills:
+        if chance.random() < 0.3:
+            counts[-1] += 1
+        else:
+            counts.append(1)
+    return counts
 
 
 def prepare(folder: Path) -> Path:
@@ -146,17 +172,15 @@ def start(project: Path) -> subprocess.Popen[bytes]:
 def repro(project: Path) -> Path:
     """Let `dvc repro` go through."""
     if start(project).wait(600) != 0:
-        sys.exit(f"dvc repro failed: {project / 'output.txt'}")
+        raise RuntimeError(f"dvc repro failed: {project / 'output.txt'}")
     return project
 
 
-def kill_once(
-    project: Path, chance: random.Random, duration: float
-) -> tuple[tuple[str, str] | None, float]:
+def kill_once(project: Path, chance: random.Random, duration: float) -> Hit | None:
     """Start the pipeline and send one process a signal at a random moment.
 
     Returns:
-        target and signal, None if it ended before; seconds until every process was gone.
+        what was hit; None if the pipeline ended before.
     """
     number = chance.choice(SIGNALS)
     process = start(project)
@@ -164,22 +188,21 @@ def kill_once(
     victims = processes(project)
     if process.poll() is not None or not victims:
         process.wait()
-        return None, 0.0
+        return None
     target = chance.choice(sorted(victims))
     with contextlib.suppress(psutil.NoSuchProcess):
         victims[target].send_signal(number)
     sent = time.monotonic()
     if target == "dvc" and number == signal.SIGINT:
-        os.waitpid(process.pid, os.WNOHANG)  # dvc ignores it while a stage runs, which it may
-        process.wait(600)
-        return (target, number.name), 0.0
+        process.wait(600)  # it ignores that while a stage runs
+        return Hit(target, number.name, 0.0)
     while processes(project) and time.monotonic() - sent < GONE_SECONDS:
         process.poll()  # else a dead dvc would stay as a zombie
         time.sleep(0.02)
     if left := processes(project):
-        sys.exit(f"still there after {target} got {number.name}: {left}")
+        raise RuntimeError(f"still there after {target} got {number.name}: {left}")
     process.wait()
-    return (target, number.name), time.monotonic() - sent
+    return Hit(target, number.name, time.monotonic() - sent)
 
 
 def processes(project: Path) -> dict[str, psutil.Process]:

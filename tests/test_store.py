@@ -118,8 +118,10 @@ def test_processes_that_start_together_share_one_new_store(tmp_path, monkeypatch
 def test_what_a_process_left_that_was_making_a_store_is_swept_away(tmp_path, monkeypatch):
     forget_mlflow(monkeypatch)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    for name in (".mlflow.1.tmp.db", ".mlflow.1.tmp.db-journal"):
-        (tmp_path / name).write_text("half")
+    left = tmp_path / ".mlflow-new.999999999.tmp"  # of a process that there cannot be
+    left.mkdir()
+    for name in ("mlflow.db", "mlflow.db-journal"):
+        (left / name).write_text("half")
     store.open_store()
     assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db", "mlflow.db.lock"}
 

@@ -48,7 +48,6 @@ def main(arguments: Sequence[str]) -> None:
         WeightsError: the file cannot be read.
     """
     options = parser().parse_args(arguments)
-    logging.disable()  # what the libraries have to say while we look is no part of the answer
     root = project_root()
     origin = find(options.target, Sources(root))
     lock = origin.records.lock if origin.records else None
@@ -302,4 +301,5 @@ def as_plain(origin: Origin, comparison: Comparison | None, root: Path) -> dict[
 
 
 if __name__ == "__main__":
+    logging.disable()  # what the libraries have to say while we look is no part of the answer
     run_stage(lambda: main(sys.argv[1:]))
