@@ -272,7 +272,11 @@ def test_what_nobody_came_back_to_goes(tmp_path: Path) -> None:
 def test_damaged_notes_do_not_stop_a_training() -> None:
     with kept(IDENTITY, every=60) as states:
         train(states, range(1, 2))
-    for name in ("run.json", "identity.json"):
-        (files_of(name)[0]).write_text("{")
-    assert newest() == 1
+    for content in ("{", "[]", '{"key": 1}', '{"key": "../../elsewhere"}'):
+        for name in ("run.json", "identity.json"):
+            (files_of(name)[0]).write_text(content)
+        assert newest() == 1
+        with kept(IDENTITY, every=60) as states:
+            assert states.run_key.isalnum()
+        (files_of("identity.json")[0]).write_text(content)
     assert newest(dataclasses.replace(IDENTITY, params={})) is None

@@ -9,6 +9,7 @@ not at all, and the two newest states are kept, so there is a good one at any mo
 
 import logging
 import os
+import re
 import shutil
 import time
 import uuid
@@ -93,9 +94,9 @@ class FolderStates(States):
         self.number = max((number for number, _ in map(parsed, self.paths())), default=0)
         self.pool, self.pending = ThreadPoolExecutor(1), Future[None]()
         self.pending.set_result(None)
-        try:
-            self.run_key = str(files.read_json(folder / "run.json")["key"])
-        except (OSError, ValueError, KeyError, TypeError):
+        if known := run_key_in(folder):
+            self.run_key = known
+        else:
             files.write_json(folder / "run.json", {"key": self.run_key})
             files.write_json(folder / "identity.json", identity.as_plain())
 
@@ -265,6 +266,16 @@ def explain_others(root: Path, identity: Identity, but: Path) -> None:
         logger.info("not going on with an interrupted training: %s%s", reasons[0], more)
 
 
+def run_key_in(folder: Path) -> str | None:
+    """The name of the run that a training's folder tells; None if it tells none."""
+    try:
+        key = files.read_json(folder / "run.json")["key"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    # It becomes the name of a folder, so that a damaged one must not be taken for a name.
+    return key if isinstance(key, str) and re.fullmatch("[0-9a-f]{32}", key) else None
+
+
 def forget(run_key: str | None) -> None:
     """Remove what is left of a training whose outputs DVC has recorded.
 
@@ -272,11 +283,7 @@ def forget(run_key: str | None) -> None:
         run_key: of the training's run; None if nobody knows.
     """
     for path in (files.project_root() / FOLDER).glob("*/run.json"):
-        try:
-            is_it = files.read_json(path)["key"] == run_key
-        except (OSError, ValueError, LookupError, TypeError):
-            continue
-        if is_it:
+        if run_key and run_key_in(path.parent) == run_key:
             remove(path.parent)
 
 
