@@ -160,7 +160,7 @@ def parameter_lines(origin: Origin, root: Path) -> Iterator[str]:
     for name, value in known_parameters(origin).items():
         spelled = show_plain(value)
         other = "missing" if name not in here else show_plain(here[name])
-        differs = other != spelled
+        differs = other != spelled and here.get(name) != value  # 1 and 1.0 are the same
         cells.append(
             f"{'*' if differs else ' '} {name} {spelled}{f' ({other} here)' if differs else ''}"
         )
