@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-PATIENCE = 15.0  # seconds from a signal to the end, whatever the process is waiting for
+PATIENCE = 10.0  # seconds from a signal to the end, whatever the process is waiting for
 LAUNCHER = "DEEPSORT_REID_LAUNCHER"  # the process that started this one as a rank
 PR_SET_PDEATHSIG = 1  # Linux: `man 2 prctl`
 
