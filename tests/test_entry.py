@@ -107,7 +107,8 @@ def test_a_ranks_defect_shows_its_traceback_once(tmp_path: Path) -> None:
 
 
 def test_torchruns_own_arguments_and_success(tmp_path: Path) -> None:
-    done = launch(tmp_path, "all", "print(os.environ['WORLD_SIZE'])")
+    # At once, with its line's end: the other rank prints at the same moment.
+    done = launch(tmp_path, "all", "os.write(1, os.environ['WORLD_SIZE'].encode() + b'\\n')")
     assert (done.returncode, done.stdout.split()) == (0, ["2", "2"])
 
 
