@@ -12,9 +12,10 @@ from deepsort_reid.files import together
 
 def main() -> None:
     """Read the archive's names, deal the images out, pack them."""
-    params = load_params().split
+    whole = load_params()
+    params, layout = whole.split, whole.dataset.layout
     archive = Archive(archive_in(Path("data/raw")))
-    dataset = read_dataset(archive.names(), params.layout)
+    dataset = read_dataset(archive.names(), layout)
     with together(Path("data/split")) as folder, together(Path("reports")) as tables:
         parts = split.make_parts(
             archive,

@@ -51,11 +51,24 @@ class SyntheticConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MotConfig:
+    """Which boxes of annotated videos become crops to learn from."""
+
+    every: int = parameter("one frame of so many is cut", at_least=1)
+    min_visibility: float = parameter("least share of a person that is seen", at_least=0, at_most=1)
+    min_height: int = parameter("least height of a box, pixels", at_least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class DatasetConfig:
     """Stage download: where the images come from."""
 
     source: str = parameter("`synthetic`, a folder, an archive (zip, tar), or a URL of one")
     sha256: str | None = parameter("the archive's checksum, if you know it")
+    layout: Literal["auto", "market1501", "folders", "mot"] = parameter(
+        "how identities are told; `auto` recognises all three"
+    )
+    mot: MotConfig = field()
     synthetic: SyntheticConfig = field()
 
 
@@ -63,9 +76,6 @@ class DatasetConfig:
 class SplitConfig:
     """Stage split: which image serves for what, and its size."""
 
-    layout: Literal["auto", "market1501", "folders"] = parameter(
-        "how file names tell identities; `auto` recognises both"
-    )
     image_size: tuple[int, int] = parameter(
         "height and width of every image, pixels", at_least=16, at_most=4096
     )
@@ -129,6 +139,52 @@ class EvaluateConfig:
 
     batch_size: int = parameter("images embedded at a time", at_least=1)
     ranked_queries: int = parameter("queries on the page of nearest images", at_least=1)
+    false_match_rate: float = parameter(
+        "share of pairs of two people that the recommended threshold takes for one",
+        above=0,
+        below=1,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Stage export: the forms in which the network goes to trackers."""
+
+    fp16: bool = parameter("also in half precision, measured beside the full one")
+    int8: bool = parameter("also quantised to 8 bits, measured beside the full one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequencesConfig:
+    """What the built-in sequences are rendered from."""
+
+    seed: int = parameter("another number, another street", at_least=0)
+    sequences: int = parameter("how many are rendered", at_least=1)
+    frames: int = parameter("frames of each", at_least=10)
+    people: int = parameter("people who walk through each", at_least=2)
+    image_size: tuple[int, int] = parameter("height and width in pixels", at_least=64, at_most=4096)
+    missed: float = parameter("share of the people in view that no box finds", at_least=0, below=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackConfig:
+    """Stage track: the tracker, and the sequences it is tried on."""
+
+    source: str = parameter("`synthetic`, or MOTChallenge sequences: a folder, archive or URL")
+    sha256: str | None = parameter("the archive's checksum, if you know it")
+    max_cosine_distance: float | None = parameter(
+        "farthest that two images of one person may lie apart; `null`: as evaluate recommends",
+        above=0,
+        at_most=2,
+    )
+    min_confidence: float = parameter("detections below it are not used", at_least=-1e9)
+    max_iou_distance: float = parameter(
+        "1 - overlap, at most, of a box and its track", above=0, at_most=1
+    )
+    max_age: int = parameter("frames without a detection after which a track ends", at_least=1)
+    n_init: int = parameter("detections in a row that make a track", at_least=1)
+    nn_budget: int = parameter("embeddings kept of each track", at_least=1)
+    synthetic: SequencesConfig = field()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +200,8 @@ SECTIONS: dict[str, type] = {
     "split": SplitConfig,
     "run": RunConfig,
     "evaluate": EvaluateConfig,
+    "export": ExportConfig,
+    "track": TrackConfig,
 }
 
 
@@ -156,6 +214,8 @@ class Params:
     train: TrainConfig
     run: RunConfig
     evaluate: EvaluateConfig
+    export: ExportConfig
+    track: TrackConfig
     raw: Mapping[str, Any]  # as read, nested; what MLflow records
 
 
@@ -180,6 +240,8 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
             train=build(TrainConfig, top, ""),
             run=build(RunConfig, raw["run"], "run."),
             evaluate=build(EvaluateConfig, raw["evaluate"], "evaluate."),
+            export=build(ExportConfig, raw["export"], "export."),
+            track=build(TrackConfig, raw["track"], "track."),
             raw=raw,
         )
     except ConfigError as error:

@@ -108,7 +108,7 @@ def read_market1501(images: Sequence[str]) -> list[Sample]:
         if not present[role]:
             raise DatasetError(
                 f"no images in '{folder}'; the layout market1501 needs images in each of "
-                f"{', '.join(MARKET_ROLES)} (or set split.layout: folders)"
+                f"{', '.join(MARKET_ROLES)} (or set dataset.layout: folders)"
             )
     return samples
 
