@@ -19,7 +19,7 @@ LAYERS = """
     members archive remotes downloads fetching
     datasets packed split
     augment syncbn parallel model optimization sampling checkpoint snapshot resume
-    metrics plots
+    metrics calibration plots
     store provenance spool journal run_writer outbox leftovers deliver system_metrics tracking
     passes training evaluation recorder reports
     history workspace origins lineage

@@ -144,6 +144,11 @@ class EvaluateConfig:
         above=0,
         below=1,
     )
+    short_range: int = parameter(
+        "frames, at most, between two images of a person that a tracker compares",
+        at_least=1,
+        at_most=10**6,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,9 @@ a distractor (nobody a query asks for), -1 junk (the protocol ignores it).
 
 `folders`: a folder for each identity, as deep_sort_pytorch has it; the camera, if known, stands in
 the file name as `c3`, apart from what surrounds it: `c3_0007.png`, `walk_c3s1_12.jpg`.
+
+In both, what follows camera and sequence (`c1s1_000451`), or a camera and an `f` (`c1_f000451`), is
+the number of the video's frame; elsewhere (`c3_0007`) a number may be anything.
 """
 
 import re
@@ -33,6 +36,10 @@ MARKET_ROLES: dict[str, "Role"] = {
 }
 MARKET_NAME = re.compile(r"(-1|\d+)_c(\d+)")
 CAMERA = re.compile(r"(?<![a-z0-9])c(?:am)?(\d+)(?:s\d+)?(?![a-z0-9])", re.IGNORECASE)
+FRAME = re.compile(
+    r"(?<![a-z0-9])c(?:am)?\d+(?:s(\d{1,6})_|_f)(\d{1,9})(?![a-z0-9])", re.IGNORECASE
+)
+SEQUENCE = 1 << 32  # frames between the beginnings of two sequences: more than any has
 
 Role = Literal["train", "query", "gallery", "any"]
 Layout = Literal["market1501", "folders"]
@@ -170,6 +177,22 @@ def read_camera(name: str) -> int:
     """The camera in a file's name, `c3` or `cam3`; NO_CAMERA if there is none."""
     match = CAMERA.search(PurePosixPath(name).name)
     return int(match[1]) if match else NO_CAMERA
+
+
+def read_moment(name: str) -> int | None:
+    """When a camera saw an image, in frames; None if the file's name does not tell.
+
+    Sequences lie `SEQUENCE` frames apart, so that the difference of two moments of a camera says
+    how far apart they are whichever they belong to.
+    """
+    match = FRAME.search(PurePosixPath(name).name)
+    return SEQUENCE * int(match[1] or 0) + int(match[2]) if match else None
+
+
+def read_moments(names: Sequence[str]) -> list[int] | None:
+    """The moment of each image; None unless all names tell it."""
+    moments = [moment for moment in map(read_moment, names) if moment is not None]
+    return moments if len(moments) == len(names) else None
 
 
 def check_cameras(samples: Sequence[Sample]) -> None:

@@ -1,5 +1,6 @@
 """A trained network measured on people it has never seen, and on those it has learned."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,12 +10,15 @@ from torch import Tensor, nn
 
 from deepsort_reid import metrics, model
 from deepsort_reid.augment import normalise
-from deepsort_reid.datasets import NO_CAMERA
+from deepsort_reid.calibration import Calibration, Sightings, calibrate
+from deepsort_reid.datasets import NO_CAMERA, read_moments
 from deepsort_reid.errors import PackedError
 from deepsort_reid.metrics import DistanceHistograms, Embedded, Neighbours, Ranking
 from deepsort_reid.packed import Part
 from deepsort_reid.progress import Progress
 from deepsort_reid.sampling import Indices, ReadAhead, plan_validation
+
+logger = logging.getLogger(__name__)
 
 RANKS = (1, 5, 10, 20)
 NEAREST = 10  # gallery images shown for a query
@@ -27,6 +31,7 @@ class Evaluation:
     ranking: Ranking
     neighbours: Neighbours
     histograms: DistanceHistograms
+    calibration: Calibration
     val_accuracy: float  # closed set, top-1, in [0, 1]
 
     def metrics(self) -> dict[str, float | int | bool]:
@@ -41,6 +46,7 @@ class Evaluation:
             "queries_without_match": ranking.num_unmatched,
             "gallery_images": ranking.num_gallery,
             "same_camera_removed": ranking.same_camera_removed,
+            **self.calibration.metrics(),
         }
 
 
@@ -94,9 +100,16 @@ class Reader:
 
 
 def evaluate(
-    reader: Reader, *, query: Part, gallery: Part, val: Part, classes: Sequence[str]
+    reader: Reader,
+    *,
+    query: Part,
+    gallery: Part,
+    val: Part,
+    classes: Sequence[str],
+    false_match_rate: float,
+    short_range: int,
 ) -> Evaluation:
-    """Search the gallery for each query's identity, and classify the validation part.
+    """Search the gallery for each query's identity, find a threshold, classify the validation part.
 
     Where the dataset knows no cameras, nothing is passed over but the query itself, which is not
     in the gallery; `metrics()["same_camera_removed"]` says so.
@@ -107,6 +120,8 @@ def evaluate(
         gallery: images to find them in, junk and distractors included.
         val: images of the identities learned.
         classes: the network's, to check that it was trained on this split.
+        false_match_rate: share of pairs of two people that the threshold may take for one.
+        short_range: frames between two images of a person that a tracker compares, at most.
 
     Raises:
         PackedError: the network was trained on other identities.
@@ -124,10 +139,19 @@ def evaluate(
         for name, part in (("query", query), ("gallery", gallery))
     )
     ranking = metrics.ranking(asked, offered)
+    found = calibrate(
+        Sightings(asked, read_moments(query.names)),
+        Sightings(offered, read_moments(gallery.names)),
+        false_match_rate=false_match_rate,
+        short_range=short_range,
+    )
+    for note in found.notes:
+        logger.warning("calibration, %s", note)
     predicted = reader.predictions(val, "val").numpy()
     return Evaluation(
         ranking=ranking,
         neighbours=metrics.nearest(asked, offered, k=NEAREST),
         histograms=metrics.distance_histograms(asked, offered),
+        calibration=found,
         val_accuracy=float((predicted == val.labels).mean()),
     )
