@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
@@ -55,7 +55,7 @@ STYLE: dict[Any, Any] = {
 
 CMC_MARKS = (1, 5, 10, 20)
 MAX_BARS = 60
-PAIR_BINS = 80
+PAIR_BINS = 60
 MARKED_EPOCHS = 30  # up to so many, each epoch gets a dot
 
 # The ranked page, in pixels.
@@ -343,10 +343,10 @@ def _match_rates(axes: Axes, kinds: Sequence[PairKind], false_match_rate: float)
     axes.set_title("Pairs of one person that match")
     axes.set_xlabel("pairs of two people that match")
     axes.set(xscale="log", xlim=(min(1e-4, false_match_rate), 1), ylim=(0, 1.02))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(PercentFormatter(1.0))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{100 * rate:g}%"))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     if kinds:
-        axes.legend(loc="lower right", fontsize=9)
+        axes.legend(fontsize=9)
 
 
 def choose_queries(average_precision: ArrayLike, count: int) -> list[int]:
