@@ -46,7 +46,7 @@ def page_rows(size=(128, 64), answers=10):
     return [RankedRow(crop((200, 200, 90), size), 1501, 6, 0.5, found)] * 2
 
 
-def pair_kind(place, same=BELL, different=BELL[::-1]):
+def pair_kind(place, same=BELL, different=BELL[::-1], eer=0.1):
     rates = np.logspace(-4, 0, 9)
     found = rates**0.3
     return PairKind(
@@ -58,7 +58,7 @@ def pair_kind(place, same=BELL, different=BELL[::-1]):
         found,
         found * 0.9,
         np.minimum(1, 1.1 * found),
-        0.1,
+        eer,
     )
 
 
@@ -86,6 +86,7 @@ FIGURES = {
     "calibration": lambda path: calibration(path, pair_kind("here"), pair_kind("there")),
     "three kinds": lambda path: calibration(path, *(pair_kind(place) for place in "abc")),
     "one kind": lambda path: calibration(path, pair_kind("here")),
+    "perfect kind": lambda path: calibration(path, pair_kind("here", eer=0.0)),
     "two pairs": lambda path: calibration(path, pair_kind("here", ONE_PAIR, ONE_PAIR)),
     "no kind": lambda path: calibration(path, threshold=0.0),
     "page": lambda path: plots.ranked_page(path, page_rows()),

@@ -333,16 +333,18 @@ def _set_limits(axes: Axes, kinds: Sequence[PairKind], threshold: float) -> None
 
 def _match_rates(axes: Axes, kinds: Sequence[PairKind], false_match_rate: float) -> None:
     """Draw each kind's true-match rates by false-match rate, with intervals."""
+    least = min(1e-4, false_match_rate)
     for kind, colour, line in zip(kinds, (BLUE, GREEN, GREY), ("-", "--", "-."), strict=False):
         rates = np.asarray(kind.rates, dtype=np.float64)
         axes.fill_between(rates, kind.low, kind.high, color=colour, alpha=0.2, linewidth=0)
         label = f"{kind.place}, equal error rate {kind.eer:.1%}"
         axes.plot(rates, kind.found, line, color=colour, label=label)
-        axes.plot([kind.eer], [1 - kind.eer], "o", color=colour, markersize=6, clip_on=False)
+        if kind.eer >= least:  # a logarithmic axis has no place for 0
+            axes.plot([kind.eer], [1 - kind.eer], "o", color=colour, markersize=6, clip_on=False)
     axes.axvline(false_match_rate, color=INK, linestyle=":", linewidth=1.4)
     axes.set_title("Pairs of one person that match")
     axes.set_xlabel("pairs of two people that match")
-    axes.set(xscale="log", xlim=(min(1e-4, false_match_rate), 1), ylim=(0, 1.02))
+    axes.set(xscale="log", xlim=(least, 1), ylim=(0, 1.02))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{100 * rate:g}%"))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     if kinds:
