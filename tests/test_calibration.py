@@ -15,6 +15,7 @@ from deepsort_reid.calibration import (
     Sightings,
     calibrate,
     count_pairs,
+    count_tracks,
     judge,
 )
 from deepsort_reid.metrics import Embedded
@@ -67,22 +68,53 @@ def test_pairs_counted_by_hand(by_hand):
     assert within.same.sum(axis=1).tolist() == [1, 1]
 
 
+def test_tracks_counted_by_hand(by_hand):
+    # In camera 1 query 0 meets person 1 with image 0 (image 1 is too far in time), 3 with image 6,
+    # 2 with image 7; in camera 2 query 1 meets 1 with image 2, 2 with image 3. 4 is a distractor.
+    counted = count_tracks(*by_hand, short_range=100)
+    np.testing.assert_array_equal(counted.same, [steps_of([0.2]), steps_of([1])])
+    np.testing.assert_array_equal(counted.different, [steps_of([1.6, 2]), steps_of([0.4])])
+    longer = count_tracks(*by_hand, short_range=101)  # image 1 is no nearer than image 0
+    np.testing.assert_array_equal(longer.same, counted.same)
+    shorter = count_tracks(*by_hand, short_range=99)
+    assert shorter.same.sum() == 0
+    np.testing.assert_array_equal(shorter.different, counted.different)
+
+
+def test_a_track_is_as_near_as_its_nearest_image():
+    query = sightings([EAST], [1], [1], [0])
+    gallery = sightings([SLANT, NEAR, WEST], [1, 1, 1], [1, 1, 1], [0, 0, 0])
+    counted = count_tracks(query, gallery, short_range=1)
+    np.testing.assert_array_equal(counted.same, [steps_of([0.2])])
+
+
+def test_tracks_without_cameras():
+    query = sightings([EAST], [1])
+    with pytest.raises(ValueError, match="cameras"):
+        count_tracks(query, query, short_range=1)
+
+
 def test_thresholds_and_rates_by_hand(by_hand):
     found = calibrate(*by_hand, false_match_rate=0.3, short_range=100)
     within, across = found.kinds["within"], found.kinds["across"]
     # Within, two people lie at 0, 0.4, 1.6 and 2: a rate of 1/4 <= 0.3 up to just below 0.4, which
     # is between steps 819 and 820 of 1/2048. One person lies at 0.2 and 1: half match.
     assert within.threshold.value == 819 / 2048
-    assert (within.false_match(), within.true_match.value) == (0.25, 0.5)
+    assert within.rates_at(819 / 2048) == (0.25, 0.5)
+    assert within.true_match.value == 0.5
     # There a quarter matches falsely and half is missed; one step on, it is half and half.
     assert within.eer.value == 0.5
     # Across, at 0, 0.2, 0.4, 1 and 1.6: 1/5 up to just below 0.2, between steps 409 and 410.
     assert across.threshold.value == 409 / 2048
-    assert (across.false_match(), across.true_match.value) == (0.2, 0.0)
+    assert across.rates_at(409 / 2048) == (0.2, 0.0)
+    assert across.true_match.value == 0.0
     # At 0.4 false matches go from 2/5 to 3/5, misses from 1 to 1/2: they cross at 6/7 of the way.
     assert across.eer.value == pytest.approx(0.4 + 6 / 7 * 0.2)
     assert found.metrics()["max_cosine_distance"] == 819 / 2048
-    assert "0.400: so near lie 25.0% of the pairs of two people in one camera" in found.summary()
+    assert found.summary().splitlines() == [
+        "max_cosine_distance 0.400: so near lie 25.0% of the pairs of two people in one camera,",
+        "and 50.0% of those of one person; by the nearest image of a track 0.0% and 50.0%",
+    ]
 
 
 @pytest.mark.parametrize(("rate", "step", "true_match"), [(0.5, 3276, 1.0), (0.24, 0, 0.0)])
@@ -104,7 +136,7 @@ def test_without_moments_any_two_images_in_a_camera_count(by_hand):
     query, gallery = (Sightings(side.images, None) for side in by_hand)
     assert count_pairs(query, gallery, short_range=1)["within"].same.sum() == 3
     found = calibrate(query, gallery, false_match_rate=0.3, short_range=1)
-    assert "file names tell no frames" in found.notes[0]
+    assert "file names tell no frames" in found.doubts[0]
 
 
 def test_without_cameras_there_is_one_kind(by_hand):
@@ -137,6 +169,7 @@ def reference(query, gallery, short_range):
     """{(kind, side): distances} in plain loops."""
     found: dict[tuple[str, str], list[float]] = {}
     for q in range(len(query.images)):
+        tracks: dict[int, list[float]] = {}
         for g in range(len(gallery.images)):
             pid, other = int(query.images.pids[q]), int(gallery.images.pids[g])
             one_camera = bool(query.images.camids[q] == gallery.images.camids[g])
@@ -145,7 +178,13 @@ def reference(query, gallery, short_range):
                 continue
             key = ("within" if one_camera else "across", "same" if pid == other else "different")
             a, b = query.images.embeddings[q], gallery.images.embeddings[g]
-            found.setdefault(key, []).append(1 - float(a @ b / a.norm() / b.norm()))
+            distance = 1 - float(a @ b / a.norm() / b.norm())
+            found.setdefault(key, []).append(distance)
+            if one_camera and other > 0:
+                tracks.setdefault(other, []).append(distance)
+        for other, distances in tracks.items():
+            key = ("track", "same" if other == pid else "different")
+            found.setdefault(key, []).append(min(distances))
     return found
 
 
@@ -175,7 +214,7 @@ def test_agrees_with_plain_loops(seed):
     query, gallery = random_case(seed)
     found = calibrate(query, gallery, false_match_rate=0.05, short_range=100)
     expected = reference(query, gallery, 100)
-    assert list(found.kinds) == ["within", "across"]
+    assert list(found.kinds) == ["within", "track", "across"]
     for name, kind in found.kinds.items():
         same, different = expected[name, "same"], expected[name, "different"]
         assert (kind.same.sum(), kind.different.sum()) == (len(same), len(different))
@@ -204,6 +243,10 @@ def test_blocks_threads_and_order_do_not_matter():
         gallery.moments[order],
     )
     assert same_results(whole, count_pairs(query, shuffled, short_range=100))
+    tracks = {"track": count_tracks(query, gallery, short_range=100)}
+    for other, block_bytes in [(gallery, 4000), (shuffled, 4000), (shuffled, 1 << 20)]:
+        again = count_tracks(query, other, short_range=100, block_bytes=block_bytes)
+        assert same_results(tracks, {"track": again})
 
 
 def test_more_identities_than_groups_share_them(monkeypatch):
@@ -271,9 +314,10 @@ def test_intervals_are_the_same_every_time():
 def test_too_few_pairs_for_a_rate(by_hand):
     found = calibrate(*by_hand, false_match_rate=0.01, short_range=100)
     assert "within: 4 pairs of two people are too few for the false-match rate 0.01" in str(
-        found.notes
+        found.doubts
     )
-    assert "which takes 100" in str(found.notes)
+    assert "which takes 100" in str(found.doubts)
+    assert found.untold[0] == "within: 4 pairs of two people tell nothing at 1e-2, 1e-3, 1e-4"
     assert set(found.kinds["within"].at.values()) == {None}
     assert not [name for name in found.metrics() if name.startswith("tmr_within_")]
 
@@ -297,7 +341,7 @@ def test_a_single_identity_gives_no_intervals():
     found = judge({"all": Pairs(counts({1000: 100}), counts({500: 5}))}, false_match_rate=0.01)
     eer = found.kinds["all"].eer
     assert (eer.value, eer.low, eer.high) == (0.0, None, None)
-    assert "no intervals" in str(found.notes)
+    assert "no intervals" in str(found.doubts)
 
 
 @pytest.mark.parametrize(
@@ -309,7 +353,7 @@ def test_a_kind_without_pairs_is_left_out_and_named(different, same, missing):
     lacking = Pairs(counts(different), counts(same))
     found = judge({"within": lacking, "across": whole}, false_match_rate=0.01)
     assert list(found.kinds) == ["across"]
-    assert f"within: left out, {missing} in one camera" in str(found.notes)
+    assert f"within: left out, {missing} in one camera" in str(found.doubts)
     assert found.metrics()["max_cosine_distance"] == 999 * STEP
     alone = judge({"all": lacking}, false_match_rate=0.01)
     assert alone.metrics() == {}
@@ -326,8 +370,9 @@ def test_embeddings_that_are_all_alike_have_no_threshold(value):
     assert kind.eer.value == pytest.approx(0.5)
     if value:  # all at distance 0
         assert not kind.attained
-        assert (kind.threshold.value, kind.false_match(), kind.true_match.value) == (0.0, 1.0, 0.0)
-        assert "100.0% of the pairs of two people lie at distance 0" in found.notes[0]
+        assert (kind.threshold.value, kind.true_match.value) == (0.0, 0.0)
+        assert kind.rates_at(0.0) == (1.0, 1.0)
+        assert "100.0% of the pairs of two people lie at distance 0" in found.doubts[0]
     else:  # without a direction, all at distance 1
         assert kind.threshold.value == 1 - STEP
         assert kind.true_match.value == 0.0
