@@ -37,7 +37,11 @@ class Sight:
 
     @property
     def box(self) -> Box:
-        """The right box: framed as `crops` frames people, beyond the frame's edges if need be."""
+        """The right box: framed as `crops` frames people, beyond the frame's edges if need be.
+
+        It has the height of somebody seen from the side, so there is room above who is seen from
+        above: a network that learned from such boxes expects it.
+        """
         return box_about(self.row, self.column, self.height, Slip())
 
 
