@@ -15,7 +15,8 @@ PACKAGE = ROOT / "src" / "deepsort_reid"
 # A module imports only from modules before it.
 LAYERS = """
     errors progress machine files stopping entry config distributed torchrun identity
-    people solids cloth skeletons luggage heads figures furniture scenes crops synthetic
+    people solids cloth skeletons luggage heads figures shadows furniture scenes crops synthetic
+    walks panning street frames detector sequences
     members archive remotes downloads fetching
     datasets packed split
     augment syncbn parallel model optimization sampling checkpoint snapshot resume
@@ -30,6 +31,7 @@ STAGES = {
     "split": "split.py",
     "train": "train.py",
     "evaluate": "evaluate.py",
+    "sequences": "sequences.py",
 }
 
 
