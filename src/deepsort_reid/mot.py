@@ -148,7 +148,7 @@ def find(names: Iterable[str], label: str) -> dict[str, tuple[str, ...]]:
     images = defaultdict(list)
     for name in sorted(names):
         if is_frame(name):
-            images[str(PurePosixPath(name).parent.parent)].append(name)
+            images[folder_of(name)].append(name)
     if not images:
         raise SourceError(
             f"{label}: holds no sequence; expected <name>/img1/000001.jpg and what follows, "
@@ -171,6 +171,11 @@ def find(names: Iterable[str], label: str) -> dict[str, tuple[str, ...]]:
 def is_frame(name: str) -> bool:
     """Whether a member is an image in a folder img1."""
     return "img1/" in name and PurePosixPath(name).parent.name == "img1" and is_image(name)
+
+
+def folder_of(frame: str) -> str:
+    """The folder of the sequence that a frame belongs to, "." at the archive's root."""
+    return str(PurePosixPath(frame).parent.parent)
 
 
 def prefix(folder: str) -> str:

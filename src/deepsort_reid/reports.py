@@ -99,18 +99,13 @@ def known_camera(part: Part, number: int) -> int | None:
 
 def closing_summary(metrics: Mapping[str, float], where_to_look: str) -> str:
     """What a person wants to read at the end of a run."""
-    protocol = (
-        "same identity and camera removed for each query"
-        if metrics["same_camera_removed"]
-        else "no cameras known: every gallery image counts"
-    )
     ranks = "   ".join(f"rank-{k} {metrics[f'rank{k}']:.1%}" for k in (1, 5, 10, 20))
     return "\n".join(
         [
             "",
             f"  mAP {metrics['mAP']:.1%}   mINP {metrics['mINP']:.1%}   {ranks}",
             f"  {metrics['queries']:,} queries, {metrics['gallery_images']:,} gallery images; "
-            f"{protocol}",
+            f"{protocol(metrics)}",
             f"  closed-set accuracy on val {metrics['val_accuracy']:.1%}",
             "",
             "  models/model.pth      the checkpoint",
@@ -121,3 +116,12 @@ def closing_summary(metrics: Mapping[str, float], where_to_look: str) -> str:
             "",
         ]
     )
+
+
+def protocol(metrics: Mapping[str, float]) -> str:
+    """What counts for a query, in a few words."""
+    if metrics["same_camera_removed"]:
+        return "same identity and camera removed for each query"
+    if metrics["cameras_known"]:
+        return "nobody is seen by two cameras: every gallery image counts"
+    return "no cameras known: every gallery image counts"

@@ -28,7 +28,7 @@ from ruamel.yaml import YAML
 from deepsort_reid import checkpoint, files, model, packed, split, tracking
 from deepsort_reid.archive import Archive
 from deepsort_reid.config import load_params
-from deepsort_reid.datasets import read_dataset
+from deepsort_reid.datasets import NO_CAMERA, Sample, read_dataset
 from deepsort_reid.errors import DeepSortReidError
 from deepsort_reid.identity import Identity
 from deepsort_reid.journal import Journal
@@ -185,7 +185,8 @@ def read_image(path: Path) -> object:
     """The pixels that stage split makes of an image."""
     array = path.with_name("decoded.npy")
     source = OneImage(path.name, path.read_bytes())
-    split.check_unreadable(split.decode(source, [path.name], array, SIZE), allowed=0)
+    sample = Sample(path.name, "a", 1, NO_CAMERA, "any")
+    split.check_unreadable(split.decode(source, [sample], array, SIZE).unreadable, allowed=0)
     return digest(np.load(array).tobytes())
 
 
