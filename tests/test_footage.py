@@ -153,7 +153,7 @@ def test_crops_are_the_frame_within_the_box(tmp_path: Path) -> None:
     for part, samples in made.items():
         assert samples
         for image, sample in zip(open_part(tmp_path / "parts", part).images, samples, strict=True):
-            person, frame = int(sample.identity.removeprefix("s1/")), int(sample.member[9:15])
+            person, frame = int(sample.identity.removeprefix("s1/")), int(Path(sample.member).stem)
             left, top, width, height = videos.place(person, frame)
             whole = videos.pixels(files[sample.member])
             assert (image == whole[top : top + height, left : left + width]).all()

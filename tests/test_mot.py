@@ -160,7 +160,9 @@ def test_folders_that_are_no_sequences(tmp_path: Path, names: list[str], message
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("", "No section: 'Sequence'"),
         ("frameRate=25", "no section headers"),
+        ("[Sequence]\nname=a", "No option 'framerate'"),
         ("[Sequence]\nframeRate=fast", "frameRate=fast must be a number"),
         ("[Sequence]\nframeRate=0", "frameRate=0 must be"),
         ("[Sequence]\nframeRate=nan", "frameRate=nan must be"),
@@ -174,11 +176,6 @@ def test_a_frame_rate_that_is_none(text: str, message: str) -> None:
     with pytest.raises(SourceError, match=r"seqinfo\.ini: ") as caught:
         mot.read_frame_rate(text.encode(), "seqinfo.ini")
     assert message in str(caught.value)
-
-
-def test_a_seqinfo_that_says_nothing_of_the_rate() -> None:
-    assert mot.read_frame_rate(b"[Sequence]\nname=a\n", "seqinfo.ini") == mot.FRAME_RATE
-    assert mot.read_frame_rate(b"", "seqinfo.ini") == mot.FRAME_RATE
 
 
 def test_too_much_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
