@@ -18,7 +18,7 @@ LAYERS = """
     people solids cloth skeletons luggage heads figures shadows furniture scenes crops synthetic
     walks panning street frames detector sequences
     members archive remotes downloads fetching
-    datasets packed split
+    datasets mot footage packed split
     augment syncbn parallel model optimization sampling checkpoint snapshot resume
     metrics calibration plots
     store provenance spool journal run_writer outbox leftovers deliver system_metrics tracking
