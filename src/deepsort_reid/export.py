@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-
 from deepsort_reid import files, parity, quantisation, runtimes
 from deepsort_reid.extractor import Extractor
 from deepsort_reid.forms import FORMS, Form, Trained
@@ -27,13 +26,15 @@ class Export:
     forms: Sequence[Form]
     obstacles: Mapping[str, str]  # file -> why it is not there
     rows: Sequence[Parity]
-    mAP: Mapping[str, float]  # noqa: N815; of float32 and of each other precision, if asked for
+    mean_average_precisions: Mapping[str, float]  # of float32 and the others, if asked for
 
     def metrics(self) -> dict[str, float | int]:
         """The numbers of reports/export.json."""
         least = min(row.cosine for row in self.rows if row.file in FULL)
         found: dict[str, float | int] = {"files": len(self.forms), "least_cosine": round(least, 7)}
-        return found | {f"mAP_{name}": value for name, value in self.mAP.items()}
+        return found | {
+            f"mAP_{name}": value for name, value in self.mean_average_precisions.items()
+        }
 
 
 FULL = {"model.pth", *(form.file for form in FORMS)}  # in float32
@@ -78,7 +79,9 @@ def export(
         rows += compare(folder, form, images, expected)
     done = Export([*forms, *lower], obstacles, rows, {})
     if precisions:
-        done = replace(done, mAP=dict(measure(folder, precisions, query, gallery)))
+        done = replace(
+            done, mean_average_precisions=dict(measure(folder, precisions, query, gallery))
+        )
     files.write_text(folder / "README.md", readme(trained, done))
     return done
 
@@ -102,9 +105,7 @@ def compare(folder: Path, form: Form, images: Images, expected: Floats) -> list[
         ExportError: see `export`.
     """
     run = form.open(folder / form.file)
-    return parity.compare(
-        form.file, form.runtime, run, images, expected, least=form.least_cosine
-    )
+    return parity.compare(form.file, form.runtime, run, images, expected, least=form.least_cosine)
 
 
 def lowered(folder: Path, precision: str, crops: Images) -> Iterator[Form]:
@@ -156,11 +157,13 @@ def readme(trained: Trained, done: Export) -> str:
         f"All files hold the network of `models/model.pth`, epoch {about.epoch}. Each was loaded "
         "by its runtime and compared with it when it was made: `reports/parity.csv`.\n",
         thresholds(threshold),
-        *(f"## {form.file}\n\n```python\n{form.usage.format(**values)}\n```\n" for form in done.forms),
+        *(
+            f"## {form.file}\n\n```python\n{form.usage.format(**values)}\n```\n"
+            for form in done.forms
+        ),
         "## deep-sort-realtime\n\n```python\n"
         'embeds = Extractor("models/model.pth").of_boxes(frame, boxes, order="bgr", form="ltwh")\n'
-        f"DeepSort(embedder=None, max_cosine_distance={threshold:g}).update_tracks(dets, embeds=embeds)"
-        "\n```\n",
+        "DeepSort(embedder=None).update_tracks(detections, embeds=embeds)\n```\n",
         *not_there(done),
     ]
     return "\n".join(parts)
@@ -171,15 +174,15 @@ def thresholds(threshold: float) -> str:
     half = threshold / 2
     return "\n".join(
         [
-            f"Recommended: two crops show the same one up to a cosine distance of **{threshold:g}**.",
-            "Every file says so itself (`max_cosine_distance`). In the trackers' words:\n",
+            f"Recommended: the same one is shown up to a cosine distance of **{threshold:g}**.  "
+            "file says so itself, as `max_cosine_distance`. In the trackers' words:\n",
             "| tracker | setting |",
             "|---|---|",
             f"| deep-sort-realtime | `max_cosine_distance={threshold:g}` |",
             f"| deep_sort_pytorch | `MAX_DIST: {threshold:g}` |",
             f"| boxmot StrongSORT | `max_cos_dist: {threshold:g}` |",
             f"| boxmot BoT-SORT | `appearance_thresh: {half:g}` (it halves distances) |",
-            f"| ultralytics BoT-SORT | `appearance_thresh: {1 - half:g}` (a similarity, halved) |\n",
+            f"| ultralytics BoT-SORT | `appearance_thresh: {1 - half:g}` (1 - half of it) |\n",
         ]
     )
 

@@ -1,23 +1,26 @@
 """Crops or boxes of a frame in, embeddings out: a trained network as a tracker uses it."""
 
 import copy
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self, cast
+from typing import TYPE_CHECKING, Literal, Self, cast
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from deepsort_reid import checkpoint, model
 from deepsort_reid.augment import normalise
 from deepsort_reid.errors import ConfigError, CropError
-from deepsort_reid.model import ReidNet
 from deepsort_reid.packed import Images
 from deepsort_reid.split import resized
+
+if TYPE_CHECKING:
+    from deepsort_reid.model import ReidNet
 
 Order = Literal["rgb", "bgr"]
 BoxForm = Literal["ltwh", "ltrb"]
@@ -192,7 +195,7 @@ def folded(net: nn.Module) -> nn.Module:
     net = copy.deepcopy(net).eval().requires_grad_(False)
     for parent in list(net.modules()):
         children = list(parent.named_children())
-        for (name, first), (next_name, second) in zip(children, children[1:], strict=False):
+        for (name, first), (next_name, second) in itertools.pairwise(children):
             if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
                 setattr(parent, name, fuse_conv_bn_eval(first, second))
                 setattr(parent, next_name, nn.Identity())

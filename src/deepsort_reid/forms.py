@@ -7,7 +7,8 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,7 +72,7 @@ class Form:
     runtime: str  # what runs it when it is verified
     write: Callable[[Path, Trained], None]
     open: Callable[[Path], Runtime]
-    usage: str  # two lines that load it; {threshold} and {half} stand for the threshold
+    usage: str  # two lines that load it
     archs: tuple[str, ...] = model.ARCHS
     why_not: str = ""  # said of other archs
     image_size: tuple[int, int] | None = None  # the only one, if its reader knows but one
@@ -170,17 +171,17 @@ def plain_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-class quiet(warnings.catch_warnings):  # noqa: N801 (used as a function)
-    """Keep an exporter's warnings and log, about itself, from the stage's log."""
-
-    def __enter__(self) -> None:
-        super().__enter__()
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
-
-    def __exit__(self, *reason: object) -> None:
-        logging.disable(logging.NOTSET)
-        super().__exit__(*reason)
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what an exporter says of itself, and of other libraries, out of the stage's log."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 # torch
@@ -257,14 +258,14 @@ embeddings = embed(colours)  # (N, 3, {height}, {width}) float32 RGB in [0, 1]""
     Form(
         "torchreid.pth", "torchreid", "torchvision", write_torchreid, runtimes.torchvision_resnet,
         """from torchreid.utils import FeatureExtractor
-extract = FeatureExtractor("{arch}", "models/export/torchreid.pth", image_size=({height}, {width}))""",
+embed = FeatureExtractor("{arch}", "models/export/torchreid.pth", ({height}, {width}))""",
         archs=RESNETS, why_not="torchreid has no such network",
     ),
     Form(
         "deep_sort_pytorch.pth", "deep_sort_pytorch", "torch", write_deep_sort_pytorch,
         runtimes.deep_sort_pytorch,
         """from deep_sort.deep.feature_extractor import Extractor
-embeddings = Extractor("models/export/deep_sort_pytorch.pth")(crops_rgb)""",
+extractor = Extractor("models/export/deep_sort_pytorch.pth"); extractor.net.eval()""",
         archs=("deepsort",), why_not="deep_sort_pytorch's own network is arch: deepsort",
         image_size=ORIGIN_SIZE,
     ),

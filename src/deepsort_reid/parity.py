@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ def reference(trained: Trained, images: Images) -> Floats:
     """(N, D): the checkpoint's own embeddings, by its network as it was trained."""
     pixels = torch.from_numpy(images)
     batch = normalise(pixels, trained.about.mean, trained.about.std)
-    return model.embed(trained.net.eval(), batch).numpy()
+    return cast("Floats", model.embed(trained.net.eval(), batch).numpy())
 
 
 def cosines(found: Floats, expected: Floats) -> Floats:
@@ -104,7 +105,9 @@ def speed(run: Runtime, images: Images) -> float:
 
 def table(rows: Sequence[Parity]) -> str:
     """The rows for people, with the speeds, which no file keeps: they are never the same twice."""
-    head = f"{'file':<24} {'runtime':<14} {'batch':>5}  {'cosine':<10} {'at least':<8} {'crops/s':>8}"
+    head = (
+        f"{'file':<24} {'runtime':<14} {'batch':>5}  {'cosine':<10} {'at least':<8} {'crops/s':>8}"
+    )
     lines = [
         f"{row.file:<24} {row.runtime:<14} {row.batch:>5}  {row.cosine:<10.7f} {row.least:<8} "
         f"{row.speed:>8,.0f}"

@@ -47,9 +47,7 @@ def onnx(path: Path, prepare: Callable[[Images], Floats]) -> Runtime:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # it warns of what its own quantisation has left
-    session = onnxruntime.InferenceSession(
-        str(path), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     (taken,) = session.get_inputs()
     return lambda images: cast("Floats", session.run(None, {taken.name: prepare(images)})[0])
 

@@ -20,6 +20,6 @@ def read_threshold(path: Path) -> float:
     except (OSError, ValueError) as error:
         raise ReportError(f"{path}: cannot be read ({error}); {remedy}") from None
     found = content.get(KEY) if isinstance(content, dict) else None
-    if type(found) not in (int, float) or not 0 <= found <= 2:
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= 2:
         raise ReportError(f"{path}: its {KEY} is {found}; expected a number from 0 to 2; {remedy}")
     return float(found)
