@@ -1,8 +1,23 @@
+# /// script
+# requires-python = ">=3.11,<3.13"
+# dependencies = [
+#   "boxmot==25.0.0",
+#   "ultralytics==8.4.190",
+#   "onnxruntime==1.24.3",               # the one that boxmot insists on at run time
+#   "onnx==1.23.2",                      # ultralytics asks for it beside
+#   "opencv-python-headless==4.13.0.92", # needs no display's libraries
+#   "torch==2.14.1",
+# ]
+# [tool.uv]
+# exclude-newer = "2026-11-20T00:00:00Z"
+# override-dependencies = ["opencv-python; python_version < '3'"]
+# ///
 """Embeds crops by boxmot and ultralytics, with exported files, through what they offer their users.
 
-    python tests/real_trackers.py EXPORTED OUT
+    uv run --script tests/real_trackers.py EXPORTED OUT
 
-test_trackers.py runs it, in an environment that has the two. EXPORTED holds exported files and
+It has an environment of its own, since boxmot asks for another ONNX Runtime than this project, and
+test_trackers.py runs it there. EXPORTED holds exported files and
 crops.npy, (N, H, W, 3) uint8 RGB at the network's size; OUT is the .npz that receives an array
 (B, D) for each `file/batch`.
 """
