@@ -119,7 +119,7 @@ class Extractor:
         if order not in ("rgb", "bgr"):
             raise CropError(f"order={order!r} is no order of colours; expected 'rgb' or 'bgr'")
         for number, crop in enumerate(crops):
-            check_crop(crop, number)
+            check_crop(crop, f"crop {number}")
         embeddings = np.empty((len(crops), self.embedding_size), np.float32)
         for first in range(0, len(crops), self.batch_size):
             batch = crops[first : first + self.batch_size]
@@ -202,7 +202,7 @@ def folded(net: nn.Module) -> nn.Module:
     return net
 
 
-def check_crop(crop: object, number: int) -> None:
+def check_crop(crop: object, name: str) -> None:
     """Refuse what is no (H, W, 3) uint8 array with pixels in it.
 
     Raises:
@@ -215,7 +215,7 @@ def check_crop(crop: object, number: int) -> None:
     else:
         return
     raise CropError(
-        f"crop {number} is {found}; expected a uint8 array (height, width, 3) with pixels in it"
+        f"{name} is {found}; expected a uint8 array (height, width, 3) with pixels in it"
     )
 
 
@@ -233,7 +233,7 @@ def cut(frame: Images, boxes: ArrayLike, *, form: BoxForm) -> list[Images]:
     Raises:
         CropError: the frame or a box is none, or a box has no part of the frame in it.
     """
-    check_crop(frame, 0)
+    check_crop(frame, "the frame")
     if form not in ("ltwh", "ltrb"):
         raise CropError(f"form={form!r} is no form of boxes; expected 'ltwh' or 'ltrb'")
     values = np.asarray(boxes, np.float64)
