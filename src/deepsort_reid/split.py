@@ -254,7 +254,7 @@ def decode_image(data: bytes, image_size: tuple[int, int]) -> Images | str:
 
 
 def resized(image: Image.Image, image_size: tuple[int, int]) -> Images:
-    """An RGB image as (H, W, 3) uint8 at the network's size: the one way, in training and in use."""
+    """An RGB image as (H, W, 3) uint8 at the network's size, in training and in use alike."""
     height, width = image_size
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
