@@ -1,0 +1,155 @@
+"""What the people of a sequence look like: its detections cut out of the frames and embedded."""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepsort_reid import frames, mot
+from deepsort_reid.archive import Archive
+from deepsort_reid.errors import DatasetError
+from deepsort_reid.frames import Frame
+from deepsort_reid.mot import Boxes
+from deepsort_reid.progress import Progress
+
+Embeddings = NDArray[np.float32]  # (N, D), of unit length
+
+
+class Embedder(Protocol):
+    """Whatever turns pictures of people into embeddings."""
+
+    def embed(self, crops: Sequence[Frame]) -> Embeddings:
+        """(H, W, 3) uint8 RGB crops of any sizes -> (N, D) float32 of unit length."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Appearances:
+    """A sequence's detections, with what each network sees in them.
+
+    Attributes:
+        detections: (N,) those that are sure enough and lie in the frame, in the order of frames.
+        embeddings: a network's name -> (N, D), one of each detection.
+    """
+
+    detections: Boxes
+    embeddings: Mapping[str, Embeddings]
+
+
+class Stopwatch:
+    """Adds up the seconds that each part of the work takes."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timing(self, what: str) -> Iterator[None]:
+        """Count the block's seconds for `what`."""
+        started = time.perf_counter()
+        yield
+        self.seconds[what] = self.seconds.get(what, 0.0) + time.perf_counter() - started
+
+    def timed(self, what: str, items: Iterable[tuple[str, Frame]]) -> Iterator[tuple[str, Frame]]:
+        """Count the seconds that the items take to come for `what`."""
+        iterator = iter(items)
+        while True:
+            with self.timing(what):
+                item = next(iterator, None)
+            if item is None:
+                return
+            yield item
+
+
+def look(
+    archive: Archive,
+    sequences: Sequence[mot.Sequence],
+    embedders: Mapping[str, Embedder],
+    *,
+    min_confidence: float,
+    watch: Stopwatch,
+) -> list[Appearances]:
+    """Embed every detection of some sequences with each network, in one pass over the archive.
+
+    One frame at a time is decoded, and its detections are embedded together, as a tracker that
+    follows a camera does it.
+
+    Args:
+        archive: where the frames are.
+        sequences: whose detections are wanted.
+        embedders: networks, by name.
+        min_confidence: less sure detections are left out.
+        watch: receives the seconds of "decode", and of each network under its name.
+
+    Returns:
+        one a sequence, in their order.
+
+    Raises:
+        DatasetError: a sequence has no detections, or a frame cannot be decoded.
+        SourceError: the archive is damaged.
+    """
+    chosen = [sure(detections_of(archive, sequence), min_confidence) for sequence in sequences]
+    places = {
+        name: (number, frame)
+        for number, sequence in enumerate(sequences)
+        for frame, name in enumerate(sequence.images, start=1)
+    }
+    kept = [np.zeros(len(boxes), bool) for boxes in chosen]
+    seen: list[dict[str, dict[int, Embeddings]]] = [{n: {} for n in embedders} for _ in sequences]
+    with (
+        Progress("embed", len(places), "frames") as progress,
+        closing(frames.read(archive, list(places))) as found,
+    ):
+        for name, picture in watch.timed("decode", found):
+            number, frame = places[name]
+            here = np.flatnonzero(chosen[number].frames == frame)
+            crops = [crop(picture, box) for box in chosen[number].ltwh[here]]
+            kept[number][here] = [piece.size > 0 for piece in crops]
+            crops = [piece for piece in crops if piece.size]
+            for network, embedder in embedders.items() if crops else ():
+                with watch.timing(network):
+                    seen[number][network][frame] = embedder.embed(crops)
+            progress.advance()
+    return [
+        Appearances(
+            boxes.select(which),
+            {network: joined(parts) for network, parts in by_network.items()},
+        )
+        for boxes, which, by_network in zip(chosen, kept, seen, strict=True)
+    ]
+
+
+def detections_of(archive: Archive, sequence: mot.Sequence) -> Boxes:
+    """A sequence's detections.
+
+    Raises:
+        DatasetError: it has none.
+    """
+    if sequence.detections is None:
+        raise DatasetError(
+            f"{archive.label}: sequence {sequence.name!r} has no det/det.txt, and a tracker needs "
+            "detections; add the file or take the sequence out"
+        )
+    return sequence.detections
+
+
+def sure(detections: Boxes, min_confidence: float) -> Boxes:
+    """The detections that are sure enough."""
+    return detections.select(detections.confidences >= min_confidence)
+
+
+def crop(picture: Frame, box: NDArray[np.float64]) -> Frame:
+    """The part of a box (left, top, width, height) in the picture; empty if it lies outside."""
+    left, top = np.maximum(np.round(box[:2]), 0).astype(int)
+    right, bottom = np.maximum(np.round(box[:2] + box[2:]), 0).astype(int)
+    return picture[top:bottom, left:right]
+
+
+def joined(parts: Mapping[int, Embeddings]) -> Embeddings:
+    """Each frame's embeddings, one array in the order of frames."""
+    if not parts:
+        return np.empty((0, 1), np.float32)
+    return np.concatenate([parts[frame] for frame in sorted(parts)])
