@@ -9,10 +9,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from deepsort_reid import frames, mot
+from deepsort_reid import film, mot
 from deepsort_reid.archive import Archive
 from deepsort_reid.errors import DatasetError
-from deepsort_reid.frames import Frame
+from deepsort_reid.film import Frame
 from deepsort_reid.mot import Boxes
 from deepsort_reid.progress import Progress
 
@@ -101,7 +101,7 @@ def look(
     seen: list[dict[str, dict[int, Embeddings]]] = [{n: {} for n in embedders} for _ in sequences]
     with (
         Progress("embed", len(places), "frames") as progress,
-        closing(frames.read(archive, list(places))) as found,
+        closing(film.read(archive, list(places))) as found,
     ):
         for name, picture in watch.timed("decode", found):
             number, frame = places[name]

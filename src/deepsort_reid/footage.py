@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from deepsort_reid import files, frames, mot
+from deepsort_reid import files, film, mot
 from deepsort_reid.archive import Archive
 from deepsort_reid.errors import DatasetError
-from deepsort_reid.frames import Frame
+from deepsort_reid.film import Frame
 from deepsort_reid.scoring import Switch
 from deepsort_reid.tracker import Tracks
 
@@ -67,7 +67,7 @@ def page(path: Path, archive: Archive, sequence: mot.Sequence, views: Sequence[V
     names = [sequence.images[frame - 1] for frame in wanted]
     pictures = {
         frame: fitted(picture, CELL)
-        for frame, picture in zip(wanted, frames.in_order(archive, names), strict=True)
+        for frame, picture in zip(wanted, film.in_order(archive, names), strict=True)
     }
     rows = [
         titled(
@@ -215,7 +215,7 @@ def video(path: Path, archive: Archive, sequence: mot.Sequence, views: Sequence[
     names = sequence.images[first - 1 : last]
     with files.replacing(path) as temporary:
         with open_video(temporary, sequence.frame_rate) as writer:
-            found = frames.in_order(archive, names)
+            found = film.in_order(archive, names)
             for number, picture in enumerate(found, start=first):
                 small = fitted(picture, PANE)
                 panes = [
@@ -264,20 +264,20 @@ class Video:
     def write(self, picture: Image.Image, name: str) -> None:
         """Append a frame."""
         if self.size is None:
-            self.size = picture.size
-            self.open()
+            self.open(picture.size)
         if picture.size != self.size:
             raise DatasetError(
                 f"{name}: not as large as the frames before it; a sequence has frames of one size"
             )
         self.writer.write(np.asarray(picture)[..., ::-1])
 
-    def open(self) -> None:
-        """Open the file."""
+    def open(self, size: tuple[int, int]) -> None:
+        """Open the file for frames of a width and a height."""
+        self.size = size
         codec = cv2.VideoWriter.fourcc(*"VP80")
         with quiet():
             opened = self.writer.open(
-                str(self.path), cv2.CAP_FFMPEG, codec, self.frame_rate, self.size
+                str(self.path), cv2.CAP_FFMPEG, codec, self.frame_rate, size
             )
         if not opened:
             raise OSError(f"{self.path}: OpenCV cannot write a video here")
@@ -286,11 +286,11 @@ class Video:
 @contextmanager
 def open_video(path: Path, frame_rate: float) -> Iterator[Video]:
     """Write a video, and close it in any case."""
-    film = Video(path, frame_rate)
+    video = Video(path, frame_rate)
     try:
-        yield film
+        yield video
     finally:
-        film.writer.release()
+        video.writer.release()
 
 
 @contextmanager

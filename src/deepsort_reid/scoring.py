@@ -170,7 +170,8 @@ def intersections_over_unions(first: Floats, second: Floats) -> Floats:
     ends = np.minimum((first[:, :2] + first[:, 2:])[:, None], second[:, :2] + second[:, 2:])
     shared = np.maximum(ends - corners, 0.0).prod(2)
     union = first[:, 2:].prod(1)[:, None] + second[:, 2:].prod(1)[None] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    shares: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return shares
 
 
 def renumbered(ids: list[Ids]) -> tuple[list[Ids], int]:

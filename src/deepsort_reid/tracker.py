@@ -5,6 +5,7 @@ Wojke, Bewley and Paulus, "Simple Online and Realtime Tracking with a Deep Assoc
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -129,7 +130,7 @@ def run(library: DeepSort, detections: Boxes, features: NDArray[Any], frames: in
     """
     rows: list[tuple[int, int, Floats]] = []
     starts = np.searchsorted(detections.frames, np.arange(1, frames + 2))
-    for frame, (start, end) in enumerate(zip(starts[:-1], starts[1:], strict=True), start=1):
+    for frame, (start, end) in enumerate(pairwise(starts.tolist()), start=1):
         boxes, surety = detections.ltwh[start:end], detections.confidences[start:end]
         found = library.update_tracks(
             [(box, confidence, None) for box, confidence in zip(boxes, surety, strict=True)],

@@ -1,7 +1,7 @@
 """The frames of a sequence, decoded out of its archive one at a time."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 
 import numpy as np
@@ -17,7 +17,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM")
 Frame = NDArray[np.uint8]  # (H, W, 3) RGB
 
 
-def read(archive: Archive, names: Sequence[str]) -> Iterator[tuple[str, Frame]]:
+def read(archive: Archive, names: Sequence[str]) -> Generator[tuple[str, Frame], None, None]:
     """Yield each of the named images, decoded, in the archive's order.
 
     Raises:
@@ -29,7 +29,7 @@ def read(archive: Archive, names: Sequence[str]) -> Iterator[tuple[str, Frame]]:
             yield name, decode(data, f"{archive.label}: {name}")
 
 
-def in_order(archive: Archive, names: Sequence[str]) -> Iterator[Frame]:
+def in_order(archive: Archive, names: Sequence[str]) -> Generator[Frame, None, None]:
     """Yield the named images in the order of `names`, of which there may be one twice.
 
     A frame that comes too early is kept until it is due; in archives that are sorted none is.
