@@ -58,3 +58,11 @@ class StoreError(DeepSortReidError):
 
 class LineageError(DeepSortReidError):
     """What was asked for leads to no checkpoint, or to several."""
+
+
+class CropError(DeepSortReidError):
+    """What was given to be embedded is no crop, or no box of the frame."""
+
+
+class ExportError(DeepSortReidError):
+    """An exported file does not do what the checkpoint does, or cannot be made."""

@@ -1,5 +1,6 @@
 """The networks: a backbone that makes embeddings, a classifier that teaches it."""
 
+import copy
 import logging
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 ZIP_START = b"PK\x03\x04"
 BLOCK = 1 << 20  # bytes read at a time
 ARCHS = ("resnet18", "resnet34", "resnet50", "deepsort")
+CLASSIFIERS = ("fc", "classifier")  # what a network has to learn by, and no embedding needs
 
 
 class ReidNet(Protocol):
@@ -134,6 +136,13 @@ def embed(net: nn.Module, images: Tensor) -> Tensor:
     """Read embeddings off a network: (B, 3, H, W) float, normalised -> (B, D) of unit length."""
     features = cast("ReidNet", net).features(images)
     return F.normalize(features.float(), dim=1)
+
+
+def without_classifier(net: nn.Module) -> nn.Module:
+    """A copy of a network that makes embeddings and nothing else; its weights are shared."""
+    bare = copy.copy(net)
+    bare._modules = {name: m for name, m in net._modules.items() if name not in CLASSIFIERS}
+    return bare
 
 
 class Embedder(nn.Module):

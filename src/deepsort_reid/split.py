@@ -175,20 +175,25 @@ def decode_image(data: bytes, image_size: tuple[int, int]) -> Images | str:
     """Decode one image to (H, W, 3) uint8 RGB, or say in a few words why that is impossible."""
     if not data:
         return "the file is empty"
-    height, width = image_size
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 return f"{image.width}×{image.height} pixels are too many for a crop"
             check_png(image, data)
             upright = as_rgb(ImageOps.exif_transpose(image))
-        if upright.size != (width, height):
-            upright = upright.resize((width, height), Image.Resampling.BILINEAR)
-        return np.asarray(upright)
+        return np.asarray(resized(upright, image_size))
     except UnidentifiedImageError:
         return f"no image of a known format ({', '.join(FORMATS)})"
     except Exception as error:  # a decoder may fail in any way on bytes that are not its own
         return one_line(f"{type(error).__name__}: {error}").removesuffix(".")
+
+
+def resized(image: Image.Image, image_size: tuple[int, int]) -> Image.Image:
+    """An image at the network's size (height, width): the one way, in training and in use."""
+    height, width = image_size
+    if image.size == (width, height):
+        return image
+    return image.resize((width, height), Image.Resampling.BILINEAR)
 
 
 def check_png(image: Image.Image, data: bytes) -> None:
