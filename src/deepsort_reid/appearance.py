@@ -12,18 +12,17 @@ from numpy.typing import NDArray
 from deepsort_reid import film, mot
 from deepsort_reid.archive import Archive
 from deepsort_reid.errors import DatasetError
+from deepsort_reid.extractor import Embeddings, Order, cut
 from deepsort_reid.film import Frame
 from deepsort_reid.mot import Boxes
 from deepsort_reid.progress import Progress
 
-Embeddings = NDArray[np.float32]  # (N, D), of unit length
-
 
 class Embedder(Protocol):
-    """Whatever turns pictures of people into embeddings."""
+    """What turns pictures of people into embeddings: an `extractor.Extractor`, say."""
 
-    def embed(self, crops: Sequence[Frame]) -> Embeddings:
-        """(H, W, 3) uint8 RGB crops of any sizes -> (N, D) float32 of unit length."""
+    def __call__(self, crops: Sequence[Frame], *, order: Order) -> Embeddings:
+        """(H, W, 3) uint8 crops of any sizes, none empty -> (N, D) of unit length."""
         ...
 
 
@@ -98,7 +97,9 @@ def look(
         for frame, name in enumerate(sequence.images, start=1)
     }
     kept = [np.zeros(len(boxes), bool) for boxes in chosen]
-    seen: list[dict[str, dict[int, Embeddings]]] = [{n: {} for n in embedders} for _ in sequences]
+    seen: list[dict[str, list[tuple[int, Embeddings]]]] = [
+        {network: [] for network in embedders} for _ in sequences
+    ]
     with (
         Progress("embed", len(places), "frames") as progress,
         closing(film.read(archive, list(places))) as found,
@@ -106,12 +107,12 @@ def look(
         for name, picture in watch.timed("decode", found):
             number, frame = places[name]
             here = np.flatnonzero(chosen[number].frames == frame)
-            crops = [crop(picture, box) for box in chosen[number].ltwh[here]]
-            kept[number][here] = [piece.size > 0 for piece in crops]
-            crops = [piece for piece in crops if piece.size]
-            for network, embedder in embedders.items() if crops else ():
+            here = here[lie_in(picture, chosen[number].ltwh[here])]
+            kept[number][here] = True
+            crops = cut(picture, chosen[number].ltwh[here], form="ltwh")
+            for network, embedder in embedders.items():
                 with watch.timing(network):
-                    seen[number][network][frame] = embedder.embed(crops)
+                    seen[number][network].append((frame, embedder(crops, order="rgb")))
             progress.advance()
     return [
         Appearances(
@@ -141,15 +142,13 @@ def sure(detections: Boxes, min_confidence: float) -> Boxes:
     return detections.select(detections.confidences >= min_confidence)
 
 
-def crop(picture: Frame, box: NDArray[np.float64]) -> Frame:
-    """The part of a box (left, top, width, height) in the picture; empty if it lies outside."""
-    left, top = np.maximum(np.round(box[:2]), 0).astype(int)
-    right, bottom = np.maximum(np.round(box[:2] + box[2:]), 0).astype(int)
-    return picture[top:bottom, left:right]
+def lie_in(picture: Frame, ltwh: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which of (N, 4) boxes have a part of the picture in them: (N,)."""
+    size = np.array([picture.shape[1], picture.shape[0]])
+    return ((ltwh[:, :2] < size) & (ltwh[:, :2] + ltwh[:, 2:] > 0)).all(1)
 
 
-def joined(parts: Mapping[int, Embeddings]) -> Embeddings:
-    """Each frame's embeddings, one array in the order of frames."""
-    if not parts:
-        return np.empty((0, 1), np.float32)
-    return np.concatenate([parts[frame] for frame in sorted(parts)])
+def joined(parts: Sequence[tuple[int, Embeddings]]) -> Embeddings:
+    """The frames' embeddings as one array, in the order of frames."""
+    ordered = sorted(parts, key=lambda part: part[0])
+    return np.concatenate([embeddings for _, embeddings in ordered])
