@@ -13,6 +13,12 @@ Pairs of one person are not independent, so the intervals come from resampling t
 asked for, each with all their pairs (Bolle, Ratha and Pankanti, "Error analysis of pattern
 recognition systems: the subsets bootstrap", Computer Vision and Image Understanding 93(1), 2004).
 The people of the gallery stay the same: the intervals say nothing about other ones.
+
+The recommendation rests on pairs of images. Deep SORT compares a detection with as many images of
+a *track* as nn_budget allows and takes the smallest distance, so more than the chosen rate of its
+comparisons match falsely, and more match rightly. A third kind shows how much that is: all images
+of one person in one camera stand for a track. They are fewer, and farther apart in time, than
+those of a real one; so it is shown beside the recommendation, and is not it.
 """
 
 import math
@@ -38,7 +44,12 @@ STEPS = int(2 / STEP) + 1  # thresholds from 0 to 2
 GROUPS = 1024  # of query identities, at most, that are resampled; bounds the memory
 
 RATES = {"1e-2": 1e-2, "1e-3": 1e-3, "1e-4": 1e-4}  # false-match rates that papers report
-PLACES = {"within": "in one camera", "across": "in two cameras", "all": "in any camera"}
+PLACES = {
+    "within": "in one camera",
+    "track": "in one camera, by track",
+    "across": "in two cameras",
+    "all": "in any camera",
+}
 CURVE: Floats = np.logspace(-4, 0, 81)  # false-match rates of the plot
 REPLICATES = 1000
 SEED = 0
@@ -54,7 +65,7 @@ class Sightings:
             `datasets.read_moment`.
     """
 
-    def __init__(self, images: Embedded, moments: ArrayLike | None):
+    def __init__(self, images: Embedded, moments: ArrayLike | Tensor | None):
         """Check that there is a moment for each image.
 
         Raises:
@@ -63,10 +74,15 @@ class Sightings:
         self.images = images
         self.moments = None
         if moments is not None:
-            values = torch.tensor(np.asarray(moments, dtype=np.int64))
+            values = torch.as_tensor(moments, dtype=torch.int64)
             if values.shape != images.pids.shape:
                 raise ValueError(f"{len(images)} images have moments {tuple(values.shape)}")
             self.moments = values.to(images.pids.device)
+
+    def __getitem__(self, index: Tensor) -> "Sightings":
+        """Some of them, by positions (n,) int64, as if nobody knew the cameras."""
+        moments = None if self.moments is None else self.moments[index]
+        return Sightings(Embedded(self.images.embeddings[index], self.images.pids[index]), moments)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,10 +145,11 @@ class Kind:
     at: Mapping[str, Estimate | None]
     curve: Curve
 
-    def false_match(self) -> float:
-        """The false-match rate at the threshold, in [0, 1]."""
-        matched = self.different[: round(self.threshold.value / STEP) + 1].sum()
-        return float(matched / self.different.sum())
+    def rates_at(self, threshold: float) -> tuple[float, float]:
+        """The false-match and the true-match rate at a threshold that is a multiple of STEP."""
+        step = round(threshold / STEP) + 1
+        false, matched = (side[:step].sum() / side.sum() for side in (self.different, self.same))
+        return float(false), float(matched)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,14 +158,16 @@ class Calibration:
 
     Attributes:
         false_match_rate: the chosen one.
-        kinds: of "within", "across" and "all" those that have pairs, the first of them what the
-            recommendation rests on.
-        notes: what is missing or doubtful, a sentence each.
+        kinds: of "within", "track" and "across", or of "all", those that have pairs, the first of
+            them what the recommendation rests on.
+        doubts: what to know before trusting them, a sentence each.
+        untold: which rates there are too few pairs for, a sentence each.
     """
 
     false_match_rate: float
     kinds: Mapping[str, Kind]
-    notes: Sequence[str]
+    doubts: Sequence[str]
+    untold: Sequence[str]
 
     @property
     def recommended(self) -> Kind | None:
@@ -170,15 +189,21 @@ class Calibration:
         return found
 
     def summary(self) -> str:
-        """The recommendation in one line, and what it does to the pairs it was made from."""
+        """The recommendation, and how many pairs keep it, in two lines, or why there is none."""
         kind = self.recommended
         if kind is None:
             return "no max_cosine_distance: query and gallery hold no pairs of two people"
-        where = PLACES[next(iter(self.kinds))]
-        return (
-            f"max_cosine_distance {kind.threshold.value:.3f}: so near lie {kind.false_match():.1%} "
-            f"of the pairs of two people {where}, {kind.true_match.value:.1%} of one person's"
+        threshold = kind.threshold.value
+        false, matched = kind.rates_at(threshold)
+        text = (
+            f"max_cosine_distance {threshold:.3f}: so near lie {false:.1%} of the pairs "
+            f"of two people {PLACES[next(iter(self.kinds))]},\n"
+            f"and {matched:.1%} of those of one person"
         )
+        if "track" in self.kinds:
+            false, matched = self.kinds["track"].rates_at(threshold)
+            text += f"; by the nearest image of a track {false:.1%} and {matched:.1%}"
+        return text
 
 
 def calibrate(
@@ -197,10 +222,13 @@ def calibrate(
         ValueError: as in `metrics.ranking`.
     """
     pairs = count_pairs(query, gallery, short_range=short_range)
+    if "within" in pairs and pairs["within"].same.any():
+        tracks = count_tracks(query, gallery, short_range=short_range)
+        pairs = {"within": pairs["within"], "track": tracks, "across": pairs["across"]}
     found = judge(pairs, false_match_rate=false_match_rate)
     if "within" in found.kinds and (query.moments is None or gallery.moments is None):
         note = "within: file names tell no frames, so any two images of a person in a camera count"
-        return replace(found, notes=[note, *found.notes])
+        return replace(found, doubts=[note, *found.doubts])
     return found
 
 
@@ -226,17 +254,96 @@ def count_pairs(
         ValueError: as in `metrics.ranking`.
     """
     names = ("all",) if query.images.camids is None else ("within", "across")
-    identities, group = torch.unique(query.images.pids, return_inverse=True)
-    groups = min(len(identities), GROUPS)
+    group, groups = _groups(query)
     table = group.new_zeros(len(names) * 2 * groups * STEPS + 1, dtype=torch.int32)
     one = table.new_ones(1)
     for tile in metrics.distances(
         "calibrate", query.images, gallery.images, block_bytes=block_bytes
     ):
-        cells = _cells(tile, query, gallery, group % GROUPS, groups, short_range).flatten()
+        cells = _cells(tile, query, gallery, group, groups, short_range).flatten()
         table.scatter_add_(0, cells, one.expand_as(cells))
     counts = table[:-1].view(len(names), 2, groups, STEPS).cpu().numpy()
     return {name: Pairs(*sides) for name, sides in zip(names, counts, strict=True)}
+
+
+def count_tracks(
+    query: Sightings, gallery: Sightings, *, short_range: int, block_bytes: int = BLOCK_BYTES
+) -> Pairs:
+    """Count the pairs of a query and a track in its camera, by the smallest distance.
+
+    A track is the gallery's images of one person in one camera; of the query's own only those at
+    most `short_range` frames away. Distractors make none.
+
+    Args:
+        query: the images asked for; their cameras are known.
+        gallery: the images of the tracks.
+        short_range: as in `count_pairs`.
+        block_bytes: bounds the memory beyond arguments and result, but for 2 bytes for each query
+            and track of a camera.
+
+    Raises:
+        ValueError: as in `metrics.ranking`, or the cameras are not known.
+    """
+    if query.images.camids is None or gallery.images.camids is None:
+        raise ValueError("tracks take cameras")
+    group, groups = _groups(query)
+    table = group.new_zeros(2 * groups * (STEPS + 1))
+    for camera in torch.unique(query.images.camids):
+        rows = (query.images.camids == camera).nonzero().flatten()
+        seen = (gallery.images.camids == camera) & (gallery.images.pids > DISTRACTOR)
+        asked, offered = query[rows], gallery[seen.nonzero().flatten()]
+        tracks, steps = _nearest(asked, offered, short_range, block_bytes)
+        side = group[rows, None] + groups * (asked.images.pids[:, None] == tracks)
+        cells = side * (STEPS + 1) + steps
+        table += torch.bincount(cells.flatten(), minlength=len(table))
+    counts = table.view(2, groups, STEPS + 1)[..., :STEPS].int().cpu().numpy()
+    return Pairs(*counts)
+
+
+def _nearest(
+    query: Sightings, gallery: Sightings, short_range: int, block_bytes: int
+) -> tuple[Tensor, Tensor]:
+    """How near each query of a camera is to each track in it.
+
+    Returns:
+        (tracks,) int64 the identity of each track, and (queries, tracks) int16 the step of the
+        smallest distance; STEPS where no image of a track is at short range.
+    """
+    pids, track = torch.unique(gallery.images.pids, return_inverse=True)
+    nearest = pids.new_full((len(query.images), len(pids)), STEPS, dtype=torch.int16)
+    for tile in metrics.distances(
+        "calibrate tracks", query.images, gallery.images, block_bytes=block_bytes
+    ):
+        steps = _steps(tile).short()
+        same = query.images.pids[tile.rows, None] == gallery.images.pids[tile.columns]
+        row, column = _far(tile, query, gallery, same, short_range)
+        steps[row, column] = STEPS
+        columns = track[tile.columns].expand_as(steps)
+        nearest[tile.rows] = nearest[tile.rows].scatter_reduce(1, columns, steps, "amin")
+    return pids, nearest
+
+
+def _groups(query: Sightings) -> tuple[Tensor, int]:
+    """The group of each query, (N,) int64, and how many there are: identities, `GROUPS` at most."""
+    identities, group = torch.unique(query.images.pids, return_inverse=True)
+    return group % GROUPS, min(len(identities), GROUPS)
+
+
+def _steps(tile: Tile) -> Tensor:
+    """The first step that each distance is at or below, (R, C) int64; overwrites the tile's."""
+    return tile.ticks.add_((1 << STEP_BITS) - 1).bitwise_right_shift_(STEP_BITS)
+
+
+def _far(
+    tile: Tile, query: Sightings, gallery: Sightings, asked: Tensor, short_range: int
+) -> tuple[Tensor, Tensor]:
+    """Rows and columns, among the pairs asked for, (R, C) bool, of those not at short range."""
+    row, column = asked.nonzero().unbind(1)
+    if query.moments is None or gallery.moments is None:
+        return row[:0], column[:0]
+    apart = query.moments[tile.rows[row]] - gallery.moments[tile.columns[column]]
+    far = apart.abs() > short_range
+    return row[far], column[far]
 
 
 def _cells(
@@ -248,22 +355,18 @@ def _cells(
     for pairs that are left out.
     """
     rows, columns = tile.rows[:, None], tile.columns
-    cells = tile.ticks.add_((1 << STEP_BITS) - 1).bitwise_right_shift_(STEP_BITS)
-    cells += group[rows] * STEPS
     pids = query.images.pids[rows]
     same = pids == gallery.images.pids[columns]
+    left_out = same & (pids <= DISTRACTOR)
+    cells = _steps(tile).add_(group[rows] * STEPS)
     cells.add_(same, alpha=groups * STEPS)
     kinds = 1
-    left_out = same & (pids <= DISTRACTOR)
     if query.images.camids is not None and gallery.images.camids is not None:
-        other_camera = query.images.camids[rows] != gallery.images.camids[columns]
-        cells.add_(other_camera, alpha=2 * groups * STEPS)
         kinds = 2
-        if query.moments is not None and gallery.moments is not None:
-            row, column = (same & ~other_camera).nonzero().unbind(1)
-            apart = query.moments[tile.rows[row]] - gallery.moments[tile.columns[column]]
-            far = apart.abs() > short_range
-            left_out[row[far], column[far]] = True
+        across = query.images.camids[rows] != gallery.images.camids[columns]
+        cells.add_(across, alpha=2 * groups * STEPS)
+        row, column = _far(tile, query, gallery, same & ~across, short_range)
+        left_out[row, column] = True
     return cells.masked_fill_(left_out, kinds * 2 * groups * STEPS)
 
 
@@ -277,7 +380,7 @@ def judge(
         false_match_rate: as in `calibrate`.
         replicates: resamplings of the query identities; seeded.
     """
-    kinds, notes = {}, []
+    kinds, doubts, untold = {}, [], []
     for name, counted in pairs.items():
         lacking = [
             who
@@ -285,11 +388,15 @@ def judge(
             if not side.any()
         ]
         if lacking:
-            notes.append(f"{name}: left out, no pair of {lacking[0]} {PLACES[name]}")
+            doubts.append(f"{name}: left out, no pair of {lacking[0]} {PLACES[name]}")
             continue
         kinds[name] = _kind(counted, false_match_rate, replicates)
-        notes += _doubts(name, kinds[name], false_match_rate)
-    return Calibration(false_match_rate, kinds, notes)
+        doubts += _doubts(name, kinds[name], false_match_rate)
+        few = [rate for rate, estimate in kinds[name].at.items() if estimate is None]
+        if few:
+            count = int(kinds[name].different.sum())
+            untold.append(f"{name}: {count:,} pairs of two people tell nothing at {', '.join(few)}")
+    return Calibration(false_match_rate, kinds, doubts, untold)
 
 
 def _kind(pairs: Pairs, false_match_rate: float, replicates: int) -> Kind:
@@ -389,8 +496,8 @@ def _doubts(name: str, kind: Kind, false_match_rate: float) -> list[str]:
     doubts = []
     if not kind.attained:
         doubts.append(
-            f"{name}: {kind.false_match():.1%} of the pairs of two people lie at distance 0, more "
-            f"than the rate {false_match_rate:g}: no threshold keeps them apart, train again"
+            f"{name}: {kind.rates_at(0.0)[0]:.1%} of the pairs of two people lie at distance 0, "
+            f"more than the rate {false_match_rate:g}: no threshold keeps them apart, train again"
         )
     if count * false_match_rate < 1:
         doubts.append(
@@ -398,9 +505,6 @@ def _doubts(name: str, kind: Kind, false_match_rate: float) -> list[str]:
             f"{false_match_rate:g}, which takes {math.ceil(1 / false_match_rate):,}; the threshold "
             "lies below all of them"
         )
-    untold = [rate for rate, estimate in kind.at.items() if estimate is None]
-    if untold:
-        doubts.append(f"{name}: {count:,} pairs of two people tell nothing at {', '.join(untold)}")
     if kind.groups == 1:
         doubts.append(f"{name}: a single query identity gives no intervals")
     return doubts

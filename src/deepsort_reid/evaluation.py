@@ -145,8 +145,8 @@ def evaluate(
         false_match_rate=false_match_rate,
         short_range=short_range,
     )
-    for note in found.notes:
-        logger.warning("calibration, %s", note)
+    for doubt in found.doubts:
+        logger.warning("calibration, %s", doubt)
     predicted = reader.predictions(val, "val").numpy()
     return Evaluation(
         ranking=ranking,

@@ -17,14 +17,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from deepsort_reid.files import replacing
 
 # Okabe and Ito's colours, which the colour-blind can tell apart.
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8A8A8A"
+BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+GREY = "#8A8A8A"
 RIGHT, WRONG = "#1A9641", "#D7191C"  # of the frames, which differ in line style too
 INK, FAINT = "#262626", "#6E6E6E"
 
@@ -53,9 +54,12 @@ STYLE: dict[Any, Any] = {
     "ytick.color": FAINT,
 }
 
+# Legends that a line may cross.
+BACKED: Mapping[str, Any] = {"fontsize": 9, "frameon": True, "framealpha": 0.9, "edgecolor": "none"}
+
 CMC_MARKS = (1, 5, 10, 20)
 MAX_BARS = 60
-PAIR_BINS = 80
+PAIR_BINS = 60
 MARKED_EPOCHS = 30  # up to so many, each epoch gets a dot
 
 # The ranked page, in pixels.
@@ -287,7 +291,7 @@ def calibration(
         false_match_rate: the one it was chosen for.
     """
     names = [kind.place for kind in kinds] or ["no pairs"]
-    with _figure(path, 1200, 520) as figure:
+    with _figure(path, 1200, 520 if len(kinds) < 3 else 640) as figure:
         panels = figure.subplot_mosaic([[name, ""] for name in names], width_ratios=[6, 5])
         for kind in kinds:
             _pair_distances(panels[kind.place], kind, threshold)
@@ -313,11 +317,11 @@ def _pair_distances(axes: Axes, kind: PairKind, threshold: float) -> None:
         axes.stairs(share, edges, fill=True, color=colour, alpha=0.3)
         axes.stairs(share, edges, color=colour, linestyle=line, linewidth=1.5, label=label)
     axes.axvline(threshold, color=INK, linestyle=":", linewidth=1.4)
-    axes.set_ylabel(f"pairs {kind.place}")
+    axes.set_ylabel(kind.place)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
     axes.set_ylim(0, 1.5 * axes.dataLim.ymax)  # room for the legend
-    axes.legend(loc="upper left", fontsize=9)
+    axes.legend(loc="upper left", **BACKED)
 
 
 def _set_limits(axes: Axes, kinds: Sequence[PairKind], threshold: float) -> None:
@@ -333,20 +337,22 @@ def _set_limits(axes: Axes, kinds: Sequence[PairKind], threshold: float) -> None
 
 def _match_rates(axes: Axes, kinds: Sequence[PairKind], false_match_rate: float) -> None:
     """Draw each kind's true-match rates by false-match rate, with intervals."""
-    for kind, colour, line in zip(kinds, (BLUE, GREEN, GREY), ("-", "--", "-."), strict=False):
+    least = min(1e-4, false_match_rate)
+    for kind, colour, line in zip(kinds, (BLUE, GREEN, PINK), ("-", "--", "-."), strict=False):
         rates = np.asarray(kind.rates, dtype=np.float64)
         axes.fill_between(rates, kind.low, kind.high, color=colour, alpha=0.2, linewidth=0)
         label = f"{kind.place}, equal error rate {kind.eer:.1%}"
         axes.plot(rates, kind.found, line, color=colour, label=label)
-        axes.plot([kind.eer], [1 - kind.eer], "o", color=colour, markersize=6, clip_on=False)
+        if kind.eer >= least:  # a logarithmic axis has no place for 0
+            axes.plot([kind.eer], [1 - kind.eer], "o", color=colour, markersize=6, clip_on=False)
     axes.axvline(false_match_rate, color=INK, linestyle=":", linewidth=1.4)
     axes.set_title("Pairs of one person that match")
     axes.set_xlabel("pairs of two people that match")
-    axes.set(xscale="log", xlim=(min(1e-4, false_match_rate), 1), ylim=(0, 1.02))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(PercentFormatter(1.0))
+    axes.set(xscale="log", xlim=(least, 1), ylim=(0, 1.02))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{100 * rate:g}%"))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     if kinds:
-        axes.legend(loc="lower right", fontsize=9)
+        axes.legend(**BACKED)
 
 
 def choose_queries(average_precision: ArrayLike, count: int) -> list[int]:

@@ -80,27 +80,28 @@ def write_calibration(folder: Path, found: Calibration) -> list[str]:
     names = [f"calibration.{suffix}" for suffix in ("json", "csv", "png")]
     table, curve, picture = (folder / name for name in names)
     recommended = found.recommended
-    threshold = recommended.threshold.value if recommended else None
+    threshold = recommended.threshold.value if recommended else 0.0
     content = {
-        "max_cosine_distance": threshold,
+        "max_cosine_distance": threshold if recommended else None,
         "false_match_rate": found.false_match_rate,
         "resolution": calibration.STEP,
-        "kinds": {name: kind_numbers(kind) for name, kind in found.kinds.items()},
-        "notes": list(found.notes),
+        "kinds": {name: kind_numbers(kind, threshold) for name, kind in found.kinds.items()},
+        "notes": [*found.doubts, *found.untold],
     }
     files.write_json(table, content)
     files.write_csv(curve, *rates_table(found.kinds))
     plots.calibration(
         picture,
         [pair_kind(name, kind) for name, kind in found.kinds.items()],
-        threshold=threshold or 0.0,
+        threshold=threshold,
         false_match_rate=found.false_match_rate,
     )
     return names
 
 
-def kind_numbers(kind: Kind) -> dict[str, object]:
+def kind_numbers(kind: Kind, recommended: float) -> dict[str, object]:
     """What calibration.json says of one kind of pairs."""
+    false, matched = kind.rates_at(recommended)
 
     def numbers(estimate: Estimate | None) -> dict[str, float | None] | None:
         return None if estimate is None else asdict(estimate)
@@ -110,10 +111,10 @@ def kind_numbers(kind: Kind) -> dict[str, object]:
         "pairs_of_one_person": int(kind.same.sum()),
         "resampled_groups": kind.groups,
         "threshold": numbers(kind.threshold),
-        "false_match_rate": kind.false_match(),
         "true_match_rate": numbers(kind.true_match),
         "equal_error_rate": numbers(kind.eer),
         "true_match_rate_at": {rate: numbers(estimate) for rate, estimate in kind.at.items()},
+        "at_max_cosine_distance": {"false_match_rate": false, "true_match_rate": matched},
     }
 
 
@@ -195,7 +196,7 @@ def closing_summary(metrics: Mapping[str, float], threshold: str, where_to_look:
             f"  {metrics['queries']:,} queries, {metrics['gallery_images']:,} gallery images; "
             f"{protocol}",
             f"  closed-set accuracy on val {metrics['val_accuracy']:.1%}",
-            f"  {threshold}",
+            *(f"  {line}" for line in threshold.splitlines()),
             "",
             "  models/model.pth      the checkpoint",
             "  reports/train.jpg     loss and error by epoch",
