@@ -17,7 +17,7 @@ LAYERS = """
     errors progress machine files stopping entry config distributed torchrun identity
     people solids cloth skeletons luggage heads figures furniture scenes crops synthetic
     members archive remotes downloads fetching
-    datasets mot packed split
+    datasets mot footage packed split
     augment syncbn parallel model optimization sampling checkpoint snapshot resume
     metrics calibration plots
     store provenance spool journal run_writer outbox leftovers deliver system_metrics tracking

@@ -109,9 +109,20 @@ def test_doubts_about_the_threshold_are_logged(caplog: pytest.LogCaptureFixture)
 def test_without_cameras_nothing_is_removed() -> None:
     without = [part(p.pids.tolist(), [-1] * len(p)) for p in (QUERY, GALLERY, VAL)]
     found = search(ColourNet(), *without)
-    assert found.metrics()["same_camera_removed"] is False
+    metrics = found.metrics()
+    assert (metrics["same_camera_removed"], metrics["cameras_known"]) == (False, False)
+    assert "no cameras known" in reports.closing_summary(metrics, "", "")
     assert list(found.calibration.kinds) == ["all"]
     assert found.histograms.same.sum() == 5  # 2 of identity 1, 1 of 2, 2 of 3
+
+
+def test_where_nobody_is_seen_by_two_cameras_nothing_is_removed() -> None:
+    videos = [part([1, 2, 3], [1, 1, 2]), part([1, 1, 2, 3], [1, 1, 1, 2])]
+    found = search(ColourNet(), *videos[:2])
+    metrics = found.metrics()
+    assert (metrics["same_camera_removed"], metrics["cameras_known"]) == (False, True)
+    assert (metrics["mAP"], metrics["queries_without_match"]) == (1.0, 0)
+    assert "nobody is seen by two cameras" in reports.closing_summary(metrics, "", "")
 
 
 def test_embeddings_do_not_depend_on_the_batch() -> None:

@@ -55,6 +55,7 @@ class MotConfig:
     """Which boxes of annotated videos become crops to learn from."""
 
     every: int = parameter("one frame of so many is cut", at_least=1)
+    classes: tuple[int, ...] = parameter("numbers of the classes that are cut", at_least=0)
     min_visibility: float = parameter("least share of a person that is seen", at_least=0, at_most=1)
     min_height: int = parameter("least height of a box, pixels", at_least=1)
 
@@ -83,7 +84,7 @@ class SplitConfig:
         "share of each training identity's images kept for validation", above=0, below=1
     )
     test_fraction: float = parameter(
-        "share of the identities held out for query and gallery (folders only)", above=0, below=1
+        "share of the identities held out for query and gallery (not market1501)", above=0, below=1
     )
     seed: int = parameter("draws both shares", at_least=0)
     skip_unreadable: int = parameter("how many unreadable images may be left out", at_least=0)

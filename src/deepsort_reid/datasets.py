@@ -1,6 +1,6 @@
 """File names and folders of a dataset, read into identities, cameras and roles.
 
-Two layouts are known.
+Two layouts are told by names alone; `footage` reads a third one, annotated videos.
 
 `market1501`: the folders `bounding_box_train`, `bounding_box_test` and `query` of Market-1501
 (Zheng et al., "Scalable Person Re-identification: A Benchmark", ICCV 2015): 12,936 training images
@@ -42,18 +42,33 @@ FRAME = re.compile(
 SEQUENCE = 1 << 32  # frames between the beginnings of two sequences: more than any has
 
 Role = Literal["train", "query", "gallery", "any"]
-Layout = Literal["market1501", "folders"]
+Layout = Literal["market1501", "folders", "mot"]
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A box in a frame of a video."""
+
+    member: str  # the frame's name in the archive
+    frame: int  # its number, which tells what is early and what is late
+    ltwh: tuple[float, float, float, float]  # left, top, width, height; pixels, not yet clipped
 
 
 @dataclass(frozen=True)
 class Sample:
     """One image: where it is and what it shows."""
 
-    name: str  # in the archive
-    identity: str  # as the dataset writes it: "0002", "alice"
+    name: str  # in the archive; of a crop the frame's, and "#7" for track 7
+    identity: str  # as the dataset writes it: "0002", "alice", "street/7"
     pid: int  # identity number; -1 junk, 0 distractor
     camid: int  # camera number, -1 unknown
     role: Role  # what the dataset wants it for; "any" if it does not say
+    crop: Crop | None = None  # which part of a larger image it is; None: a whole one
+
+    @property
+    def member(self) -> str:
+        """The file in the archive that it is in."""
+        return self.crop.member if self.crop else self.name
 
 
 @dataclass(frozen=True)
@@ -69,12 +84,14 @@ class Dataset:
         return any(sample.camid != NO_CAMERA for sample in self.samples)
 
 
-def read_dataset(names: Iterable[str], layout: Literal["auto"] | Layout = "auto") -> Dataset:
+def read_dataset(
+    names: Iterable[str], layout: Literal["auto", "market1501", "folders"] = "auto"
+) -> Dataset:
     """Recognise a dataset by its file names alone.
 
     Args:
         names: members of the archive, POSIX paths.
-        layout: one of the layouts, or "auto" to tell by the names.
+        layout: one of the layouts that names tell, or "auto" for the one they look like.
 
     Raises:
         DatasetError: there are no images, or not in a known layout.

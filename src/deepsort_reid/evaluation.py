@@ -1,6 +1,7 @@
 """A trained network measured on people it has never seen, and on those it has learned."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,7 @@ class Evaluation:
     histograms: DistanceHistograms
     calibration: Calibration
     val_accuracy: float  # closed set, top-1, in [0, 1]
+    cameras_known: bool  # whether the dataset says which camera took an image
 
     def metrics(self) -> dict[str, float | int | bool]:
         """The numbers of reports/metrics.json: flat, shares in [0, 1]."""
@@ -47,6 +49,7 @@ class Evaluation:
             "gallery_images": ranking.num_gallery,
             "same_camera_removed": ranking.same_camera_removed,
             **self.calibration.metrics(),
+            "cameras_known": self.cameras_known,
         }
 
 
@@ -111,8 +114,9 @@ def evaluate(
 ) -> Evaluation:
     """Search the gallery for each query's identity, find a threshold, classify the validation part.
 
-    Where the dataset knows no cameras, nothing is passed over but the query itself, which is not
-    in the gallery; `metrics()["same_camera_removed"]` says so.
+    Where the dataset knows no cameras, or no identity asked for is seen by two of them (as none
+    is in annotated videos), nothing is passed over but the query itself, which is not in the
+    gallery; `metrics()` says so under "same_camera_removed" and "cameras_known".
 
     Args:
         reader: the network.
@@ -133,9 +137,10 @@ def evaluate(
             f"the checkpoint knows {len(classes)} identities, val holds {len(val.classes)} or "
             "other ones; train on this split first: dvc repro train"
         )
-    has_cameras = bool((query.camids != NO_CAMERA).all() and (gallery.camids != NO_CAMERA).all())
+    known = bool((query.camids != NO_CAMERA).all() and (gallery.camids != NO_CAMERA).all())
+    crossing = known and crosses_cameras(query, gallery)
     asked, offered = (
-        Embedded(reader.embeddings(part, name), part.pids, part.camids if has_cameras else None)
+        Embedded(reader.embeddings(part, name), part.pids, part.camids if crossing else None)
         for name, part in (("query", query), ("gallery", gallery))
     )
     ranking = metrics.ranking(asked, offered)
@@ -154,4 +159,14 @@ def evaluate(
         histograms=metrics.distance_histograms(asked, offered),
         calibration=found,
         val_accuracy=float((predicted == val.labels).mean()),
+        cameras_known=known,
     )
+
+
+def crosses_cameras(query: Part, gallery: Part) -> bool:
+    """Whether any query's identity is in the gallery under another camera."""
+    seen = defaultdict(set)
+    for pid, camid in zip(gallery.pids.tolist(), gallery.camids.tolist(), strict=True):
+        seen[pid].add(camid)
+    asked = zip(query.pids.tolist(), query.camids.tolist(), strict=True)
+    return any(seen[pid] - {camid} for pid, camid in asked)

@@ -32,7 +32,7 @@ from deepsort_reid.errors import SourceError
 from deepsort_reid.progress import quantity
 
 PEDESTRIAN = 1  # the class of people who walk, and of boxes in files without classes
-FRAME_RATE = 25.0  # frames a second, where seqinfo.ini does not say
+FRAME_RATE = 25.0  # frames a second, where there is no seqinfo.ini
 AT_ROOT = "sequence"  # the name of a sequence that has no folder of its own
 
 TABLES = ("gt/gt.txt", "det/det.txt")
@@ -148,7 +148,7 @@ def find(names: Iterable[str], label: str) -> dict[str, tuple[str, ...]]:
     images = defaultdict(list)
     for name in sorted(names):
         if is_frame(name):
-            images[str(PurePosixPath(name).parent.parent)].append(name)
+            images[folder_of(name)].append(name)
     if not images:
         raise SourceError(
             f"{label}: holds no sequence; expected <name>/img1/000001.jpg and what follows, "
@@ -171,6 +171,11 @@ def find(names: Iterable[str], label: str) -> dict[str, tuple[str, ...]]:
 def is_frame(name: str) -> bool:
     """Whether a member is an image in a folder img1."""
     return "img1/" in name and PurePosixPath(name).parent.name == "img1" and is_image(name)
+
+
+def folder_of(frame: str) -> str:
+    """The folder of the sequence that a frame belongs to, "." at the archive's root."""
+    return str(PurePosixPath(frame).parent.parent)
 
 
 def prefix(folder: str) -> str:
@@ -336,17 +341,17 @@ def explain(text: str, where: str) -> None:
 
 
 def read_frame_rate(data: bytes, where: str) -> float:
-    """The frames a second that a seqinfo.ini tells; `FRAME_RATE` if it tells none.
+    """The frames a second that a seqinfo.ini tells.
 
     Raises:
-        SourceError: it cannot be read, or the frame rate is no number above 0.
+        SourceError: it cannot be read, or tells none.
     """
     if len(data) > MAX_INFO:
         raise SourceError(f"{where}: more than {MAX_INFO} bytes; expected a few lines, or no file")
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read_string(data.decode("utf-8-sig"))
-        said = parser.get("Sequence", "frameRate", fallback=str(FRAME_RATE))
+        said = parser.get("Sequence", "frameRate")
     except (UnicodeDecodeError, configparser.Error) as error:
         raise SourceError(
             f"{where}: cannot be read ({error}); expected [Sequence] and frameRate=25, or no file"

@@ -183,18 +183,13 @@ def closing_summary(metrics: Mapping[str, float], threshold: str, where_to_look:
         threshold: what `Calibration.summary` says.
         where_to_look: what the tracker says of the MLflow run.
     """
-    protocol = (
-        "same identity and camera removed for each query"
-        if metrics["same_camera_removed"]
-        else "no cameras known: every gallery image counts"
-    )
     ranks = "   ".join(f"rank-{k} {metrics[f'rank{k}']:.1%}" for k in (1, 5, 10, 20))
     return "\n".join(
         [
             "",
             f"  mAP {metrics['mAP']:.1%}   mINP {metrics['mINP']:.1%}   {ranks}",
             f"  {metrics['queries']:,} queries, {metrics['gallery_images']:,} gallery images; "
-            f"{protocol}",
+            f"{protocol(metrics)}",
             f"  closed-set accuracy on val {metrics['val_accuracy']:.1%}",
             *(f"  {line}" for line in threshold.splitlines()),
             "",
@@ -206,3 +201,12 @@ def closing_summary(metrics: Mapping[str, float], threshold: str, where_to_look:
             "",
         ]
     )
+
+
+def protocol(metrics: Mapping[str, float]) -> str:
+    """What counts for a query, in a few words."""
+    if metrics["same_camera_removed"]:
+        return "same identity and camera removed for each query"
+    if metrics["cameras_known"]:
+        return "nobody is seen by two cameras: every gallery image counts"
+    return "no cameras known: every gallery image counts"
