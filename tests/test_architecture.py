@@ -22,6 +22,7 @@ LAYERS = """
     metrics calibration plots
     store provenance spool journal run_writer outbox leftovers deliver system_metrics tracking
     passes training evaluation recorder reports
+    extractor threshold runtimes forms parity quantisation export
     history workspace origins lineage
 """.split()
 
@@ -30,6 +31,7 @@ STAGES = {
     "split": "split.py",
     "train": "train.py",
     "evaluate": "evaluate.py",
+    "export": "export.py",
 }
 
 

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from deepsort_reid import files, history, identity, lineage, provenance, store, workspace
-from deepsort_reid.config import load_params
+from deepsort_reid.config import SECTIONS, load_params
 from deepsort_reid.errors import LineageError, WeightsError
 from deepsort_reid.identity import Identity
 from deepsort_reid.split import digest_of
@@ -45,7 +45,7 @@ def set_params(**changes: Any) -> None:
 def write_lock(md5: str) -> None:
     """Write dvc.lock as dvc would after running all stages."""
     params = yaml.safe_load(Path("params.yaml").read_text())
-    of_train = [key for key in params if key not in ("dataset", "split", "run", "evaluate")]
+    of_train = [key for key in params if key not in SECTIONS]
     keys = {"download": ["dataset"], "split": ["split"], "train": of_train}
     locked = {}
     for stage, declared in DECLARED.items():

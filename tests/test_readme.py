@@ -12,6 +12,7 @@ import yaml
 from deepsort_reid.config import (
     DatasetConfig,
     EvaluateConfig,
+    ExportConfig,
     RunConfig,
     SplitConfig,
     TrainConfig,
@@ -33,6 +34,7 @@ def parameter_table() -> str:
         ("", TrainConfig),
         ("run.", RunConfig),
         ("evaluate.", EvaluateConfig),
+        ("export.", ExportConfig),
     ]
     lines = ["| parameter | default | what it means |", "|---|---|---|"]
     for prefix, config in rows:

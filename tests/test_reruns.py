@@ -1,6 +1,6 @@
 """DVC runs again what a change touches, and no more; and what runs again gives the same bytes.
 
-That another `lr` runs train and evaluate alone is seen in test_experiments.py.
+That another `lr` runs train, evaluate and export alone is seen in test_experiments.py.
 """
 
 import os
@@ -14,7 +14,7 @@ from deepsort_reid import identity
 from tests.projects import ROOT, ran, run
 
 MODULES = sorted(path.stem for path in identity.PACKAGE.glob("*.py") if path.stem != "__init__")
-STAGES = ("download", "split", "train", "evaluate")
+STAGES = ("download", "split", "train", "evaluate", "export")
 # torchrun starts train, and no stage imports it.
 USED = {
     stage: identity.used_by(ROOT / "pipeline" / f"{stage}.py")

@@ -159,6 +159,11 @@ class ExportConfig:
     fp16: bool = parameter("also in half precision, measured beside the full one")
     int8: bool = parameter("also quantised to 8 bits, measured beside the full one")
 
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Those asked for beside float32."""
+        return tuple(name for name in ("fp16", "int8") if getattr(self, name))
+
 
 @dataclass(frozen=True, kw_only=True)
 class SequencesConfig:

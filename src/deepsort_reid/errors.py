@@ -64,5 +64,9 @@ class CropError(DeepSortReidError):
     """What was given to be embedded is no crop, or no box of the frame."""
 
 
+class ReportError(DeepSortReidError):
+    """What an earlier stage has reported is missing, or cannot be."""
+
+
 class ExportError(DeepSortReidError):
     """An exported file does not do what the checkpoint does, or cannot be made."""

@@ -1,23 +1,26 @@
 """Crops or boxes of a frame in, embeddings out: a trained network as a tracker uses it."""
 
 import copy
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self, cast
+from typing import TYPE_CHECKING, Literal, Self, cast
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from deepsort_reid import checkpoint, model
 from deepsort_reid.augment import normalise
 from deepsort_reid.errors import ConfigError, CropError
-from deepsort_reid.model import ReidNet
 from deepsort_reid.packed import Images
 from deepsort_reid.split import resized
+
+if TYPE_CHECKING:
+    from deepsort_reid.model import ReidNet
 
 Order = Literal["rgb", "bgr"]
 BoxForm = Literal["ltwh", "ltrb"]
@@ -116,7 +119,7 @@ class Extractor:
         if order not in ("rgb", "bgr"):
             raise CropError(f"order={order!r} is no order of colours; expected 'rgb' or 'bgr'")
         for number, crop in enumerate(crops):
-            check_crop(crop, number)
+            check_crop(crop, f"crop {number}")
         embeddings = np.empty((len(crops), self.embedding_size), np.float32)
         for first in range(0, len(crops), self.batch_size):
             batch = crops[first : first + self.batch_size]
@@ -192,14 +195,14 @@ def folded(net: nn.Module) -> nn.Module:
     net = copy.deepcopy(net).eval().requires_grad_(False)
     for parent in list(net.modules()):
         children = list(parent.named_children())
-        for (name, first), (next_name, second) in zip(children, children[1:], strict=False):
+        for (name, first), (next_name, second) in itertools.pairwise(children):
             if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
                 setattr(parent, name, fuse_conv_bn_eval(first, second))
                 setattr(parent, next_name, nn.Identity())
     return net
 
 
-def check_crop(crop: object, number: int) -> None:
+def check_crop(crop: object, name: str) -> None:
     """Refuse what is no (H, W, 3) uint8 array with pixels in it.
 
     Raises:
@@ -212,7 +215,7 @@ def check_crop(crop: object, number: int) -> None:
     else:
         return
     raise CropError(
-        f"crop {number} is {found}; expected a uint8 array (height, width, 3) with pixels in it"
+        f"{name} is {found}; expected a uint8 array (height, width, 3) with pixels in it"
     )
 
 
@@ -230,7 +233,7 @@ def cut(frame: Images, boxes: ArrayLike, *, form: BoxForm) -> list[Images]:
     Raises:
         CropError: the frame or a box is none, or a box has no part of the frame in it.
     """
-    check_crop(frame, 0)
+    check_crop(frame, "the frame")
     if form not in ("ltwh", "ltrb"):
         raise CropError(f"form={form!r} is no form of boxes; expected 'ltwh' or 'ltrb'")
     values = np.asarray(boxes, np.float64)

@@ -33,6 +33,7 @@ from deepsort_reid.errors import DeepSortReidError
 from deepsort_reid.identity import Identity
 from deepsort_reid.journal import Journal
 from deepsort_reid.resume import FolderStates
+from deepsort_reid.threshold import read_threshold
 from tests.fuzz import bombs
 from tests.fuzz.faults import written
 from tests.fuzz.harness import Target
@@ -56,6 +57,7 @@ def targets(folder: Path) -> list[Target]:
         run_journal(folder),
         run_report(),
         report(),
+        threshold_report(),
     ]
 
 
@@ -531,6 +533,19 @@ def report() -> Target:
              for name in "ab"]  # fmt: skip
     return Target("report", "run.json", valid, files.read_json, errors=(ValueError,),
                   says=json.loads, checksums=False, bombs=bombs.json())  # fmt: skip
+
+
+def threshold_report() -> Target:
+    """reports/metrics.json as the stages read it that need the recommended threshold."""
+    valid = [json.dumps({"mAP": 0.25, "max_cosine_distance": value, "queries": 9}).encode()
+             for value in (0.25, 1)]  # fmt: skip
+    return Target("evaluation's report", "metrics.json", valid, read_threshold,
+                  says=threshold_in, checksums=False, bombs=bombs.json())  # fmt: skip
+
+
+def threshold_in(data: bytes) -> float:
+    """The threshold as JSON has it."""
+    return float(json.loads(data)["max_cosine_distance"])
 
 
 def digest(data: bytes) -> str:

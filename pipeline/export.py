@@ -1,0 +1,46 @@
+"""Stage export: models/export, the network in every form that trackers take."""
+
+from pathlib import Path
+
+from deepsort_reid import checkpoint, distributed, export, files, parity, tracking
+from deepsort_reid.config import load_params
+from deepsort_reid.entry import run_stage
+from deepsort_reid.forms import Trained
+from deepsort_reid.packed import open_part
+from deepsort_reid.split import read_summary, verify_parts
+from deepsort_reid.threshold import read_threshold
+
+READ = ("train", "query", "gallery")
+
+
+def main() -> None:
+    """Write each form, compare it with the checkpoint, add it to the training's run."""
+    params, data = load_params().export, Path("data/split")
+    folder, reports = Path("models/export"), Path("reports")
+    net, about = checkpoint.load(Path("models/model.pth"))
+    threshold = read_threshold(reports / "metrics.json")
+    verify_parts(data, read_summary(data), READ)
+    train, query, gallery = (open_part(data, name) for name in READ)
+    with (
+        distributed.joined(),
+        files.together(folder) as new,
+        files.together(reports) as tables,
+    ):
+        done = export.export(
+            new,
+            Trained(net=net, about=about, max_cosine_distance=threshold),
+            train=train,
+            query=query,
+            gallery=gallery,
+            precisions=params.precisions,
+        )
+        export.write_reports(tables, done)
+    print(parity.table(done.rows))  # noqa: T201
+    with tracking.resume_run(*tracking.read_reference(reports / "run.json")) as tracker:
+        tracker.log_metrics({f"export_{name}": value for name, value in done.metrics().items()})
+        tracker.log_artifact(folder, "export")
+        tracker.log_artifact(reports / "parity.csv")
+
+
+if __name__ == "__main__":
+    run_stage(main)
