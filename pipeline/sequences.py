@@ -16,7 +16,7 @@ def main() -> None:
     if params.source == "synthetic":
         write_sequences(folder / "dataset.zip", **vars(params.synthetic))
     else:
-        fetch(params.source, folder, sha256=params.sha256, root=project_root())
+        fetch(params.source, folder, sha256=params.sha256, root=project_root(), section="track")
 
 
 if __name__ == "__main__":

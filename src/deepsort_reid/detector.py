@@ -75,7 +75,7 @@ def miss_chances(visible: Floats, missed: float) -> Floats:
     low, high = 0.0, 1.0
     for _ in range(50):
         middle = 0.5 * (low + high)
-        if float(np.mean(middle**powers)) < missed:
+        if float(np.sum(middle**powers)) < missed * len(visible):
             low = middle
         else:
             high = middle

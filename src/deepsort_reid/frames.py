@@ -37,7 +37,11 @@ class Sight:
 
     @property
     def box(self) -> Box:
-        """The right box: framed as `crops` frames people, beyond the frame's edges if need be."""
+        """The right box: framed as `crops` frames people, beyond the frame's edges if need be.
+
+        It has the height of somebody seen from the side, so there is room above who is seen from
+        above: a network that learned from such boxes expects it.
+        """
         return box_about(self.row, self.column, self.height, Slip())
 
 
@@ -90,8 +94,7 @@ class Shot:
         acts += [(thing.away, 0, thing) for thing in self.street.things]
         drawn = []
         for _, identity, actor in sorted(acts, key=lambda act: (-act[0], act[1])):
-            walks_on = self.walk_on if isinstance(actor, Walker) else self.put_up
-            cutout = walks_on(actor)  # type: ignore[operator]
+            cutout = self.walk_on(actor) if isinstance(actor, Walker) else self.put_up(actor)
             if cutout is not None:
                 drawn.append((identity, cutout))
         return sorted(self.seen(drawn), key=lambda sight: sight.identity)
@@ -138,18 +141,17 @@ class Shot:
         corner = (round(foot[0] - layer.foot[0]), round(foot[1] - layer.foot[1]))
         return self.lay(layer.picture, *corner)
 
-    def darken(
-        self, layer: Layer, foot: tuple[float, float], scale: float, view: View
-    ) -> None:
+    def darken(self, layer: Layer, foot: tuple[float, float], scale: float, view: View) -> None:
         """Take from the ground the light that somebody takes."""
         aside, away = slopes(view)
         high, wide = layer.picture.shape[:2]
         above, beside = layer.foot[0] / SUPERSAMPLING, layer.foot[1] / SUPERSAMPLING
         below, beyond = high / SUPERSAMPLING - above, wide / SUPERSAMPLING - beside
         rows = [-above * away, below * away, -0.15 * scale, 0.15 * scale]
-        columns = [
-            aside * rise + end for rise in (above, -below) for end in (-beside, beyond)
-        ] + [-0.4 * scale, 0.4 * scale]
+        columns = [aside * rise + end for rise in (above, -below) for end in (-beside, beyond)] + [
+            -0.4 * scale,
+            0.4 * scale,
+        ]
         blur = 0.03 * scale
         top, bottom = self.clip(foot[0], rows, 2 * blur, self.size[0])
         left, right = self.clip(foot[1], columns, 2 * blur, self.size[1])

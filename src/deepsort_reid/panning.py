@@ -1,4 +1,4 @@
-"""How the camera of a synthetic street moves: it pans, zooms and shakes, and its exposure follows."""
+"""How the camera of a synthetic street moves: it pans, zooms and shakes; its exposure drifts."""
 
 from dataclasses import dataclass
 
@@ -28,10 +28,12 @@ class Window:
 def wander(rng: Rng, frames: int, frame_rate: float, seconds: tuple[float, float]) -> Way:
     """A smooth way within ±1, (F,), of waves that last between so and so many seconds."""
     times = np.arange(frames) / frame_rate
-    periods = np.exp(rng.uniform(*np.log(seconds), 3))
+    shortest, longest = seconds
+    periods = shortest * (longest / shortest) ** rng.random(3)
     phases, sizes = rng.uniform(0.0, 2 * np.pi, 3), np.array([0.5, 0.3, 0.2])
-    waves: Way = np.sin(times[:, None] * (2 * np.pi / periods) + phases) * sizes
-    return waves.sum(1)
+    waves = np.sin(times[:, None] * (2 * np.pi / periods) + phases) * sizes
+    way: Way = waves.sum(1)
+    return way
 
 
 def windows(rng: Rng, frames: int, size: tuple[int, int], frame_rate: float) -> list[Window]:

@@ -165,7 +165,9 @@ def square(rng: Rng, u: Array, v: Array, shade: Array) -> Array:
 
 def lawn(rng: Rng, _: Array, v: Array, shade: Array) -> Array:
     """Grass, and a path through it."""
-    trodden = np.abs(v - float(np.median(v)) + 0.5 * cloud(rng, 40, shade.shape)) < rng.uniform(1.2, 2.2)
+    trodden = np.abs(v - float(np.median(v)) + 0.5 * cloud(rng, 40, shade.shape)) < rng.uniform(
+        1.2, 2.2
+    )
     grass = tinted((0.30, 0.42, 0.20), 3.6 * shade)
     return np.where(trodden[..., None], tinted((0.62, 0.56, 0.46), shade), grass)
 

@@ -64,7 +64,9 @@ def write_sequences(
             name = f"synthetic-{number:02d}"
             drawn = draw_all((seed, number, frames, people, image_size), processes)
             seen = []
-            for index, (image, sights) in enumerate(track(drawn, f"render {name}", frames, "frames")):
+            for index, (image, sights) in enumerate(
+                track(drawn, f"render {name}", frames, "frames")
+            ):
                 archive.writestr(entry(f"{name}/img1/{index + 1:06d}.jpg"), image)
                 seen.append(sights)
             rng = np.random.default_rng([seed, STREAM, number, 3])

@@ -107,7 +107,8 @@ def in_front(rng: Rng, ground: Ground) -> list[float]:
     """Where things stand before the people: metres to the right."""
     count = int(rng.integers(2, THINGS + 1))
     left, right = float(ground.edges[:, 0].min()), float(ground.edges[:, 1].max())
-    return (ground.near * rng.uniform(left, right, count)).tolist()
+    places: list[float] = (ground.near * rng.uniform(left, right, count)).tolist()
+    return places
 
 
 def gait(rng: Rng, person: Person, way: Walk, cadence: float) -> tuple[Pose, ...]:
@@ -130,7 +131,5 @@ def gait(rng: Rng, person: Person, way: Walk, cadence: float) -> tuple[Pose, ...
     )
     return tuple(
         replace(habit, phase=phase % 1.0, stride=swing, look=look)
-        for phase, swing, look in zip(
-            phases.tolist(), swings.tolist(), looks.tolist(), strict=True
-        )
+        for phase, swing, look in zip(phases.tolist(), swings.tolist(), looks.tolist(), strict=True)
     )

@@ -118,7 +118,7 @@ class Crowd:
         away = float(rng.uniform(self.ground.near, self.ground.far))
         if rng.random() < LEAVES:
             out = int(rng.integers(2)) if side is None else 1 - side
-            return Errand(out, (float(rng.uniform(0.5, 1.5)), away), int(rng.integers(0, 12)))
+            return Errand(out, (float(rng.uniform(0.5, 1.3)), away), int(rng.integers(0, 12)))
         share = float(rng.uniform(0.2, 0.8))
         left, right = (self.ground.border(frame, edge, away) for edge in (0, 1))
         pause = int(rng.integers(10, 40)) if rng.random() < 0.6 else 0
@@ -178,4 +178,5 @@ class Crowd:
                 distance[person, leader] = distance[leader, person] = ROOM
         push = (1.0 - distance / ROOM).clip(0.0) * 1.2 / distance
         np.fill_diagonal(push, 0.0)
-        return (apart * push[..., None]).sum(1)
+        added: Points = (apart * push[..., None]).sum(1)
+        return added
