@@ -13,15 +13,15 @@ from deepsort_reid import film, mot
 from deepsort_reid.archive import Archive
 from deepsort_reid.errors import DatasetError
 from deepsort_reid.extractor import Embeddings, Order, cut
-from deepsort_reid.film import Frame
 from deepsort_reid.mot import Boxes
+from deepsort_reid.packed import Images
 from deepsort_reid.progress import Progress
 
 
 class Embedder(Protocol):
     """What turns pictures of people into embeddings: an `extractor.Extractor`, say."""
 
-    def __call__(self, crops: Sequence[Frame], *, order: Order) -> Embeddings:
+    def __call__(self, crops: Sequence[Images], *, order: Order) -> Embeddings:
         """(H, W, 3) uint8 crops of any sizes, none empty -> (N, D) of unit length."""
         ...
 
@@ -52,7 +52,7 @@ class Stopwatch:
         yield
         self.seconds[what] = self.seconds.get(what, 0.0) + time.perf_counter() - started
 
-    def timed(self, what: str, items: Iterable[tuple[str, Frame]]) -> Iterator[tuple[str, Frame]]:
+    def timed(self, what: str, items: Iterable[tuple[str, Images]]) -> Iterator[tuple[str, Images]]:
         """Count the seconds that the items take to come for `what`."""
         iterator = iter(items)
         while True:
@@ -142,10 +142,11 @@ def sure(detections: Boxes, min_confidence: float) -> Boxes:
     return detections.select(detections.confidences >= min_confidence)
 
 
-def lie_in(picture: Frame, ltwh: NDArray[np.float64]) -> NDArray[np.bool_]:
+def lie_in(picture: Images, ltwh: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which of (N, 4) boxes have a part of the picture in them: (N,)."""
     size = np.array([picture.shape[1], picture.shape[0]])
-    return ((ltwh[:, :2] < size) & (ltwh[:, :2] + ltwh[:, 2:] > 0)).all(1)
+    inside: NDArray[np.bool_] = (ltwh[:, :2] < size) & (ltwh[:, :2] + ltwh[:, 2:] > 0)
+    return inside.min(1, initial=True)
 
 
 def joined(parts: Sequence[tuple[int, Embeddings]]) -> Embeddings:

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from deepsort_reid import files, film, mot
 from deepsort_reid.archive import Archive
 from deepsort_reid.errors import DatasetError
-from deepsort_reid.film import Frame
+from deepsort_reid.packed import Images
 from deepsort_reid.scoring import Switch
 from deepsort_reid.tracker import Tracks
 
@@ -90,7 +90,7 @@ class Scaled:
     scale: float  # of its pixels to the frame's
 
 
-def fitted(picture: Frame, size: tuple[int, int]) -> Scaled:
+def fitted(picture: Images, size: tuple[int, int]) -> Scaled:
     """Make a frame as large as fits into a width and height, of even numbers of pixels."""
     height, width = picture.shape[:2]
     scale = min(size[0] / width, size[1] / height)
@@ -276,9 +276,7 @@ class Video:
         self.size = size
         codec = cv2.VideoWriter.fourcc(*"VP80")
         with quiet():
-            opened = self.writer.open(
-                str(self.path), cv2.CAP_FFMPEG, codec, self.frame_rate, size
-            )
+            opened = self.writer.open(str(self.path), cv2.CAP_FFMPEG, codec, self.frame_rate, size)
         if not opened:
             raise OSError(f"{self.path}: OpenCV cannot write a video here")
 

@@ -1,4 +1,4 @@
-"""Deep SORT over one sequence's detections, with an appearance or with motion alone.
+"""Deep SORT over one sequence's detections, by appearance or by motion alone.
 
 Wojke, Bewley and Paulus, "Simple Online and Realtime Tracking with a Deep Association Metric", ICIP
 2017, as deep-sort-realtime has it.
@@ -9,11 +9,12 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from deep_sort_realtime.deep_sort import iou_matching, kalman_filter
+from deep_sort_realtime.deep_sort import iou_matching
 from deep_sort_realtime.deep_sort.tracker import Tracker
 from deep_sort_realtime.deepsort_tracker import DeepSort
 from numpy.typing import NDArray
 
+from deepsort_reid.extractor import Embeddings
 from deepsort_reid.mot import Boxes
 
 Floats = NDArray[np.float64]
@@ -31,62 +32,51 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Tracks:
-    """Who is where: (N,) rows in the order of frames, and of identities within a frame."""
+    """Who is where: rows in the order of frames, and of identities within a frame."""
 
-    frames: NDArray[np.int64]  # from 1
-    ids: NDArray[np.int64]  # from 1
-    ltwh: Floats  # (N, 4) left, top, width, height in pixels from the frame's corner
+    frames: NDArray[np.int64]  # (N,) from 1
+    ids: NDArray[np.int64]  # (N,) from 1
+    ltwh: Floats  # (N, 4) left, top, width, height; pixels from the frame's corner
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def as_table(self) -> str:
+        """The lines of a results file as MOTChallenge takes it, which counts pixels from 1."""
+        return "".join(
+            f"{frame},{identity},{left + 1:.2f},{top + 1:.2f},{width:.2f},{height:.2f},1,-1,-1,-1\n"
+            for frame, identity, (left, top, width, height) in zip(
+                self.frames.tolist(), self.ids.tolist(), self.ltwh.tolist(), strict=True
+            )
+        )
 
 
 class Motion:
     """A metric for the library's tracker that knows where a track is expected, not how it looks.
 
-    It stands where the metric of appearances does, so that a track that was lost for a while is
-    found again by its motion, and younger losses first. The cost is 1 - the overlap of a detection
-    with the box that the Kalman filter predicts; the tracker's own gate, the Mahalanobis distance,
-    stays as it is. Detections carry their boxes in place of embeddings.
+    It stands where the metric of appearances does, so that a track without detections for a while
+    is found again by its motion alone, the youngest losses first. The cost is 1 - the overlap of a
+    detection with the box that the Kalman filter predicts; the tracker's own gate, the Mahalanobis
+    distance, stays. Detections carry their boxes in place of embeddings.
     """
 
     def __init__(self, tracker: Tracker, max_iou_distance: float):
-        """Attach to the tracker whose tracks are asked for."""
+        """Serve a tracker, whose tracks are asked for."""
         self.tracker, self.matching_threshold = tracker, max_iou_distance
 
     def distance(self, features: Floats, targets: NDArray[np.str_]) -> Floats:
         """(M, 4) boxes and (N,) tracks' names -> (N, M) costs in [0, 1]."""
         tracks = {track.track_id: track for track in self.tracker.tracks}
         costs = [1.0 - iou_matching.iou(tracks[name].to_ltwh(), features) for name in targets]
-        return np.asarray(costs).reshape(len(targets), len(features))
+        return np.array(costs)
 
     def partial_fit(self, features: Any, targets: Any, active_targets: Any) -> None:
         """Learn nothing: the tracks know their motion."""
 
 
-class Mahalanobis(Motion):
-    """The same with the squared Mahalanobis distance, the other half of Deep SORT's cost."""
-
-    def __init__(self, tracker: Tracker):
-        """Attach to the tracker whose tracks are asked for."""
-        super().__init__(tracker, kalman_filter.chi2inv95[4])
-
-    def distance(self, features: Floats, targets: NDArray[np.str_]) -> Floats:
-        """(M, 4) boxes and (N,) tracks' names -> (N, M) costs."""
-        tracks = {track.track_id: track for track in self.tracker.tracks}
-        boxes = features.copy()
-        boxes[:, :2] += boxes[:, 2:] / 2
-        boxes[:, 2] /= boxes[:, 3]
-        costs = [
-            self.tracker.kf.gating_distance(tracks[n].mean, tracks[n].covariance, boxes)
-            for n in targets
-        ]
-        return np.asarray(costs).reshape(len(targets), len(features))
-
-
 def by_appearance(
     detections: Boxes,
-    embeddings: NDArray[np.float32],
+    embeddings: Embeddings,
     frames: int,
     settings: Settings,
     max_cosine_distance: float,
@@ -94,36 +84,29 @@ def by_appearance(
     """Track detections by how they look, within the gate of their motion.
 
     Args:
-        detections: (N,) boxes in the order of frames, none without an area.
+        detections: (N,) boxes.
         embeddings: (N, D), one of each box, none of them zero.
         frames: how many the sequence has.
         settings: the tracker's.
-        max_cosine_distance: 1 - cosine, at most, of a detection and one of a track's.
+        max_cosine_distance: 1 - cosine, at most, of a detection and the nearest of a track's.
     """
     return run(deep_sort(settings, max_cosine_distance), detections, embeddings, frames)
 
 
 def by_motion(detections: Boxes, frames: int, settings: Settings) -> Tracks:
     """Track the same detections with no appearance at all; see `Motion`."""
-    library = deep_sort(settings)
+    library = deep_sort(settings, 0.0)
     library.tracker.metric = Motion(library.tracker, settings.max_iou_distance)
     return run(library, detections, detections.ltwh, frames)
 
 
-def deep_sort(settings: Settings, max_cosine_distance: float = 0.0) -> DeepSort:
+def deep_sort(settings: Settings, max_cosine_distance: float) -> DeepSort:
     """The library's tracker, which is given its embeddings."""
-    return DeepSort(
-        embedder=None,
-        max_cosine_distance=max_cosine_distance,
-        max_iou_distance=settings.max_iou_distance,
-        max_age=settings.max_age,
-        n_init=settings.n_init,
-        nn_budget=settings.nn_budget,
-    )
+    return DeepSort(embedder=None, max_cosine_distance=max_cosine_distance, **vars(settings))
 
 
 def run(library: DeepSort, detections: Boxes, features: NDArray[Any], frames: int) -> Tracks:
-    """Give a tracker each frame's detections in turn, empty frames too.
+    """Give a tracker each frame's detections in turn, none where there are none.
 
     A track counts in a frame if it is confirmed and has a detection there; its box is the Kalman
     filter's.
@@ -131,9 +114,9 @@ def run(library: DeepSort, detections: Boxes, features: NDArray[Any], frames: in
     rows: list[tuple[int, int, Floats]] = []
     starts = np.searchsorted(detections.frames, np.arange(1, frames + 2))
     for frame, (start, end) in enumerate(pairwise(starts.tolist()), start=1):
-        boxes, surety = detections.ltwh[start:end], detections.confidences[start:end]
+        boxes, confidences = detections.ltwh[start:end], detections.confidences[start:end]
         found = library.update_tracks(
-            [(box, confidence, None) for box, confidence in zip(boxes, surety, strict=True)],
+            [(box, confidence, None) for box, confidence in zip(boxes, confidences, strict=True)],
             embeds=list(features[start:end]),
         )
         rows += [
