@@ -1,4 +1,4 @@
-"""Stage track: what the trained network earns in Deep SORT, on sequences in MOTChallenge's format."""
+"""Stage track: what the trained network is worth to Deep SORT, on videos."""
 
 from pathlib import Path
 

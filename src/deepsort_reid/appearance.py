@@ -146,7 +146,7 @@ def lie_in(picture: Images, ltwh: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which of (N, 4) boxes have a part of the picture in them: (N,)."""
     size = np.array([picture.shape[1], picture.shape[0]])
     inside: NDArray[np.bool_] = (ltwh[:, :2] < size) & (ltwh[:, :2] + ltwh[:, 2:] > 0)
-    return inside.min(1, initial=True)
+    return np.logical_and(inside[:, 0], inside[:, 1])
 
 
 def joined(parts: Sequence[tuple[int, Embeddings]]) -> Embeddings:

@@ -134,7 +134,7 @@ def compare(truth: Boxes, tracks: Tracks, frames: int) -> Comparison:
         frames: how many it has.
     """
     found = Comparison([], [], [])
-    counts = (truth.classes == PEDESTRIAN) & (truth.confidences != 0)
+    counts = (truth.classes == PEDESTRIAN) & (truth.confidences != 0) & (truth.ids >= 0)
     distracts = np.isin(truth.classes, DISTRACTORS)
     for frame in range(1, frames + 1):
         here, mine = truth.frames == frame, tracks.frames == frame
@@ -188,10 +188,15 @@ def switches(comparison: Comparison) -> list[Switch]:
     """
     found = []
     holder: dict[int, tuple[int, int]] = {}  # person -> their track, and the frame of that
+    previous = 0  # the last frame with both people and tracks
     frames = zip(comparison.truth, comparison.tracks, comparison.overlaps, strict=True)
     for frame, (truth, tracks, overlaps) in enumerate(frames, start=1):
-        held = [holder[p][0] if holder.get(p, (0, 0))[1] == frame - 1 else -1 for p in truth]
-        weights = overlaps + 1000.0 * (np.asarray(held, np.int64)[:, None] == tracks[None])
+        if not overlaps.size:
+            continue
+        last_held = [holder.get(person, (-1, -1)) for person in truth.tolist()]
+        held = np.array([track if last == previous else -1 for track, last in last_held])
+        previous = frame
+        weights = overlaps + 1000.0 * (held[:, None] == tracks[None])
         weights = np.where(overlaps >= OVERLAP - EPSILON, weights, 0.0)
         rows, columns = linear_sum_assignment(-weights)
         for row, column in zip(rows, columns, strict=True):

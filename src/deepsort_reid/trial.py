@@ -87,7 +87,7 @@ class Trial:
     def numbers(self) -> dict[str, float]:
         """All numbers under flat names, with the speed: what MLflow records."""
         sections = self.metrics() | self.speed()
-        flat = {}
+        flat: dict[str, float] = {}
         for name, value in sections.items():
             inner = value if isinstance(value, Mapping) else {"": value}
             flat |= {f"track_{name}_{key}".rstrip("_"): found for key, found in inner.items()}
