@@ -104,10 +104,11 @@ def edges(shown: list[Window]) -> NDArray[np.float64]:
 
 
 def in_front(rng: Rng, ground: Ground) -> list[float]:
-    """Where things stand before the people: metres to the right."""
+    """Where things stand before the people, apart from each other: metres to the right."""
     count = int(rng.integers(2, THINGS + 1))
     left, right = float(ground.edges[:, 0].min()), float(ground.edges[:, 1].max())
-    places: list[float] = (ground.near * rng.uniform(left, right, count)).tolist()
+    shares = (np.arange(count) + rng.uniform(0.2, 0.8, count)) / count
+    places: list[float] = (ground.near * (left + shares * (right - left))).tolist()
     return places
 
 
