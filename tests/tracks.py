@@ -70,6 +70,12 @@ def table(rows: Sequence[Row], *, identities: bool) -> str:
     )
 
 
+def found_when(row: Row) -> tuple[int, int]:
+    """The place of a box among what a detector finds."""
+    frame, identity, _ = row
+    return frame, identity if frame <= 20 else -identity
+
+
 def archive(
     path: Path,
     rows: Sequence[Row],
@@ -81,7 +87,8 @@ def archive(
     """Zip a sequence of which `rows` is the truth, and what is detected."""
     texts: Mapping[str, str] = {
         "gt/gt.txt": table(rows, identities=True),
-        "det/det.txt": table(rows, identities=False),
+        # Half way through, who was found first is found last: the order tells nobody apart.
+        "det/det.txt": table(sorted(rows, key=found_when), identities=False),
         "seqinfo.ini": "[Sequence]\nframeRate=10\n",
     }
     with zipfile.ZipFile(path, "w") as zipped:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from deep_sort_realtime.deep_sort import iou_matching
+from deep_sort_realtime.deep_sort.kalman_filter import chi2inv95
 from deep_sort_realtime.deep_sort.tracker import Tracker
 from deep_sort_realtime.deepsort_tracker import DeepSort
 from numpy.typing import NDArray
@@ -55,23 +55,35 @@ class Motion:
     """A metric for the library's tracker that knows where a track is expected, not how it looks.
 
     It stands where the metric of appearances does, so that a track without detections for a while
-    is found again by its motion alone, the youngest losses first. The cost is 1 - the overlap of a
-    detection with the box that the Kalman filter predicts; the tracker's own gate, the Mahalanobis
-    distance, stays. Detections carry their boxes in place of embeddings.
+    is found again by its motion alone, the youngest losses first. The cost is the squared
+    Mahalanobis distance of a detection's box from the Kalman filter's prediction, the other half of
+    the paper's cost (its equation 1), and the gate is the library's own. Detections carry their
+    boxes in place of embeddings.
+
+    The library can do without appearance in simpler ways, and does worse: with a threshold below 0
+    a track is lost as soon as one frame misses it, and with equal embeddings for everybody
+    whichever detection lies in the gate is as good as any other.
     """
 
-    def __init__(self, tracker: Tracker, max_iou_distance: float):
+    def __init__(self, tracker: Tracker):
         """Serve a tracker, whose tracks are asked for."""
-        self.tracker, self.matching_threshold = tracker, max_iou_distance
+        self.tracker = tracker
+        self.matching_threshold = chi2inv95[4]  # of a box's four numbers, as in the gate
 
     def distance(self, features: Floats, targets: NDArray[np.str_]) -> Floats:
-        """(M, 4) boxes and (N,) tracks' names -> (N, M) costs in [0, 1]."""
+        """(M, 4) boxes, as `centred` gives them, and (N,) tracks' names -> (N, M) costs."""
         tracks = {track.track_id: track for track in self.tracker.tracks}
-        costs = [1.0 - iou_matching.iou(tracks[name].to_ltwh(), features) for name in targets]
-        return np.array(costs)
+        states = [(tracks[name].mean, tracks[name].covariance) for name in targets]
+        return np.array([self.tracker.kf.gating_distance(*state, features) for state in states])
 
     def partial_fit(self, features: Any, targets: Any, active_targets: Any) -> None:
         """Learn nothing: the tracks know their motion."""
+
+
+def centred(ltwh: Floats) -> Floats:
+    """(N, 4) boxes -> (N, 4) centre across and down, width over height, height."""
+    left, top, width, height = ltwh.T
+    return np.stack([left + width / 2, top + height / 2, width / height, height], axis=1)
 
 
 def by_appearance(
@@ -96,8 +108,8 @@ def by_appearance(
 def by_motion(detections: Boxes, frames: int, settings: Settings) -> Tracks:
     """Track the same detections with no appearance at all; see `Motion`."""
     library = deep_sort(settings, 0.0)
-    library.tracker.metric = Motion(library.tracker, settings.max_iou_distance)
-    return run(library, detections, detections.ltwh, frames)
+    library.tracker.metric = Motion(library.tracker)
+    return run(library, detections, centred(detections.ltwh), frames)
 
 
 def deep_sort(settings: Settings, max_cosine_distance: float) -> DeepSort:
