@@ -24,6 +24,7 @@ LAYERS = """
     store provenance spool journal run_writer outbox leftovers deliver system_metrics tracking
     passes training evaluation recorder reports
     extractor threshold runtimes forms parity quantisation export
+    film appearance tracker scoring replay trial
     history workspace origins lineage
 """.split()
 
@@ -34,6 +35,7 @@ STAGES = {
     "evaluate": "evaluate.py",
     "export": "export.py",
     "sequences": "sequences.py",
+    "track": "track.py",
 }
 
 

@@ -112,7 +112,9 @@ def as_tar(path: Path, name: str, kind: bytes = tarfile.REGTYPE, link: str = "")
         ({"split.val_fraction": 0}, "split.val_fraction=0.0 must be above 0 and below 1"),
     ],
 )
-@pytest.mark.parametrize("stage", ["download", "split", "train", "evaluate", "export", "sequences"])
+@pytest.mark.parametrize(
+    "stage", ["download", "split", "train", "evaluate", "export", "sequences", "track"]
+)
 def test_parameters(
     project: Path, capsys: pytest.CaptureFixture[str], stage: str, change: Any, message: str
 ) -> None:

@@ -223,7 +223,7 @@ def cut_all(
         if part is None:
             outside.append(sample.name)
         else:
-            writer.write(place, resized(part, image_size))
+            writer.write(place, np.asarray(resized(part, image_size)))
     return None, outside
 
 
