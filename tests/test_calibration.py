@@ -88,6 +88,14 @@ def test_a_track_is_as_near_as_its_nearest_image():
     np.testing.assert_array_equal(counted.same, [steps_of([0.2])])
 
 
+def test_a_camera_in_which_nobody_else_is():
+    query = sightings([EAST, EAST], [1, 1], [1, 2], [0, 0])
+    gallery = sightings([NEAR, NEAR, EAST], [1, 0, -1], [1, 2, 2], [0, 0, 0])
+    counted = count_tracks(query, gallery, short_range=1)
+    np.testing.assert_array_equal(counted.same, [steps_of([0.2])])
+    assert counted.different.sum() == 0
+
+
 def test_tracks_without_cameras():
     query = sightings([EAST], [1])
     with pytest.raises(ValueError, match="cameras"):

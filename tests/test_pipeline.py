@@ -46,7 +46,9 @@ def test_the_run_holds_it_all(project: Path) -> None:
     assert found.data.params["lr"] == "0.01"
     assert found.data.params["dataset.source"] == "synthetic"
     assert found.data.params["derived.world_size"] == "2"
-    assert found.data.metrics["mAP"] == read(project / "reports/metrics.json")["mAP"]
+    metrics = read(project / "reports/metrics.json")
+    for name in ("mAP", "max_cosine_distance", "eer_across"):
+        assert found.data.metrics[name] == metrics[name]
     losses = store.get_metric_history(run_id, "train_loss")
     assert [point.step for point in losses] == [1, 2]
     head = run(project, "git", "rev-parse", "HEAD~1").strip()  # before the results

@@ -256,12 +256,10 @@ def count_pairs(
     names = ("all",) if query.images.camids is None else ("within", "across")
     group, groups = _groups(query)
     table = group.new_zeros(len(names) * 2 * groups * STEPS + 1, dtype=torch.int32)
-    one = table.new_ones(1)
     for tile in metrics.distances(
         "calibrate", query.images, gallery.images, block_bytes=block_bytes
     ):
-        cells = _cells(tile, query, gallery, group, groups, short_range).flatten()
-        table.scatter_add_(0, cells, one.expand_as(cells))
+        _count(_cells(tile, query, gallery, group, groups, short_range), table)
     counts = table[:-1].view(len(names), 2, groups, STEPS).cpu().numpy()
     return {name: Pairs(*sides) for name, sides in zip(names, counts, strict=True)}
 
@@ -287,17 +285,15 @@ def count_tracks(
     if query.images.camids is None or gallery.images.camids is None:
         raise ValueError("tracks take cameras")
     group, groups = _groups(query)
-    table = group.new_zeros(2 * groups * (STEPS + 1))
+    table = group.new_zeros(2 * groups * (STEPS + 1), dtype=torch.int32)
     for camera in torch.unique(query.images.camids):
         rows = (query.images.camids == camera).nonzero().flatten()
         seen = (gallery.images.camids == camera) & (gallery.images.pids > DISTRACTOR)
         asked, offered = query[rows], gallery[seen.nonzero().flatten()]
         tracks, steps = _nearest(asked, offered, short_range, block_bytes)
         side = group[rows, None] + groups * (asked.images.pids[:, None] == tracks)
-        cells = side * (STEPS + 1) + steps
-        table += torch.bincount(cells.flatten(), minlength=len(table))
-    counts = table.view(2, groups, STEPS + 1)[..., :STEPS].int().cpu().numpy()
-    return Pairs(*counts)
+        _count(side * (STEPS + 1) + steps, table)
+    return Pairs(*table.view(2, groups, STEPS + 1)[..., :STEPS].cpu().numpy())
 
 
 def _nearest(
@@ -321,6 +317,12 @@ def _nearest(
         columns = track[tile.columns].expand_as(steps)
         nearest[tile.rows] = nearest[tile.rows].scatter_reduce(1, columns, steps, "amin")
     return pids, nearest
+
+
+def _count(cells: Tensor, table: Tensor) -> None:
+    """Add 1 to the table's cells, as often as each occurs."""
+    places = cells.flatten()
+    table.scatter_add_(0, places, table.new_ones(1).expand_as(places))
 
 
 def _groups(query: Sightings) -> tuple[Tensor, int]:
