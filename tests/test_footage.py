@@ -315,7 +315,7 @@ def test_from_videos_to_a_report(
     changes = {"every": 2, "min_height": 10, "classes": [1], "min_visibility": 0.5}
     stages.write_params(
         project,
-        {"dataset.source": str(tmp_path / "videos"), "dataset.layout": "mot"}
+        {"dataset.source": str(tmp_path / "videos"), "arch": "deepsort", "epochs": 1}
         | {f"dataset.mot.{key}": value for key, value in changes.items()},
     )
     for stage in ("download", "split", "train", "evaluate"):
