@@ -17,9 +17,9 @@
     uv run --script tests/real_trackers.py EXPORTED OUT
 
 It has an environment of its own, since boxmot asks for another ONNX Runtime than this project, and
-test_trackers.py runs it there. EXPORTED holds exported files and
-crops.npy, (N, H, W, 3) uint8 RGB at the network's size; OUT is the .npz that receives an array
-(B, D) for each `file/batch`.
+test_trackers.py runs it there. EXPORTED holds crops.npy, (N, H, W, 3)
+uint8 RGB at the networks' size, and a folder of exported files for each network; OUT is the .npz
+that receives an array (B, D) for each `network/file/batch`.
 """
 
 import sys
@@ -91,9 +91,9 @@ def embedded(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Every file with every batch."""
     crops = np.load(folder / "crops.npy")
     for tracker in (by_boxmot, by_ultralytics):
-        for path in sorted(folder.glob(f"{tracker.__name__.removeprefix('by_')}.*")):
+        for path in sorted(folder.glob(f"*/{tracker.__name__.removeprefix('by_')}.*")):
             for batch in BATCHES:
-                yield f"{path.name}/{batch}", tracker(path, crops[:batch])
+                yield f"{path.parent.name}/{path.name}/{batch}", tracker(path, crops[:batch])
 
 
 if __name__ == "__main__":

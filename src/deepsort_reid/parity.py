@@ -18,7 +18,7 @@ from deepsort_reid.packed import Images, Part
 from deepsort_reid.runtimes import Floats, Runtime
 
 BATCHES = (1, 7, 64)
-TIMED = 5  # calls, of which the median counts
+TIMED = 3  # calls, of which the median counts
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,11 @@ def write_fp16(path: Path, full: Path) -> None:
     """
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
     with quiet():
         half = convert_float_to_float16(onnx.load(full), keep_io_types=True)
+        OnnxModel(half).topological_sort(is_deterministic=True)  # its casts stand at the end
     path.write_bytes(half.SerializeToString(deterministic=True))
 
 
