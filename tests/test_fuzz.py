@@ -19,7 +19,7 @@ NAMES = (
     "image, PNG", "image, JPEG", "image, WEBP", "image, TIFF", "image, BMP", "image, GIF",
     "image, PPM", "params.yaml", "weights", "weights, older format", "checkpoint", "packed array",
     "packed index", "split summary", "packed array, unverified", "resume state",
-    "run's journal", "run's report", "report",
+    "run's journal", "run's report", "report", "evaluation's report",
 )  # fmt: skip
 
 
