@@ -5,6 +5,8 @@ is drawn thick, with the old identity beside the new one, for a while.
 """
 
 import colorsys
+import errno
+import io
 import math
 import os
 import re
@@ -78,9 +80,10 @@ def page(path: Path, archive: Archive, sequence: mot.Sequence, views: Sequence[V
         for moment in moments
         for view in views
     ]
-    picture = stacked(rows)
+    encoded = io.BytesIO()
+    stacked(rows).save(encoded, "JPEG", quality=88)
     with files.replacing(path) as temporary:
-        picture.save(temporary, quality=88)
+        temporary.write_bytes(encoded.getvalue())
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +216,7 @@ def video(path: Path, archive: Archive, sequence: mot.Sequence, views: Sequence[
 
     Raises:
         DatasetError: the frames have several sizes.
-        OSError: OpenCV cannot write the file.
+        OSError: the file cannot be written.
     """
     step = math.ceil(sequence.frame_rate / FRAME_RATE)
     shown = busiest(sequence, views)[::step]
@@ -228,6 +231,7 @@ def video(path: Path, archive: Archive, sequence: mot.Sequence, views: Sequence[
                     for view in views
                 ]
                 writer.write(beside(panes), name)
+        check_frames(temporary, len(names))
         temporary.write_bytes(anonymous(temporary.read_bytes()))
 
 
@@ -289,7 +293,7 @@ class Video:
         with quiet():
             opened = self.writer.open(str(self.path), cv2.CAP_FFMPEG, codec, self.frame_rate, size)
         if not opened:
-            raise OSError(f"{self.path}: OpenCV cannot write a video here")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
 
 
 @contextmanager
@@ -300,6 +304,21 @@ def open_video(path: Path, frame_rate: float) -> Iterator[Video]:
         yield video
     finally:
         video.writer.release()
+
+
+def check_frames(path: Path, expected: int) -> None:
+    """Play a video, since OpenCV does not say when it cannot write.
+
+    Raises:
+        OSError: frames are missing; a disk that is full is what cuts a file.
+    """
+    video = cv2.VideoCapture(str(path))
+    count = 0
+    while video.grab():
+        count += 1
+    video.release()
+    if count != expected:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 @contextmanager
