@@ -344,6 +344,6 @@ def write_tracks(path: Path, tracked: Sequence[Tracked]) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as name:
         folder = Path(name)
         for one in tracked:
-            files.write_text(folder / f"{one.sequence.name}.txt", one.tracks["trained"].as_table())
+            (folder / f"{one.sequence.name}.txt").write_text(one.tracks["trained"].as_table())
         with files.replacing(path) as temporary:
             archive.pack(folder, temporary)
