@@ -2,45 +2,45 @@
 
 from pathlib import Path
 
-from deepsort_reid import checkpoint, distributed, files, model, tracking, trial
+from deepsort_reid import checkpoint, distributed, files, tracking, trial
 from deepsort_reid.archive import Archive, archive_in
 from deepsort_reid.config import load_params
 from deepsort_reid.entry import run_stage
-from deepsort_reid.extractor import Extractor
 from deepsort_reid.mot import read_sequences
+from deepsort_reid.packed import open_part
+from deepsort_reid.split import read_summary, verify_parts
 from deepsort_reid.threshold import read_threshold
 from deepsort_reid.tracker import Settings
+
+COMPARED = ("query", "gallery")  # to find a threshold for the untrained network
 
 
 def main() -> None:
     """Track in three ways, write the reports, add them to the training's run."""
-    everything, folder = load_params(), Path("reports")
+    everything, data, folder = load_params(), Path("data/split"), Path("reports")
     params = everything.track
     net, about = checkpoint.load(Path("models/model.pth"))
-    height, width = about.image_size
-    blank = model.build(about.arch, len(about.classes), seed=everything.train.seed)
     threshold = params.max_cosine_distance
     if threshold is None:
         threshold = read_threshold(folder / "metrics.json")
     source = Archive(archive_in(Path("data/sequences")))
     sequences = read_sequences(source)
+    verify_parts(data, read_summary(data), COMPARED)
+    query, gallery = (open_part(data, name) for name in COMPARED)
     with distributed.joined() as process:
-        trained, untrained = (
-            Extractor.from_network(
-                network,
-                image_size=(height, width),
-                mean=about.mean,
-                std=about.std,
-                device=process.device,
-            )
-            for network in (net, blank)
-        )
         done = trial.run(
             source,
             sequences,
-            trained=trained,
-            untrained=untrained,
-            max_cosine_distance=threshold,
+            trained=trial.trained(net, about, threshold, device=process.device),
+            untrained=trial.untrained(
+                about,
+                query,
+                gallery,
+                seed=everything.train.seed,
+                false_match_rate=everything.evaluate.false_match_rate,
+                short_range=everything.evaluate.short_range,
+                device=process.device,
+            ),
             min_confidence=params.min_confidence,
             settings=Settings(
                 max_iou_distance=params.max_iou_distance,

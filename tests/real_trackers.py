@@ -17,11 +17,12 @@
     uv run --script tests/real_trackers.py EXPORTED OUT
 
 It has an environment of its own, since boxmot asks for another ONNX Runtime than this project, and
-test_trackers.py runs it there. EXPORTED holds crops.npy, (N, H, W, 3)
-uint8 RGB at the networks' size, and a folder of exported files for each network; OUT is the .npz
-that receives an array (B, D) for each `network/file/batch`.
+test_trackers.py runs it there. EXPORTED holds crops.npy, (N, H, W, 3) uint8 RGB at the networks'
+size, and a folder of exported files for each network; OUT is the .npz that receives an array (B, D)
+for each `network/file/batch`.
 """
 
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -99,7 +100,5 @@ def embedded(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
 if __name__ == "__main__":
     folder, out = map(Path, sys.argv[1:])
     with tempfile.TemporaryDirectory() as settings:
-        import os
-
         os.environ |= {"YOLO_CONFIG_DIR": settings, "YOLO_AUTOINSTALL": "false"}
         np.savez(out, **dict(embedded(folder)))

@@ -308,6 +308,31 @@ def test_nothing_to_evaluate(project: Path, capsys: pytest.CaptureFixture[str]) 
     assert "models/model.pth: no such file" in fails("evaluate", project, capsys)
 
 
+@pytest.fixture
+def tracked(project: Path, made: Path) -> Path:
+    """A project in which all is ready to track but a threshold."""
+    stages.write_params(project, {})
+    stages.copy_outputs(made, project)
+    stages.run("sequences")
+    return project
+
+
+def test_no_threshold_to_track_with(tracked: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "reports/metrics.json: cannot be read" in fails("track", tracked, capsys)
+    (tracked / "reports/metrics.json").write_text("{}")
+    assert "its max_cosine_distance is None" in fails("track", tracked, capsys)
+
+
+def test_nothing_detected(tracked: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    archive = tracked / "data/sequences/dataset.zip"
+    with zipfile.ZipFile(archive) as whole:
+        names = [name for name in whole.namelist() if "/det/" not in name]
+        contents = {name: whole.read(name) for name in names}
+    as_zip(archive, contents)
+    stages.write_params(tracked, {"track.max_cosine_distance": 0.2})
+    assert "sequence 'synthetic-01' has no det/det.txt" in fails("track", tracked, capsys)
+
+
 @pytest.mark.parametrize("content", ["", "{}", '{"key": 3}', '{"key": "0123", "run_id": "4567"}'])
 def test_a_damaged_run_json_costs_only_its_record(
     project: Path, made: Path, capsys: pytest.CaptureFixture[str], content: str
@@ -339,13 +364,16 @@ def full(*_: object) -> None:
         ("train", "torch.save"),
         ("train", "os.fsync"),
         ("evaluate", "os.fsync"),
+        ("track", "os.fsync"),
     ],
 )
 def test_a_full_disk(
     project: Path, made: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch, stage: str, call: str,
 ) -> None:  # fmt: skip
-    stages.write_params(project, {})
+    stages.write_params(project, {"track.max_cosine_distance": 0.2})
     stages.copy_outputs(made, project)
+    if stage == "track":
+        stages.run("sequences")
     monkeypatch.setattr(call, full)
     assert "no space left on" in fails(stage, project, capsys)

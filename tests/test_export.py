@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import os
 import subprocess
 import sys
 import warnings
@@ -127,14 +128,12 @@ def test_the_readme_says_how_to_load_each_file(lowered: tuple[Path, Export]) -> 
     assert "{" not in text
 
 
-PRINT_DIGESTS = """
+EXPORT = """
 import sys
 from pathlib import Path
-from deepsort_reid import files
 from tests.exports import trained
 from tests.test_export import run
-folder = Path(sys.argv[1])
-run(folder, trained(), ("fp16", "int8"))
+run(Path(sys.argv[1]), trained(), ("fp16", "int8"))
 """
 
 
@@ -142,8 +141,8 @@ def test_another_process_writes_the_same_bytes(
     lowered: tuple[Path, Export], tmp_path: Path
 ) -> None:
     subprocess.run(
-        [sys.executable, "-c", PRINT_DIGESTS, str(tmp_path)], cwd=stages.ROOT, check=True,
-        env={**stages_environment()},
+        [sys.executable, "-c", EXPORT, str(tmp_path)], cwd=stages.ROOT, check=True,
+        env=environment(),
     )  # fmt: skip
     first, second = (
         {path.name: files.md5(path) for path in folder.iterdir()}
@@ -231,7 +230,7 @@ def test_what_a_tracker_cannot_take(
     assert reason in (form.obstacle(replace(network, about=about)) or "")
 
 
-def test_the_log_stays_as_it_was(tmp_path: Path) -> None:
+def test_the_log_stays_as_it_was() -> None:
     before = logging.root.manager.disable
     with pytest.raises(RuntimeError), forms.quiet():
         raise RuntimeError
@@ -295,10 +294,8 @@ def test_the_table_is_for_people() -> None:
     ]  # fmt: skip
 
 
-def stages_environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """What another Python needs to find the project, with one thread as the tests have."""
-    import os
-
     paths = [str(stages.ROOT), str(stages.ROOT / "src")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
 

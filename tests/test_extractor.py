@@ -117,7 +117,7 @@ def test_what_is_no_crop(network: Trained, crop: Any, message: str) -> None:
 def test_what_is_no_order_device_or_checkpoint(network: Trained, tmp_path: Path) -> None:
     with pytest.raises(CropError, match="order='RGB' is no order of colours"):
         of(network)(crops(1), order="RGB")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="device='gpu' cannot be used .* expected cpu, cuda"):
+    with pytest.raises(ConfigError, match=r"device='gpu' cannot be used .* expected cpu, cuda"):
         Extractor.from_network(
             network.net, image_size=(32, 16), mean=(0, 0, 0), std=(1, 1, 1), device="gpu"
         )

@@ -21,6 +21,7 @@ CHANGES = {
     "train": {"seed": 1},
     "evaluate": {"evaluate.ranked_queries": 2},
     "sequences": {"track.synthetic.seed": 1},
+    "track": {"evaluate.false_match_rate": 0.5},
 }
 LEAVING = {
     "download": (4 * KiB, 20 * KiB),
@@ -28,6 +29,7 @@ LEAVING = {
     "train": (44 * MiB,),
     "evaluate": (4 * KiB, 50 * KiB),
     "sequences": (4 * KiB, 30 * KiB),
+    "track": (4 * KiB, 40 * KiB, 150 * KiB),
 }
 FREE = 256 * MiB  # enough for any stage
 RUN = "reports/run.json"  # names the run, each time another one
@@ -43,7 +45,7 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         patch.setenv("PYTHONPATH", os.pathsep.join([str(stages.ROOT), str(stages.ROOT / "src")]))
         stages.write_params(folder, {})
-        for stage in ("download", "split", "train", "evaluate", "sequences"):
+        for stage in ("download", "split", "train", "evaluate", "sequences", "track"):
             stages.run(stage)
         yield folder
 

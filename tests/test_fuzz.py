@@ -20,7 +20,7 @@ NAMES = (
     "image, PPM", "boxes annotated", "boxes found", "sequence's description", "params.yaml",
     "weights", "weights, older format", "checkpoint", "packed array", "packed index",
     "split summary", "packed array, unverified", "resume state", "run's journal", "run's report",
-    "report",
+    "report", "evaluation's report",
 )  # fmt: skip
 
 

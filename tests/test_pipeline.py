@@ -20,6 +20,11 @@ def test_everything_promised_is_there(project: Path) -> None:
         "reports/calibration.png",
         "reports/ranked.jpg",
         "reports/split.json",
+        "reports/track.json",
+        "reports/track.csv",
+        "reports/tracks.zip",
+        "reports/track.jpg",
+        "reports/track.webm",
     ):
         assert (project / name).stat().st_size > 0, name
     split = read(project / "reports/split.json")
@@ -49,6 +54,10 @@ def test_the_run_holds_it_all(project: Path) -> None:
     metrics = read(project / "reports/metrics.json")
     for name in ("mAP", "max_cosine_distance", "eer_across"):
         assert found.data.metrics[name] == metrics[name]
+    tracked = read(project / "reports/track.json")
+    assert found.data.metrics["track_hota"] == tracked["hota"]
+    assert found.data.metrics["track_none_hota"] == tracked["none"]["hota"]  # type: ignore[index]
+    assert found.data.metrics["track_fps"] > 0
     losses = store.get_metric_history(run_id, "train_loss")
     assert [point.step for point in losses] == [1, 2]
     head = run(project, "git", "rev-parse", "HEAD~1").strip()  # before the results
@@ -59,7 +68,7 @@ def test_the_run_holds_it_all(project: Path) -> None:
     assert checkpoint["data_digest"] == digest
     artifacts = {item.path for item in store.list_artifacts(run_id)}
     assert {"train.jpg", "ranked.jpg", "cmc.png", "distances.png", "calibration.png"} <= artifacts
-    assert "checkpoint" in artifacts
+    assert {"track.jpg", "track.webm", "tracks.zip", "checkpoint"} <= artifacts
     (version,) = store.search_model_versions(f"run_id='{run_id}'")
     assert store.get_model_version_by_alias("deepsort-reid", "best").version == version.version
 

@@ -16,7 +16,7 @@ from deepsort_reid.archive import Archive
 from deepsort_reid.errors import DatasetError
 from deepsort_reid.mot import read_sequences
 from deepsort_reid.tracker import Settings
-from deepsort_reid.trial import Trial
+from deepsort_reid.trial import Contender, Trial
 from tests.tracks import SIZE, Colours, archive, boxes, crossing
 
 SETTINGS = Settings(max_iou_distance=0.7, max_age=30, n_init=3, nn_budget=100)
@@ -26,9 +26,8 @@ def tried(source: Archive, min_confidence: float = 0.3) -> Trial:
     return trial.run(
         source,
         read_sequences(source),
-        trained=Colours(),
-        untrained=Colours(blind=True),
-        max_cosine_distance=0.2,
+        trained=Contender(Colours(), 0.2),
+        untrained=Contender(Colours(blind=True), 0.1),
         min_confidence=min_confidence,
         settings=SETTINGS,
     )
@@ -51,6 +50,7 @@ def test_what_the_embedding_earns(done: Trial) -> None:
     assert metrics["earned"]["id_switches"] == -2
     assert metrics["earned"]["idf1"] == metrics["idf1"] - metrics["none"]["idf1"] > 0.3
     assert metrics["hota"] > metrics["untrained"]["hota"]
+    assert metrics["untrained"]["threshold"] == 0.1
     assert (metrics["threshold"], metrics["frames"], metrics["sequences"]) == (0.2, 40, 1)
 
 

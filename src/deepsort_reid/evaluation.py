@@ -48,8 +48,13 @@ class Evaluation:
             "queries_without_match": ranking.num_unmatched,
             "gallery_images": ranking.num_gallery,
             "same_camera_removed": ranking.same_camera_removed,
+<<<<<<< HEAD
             "cameras_known": self.cameras_known,
             **self.calibration.metrics(),
+=======
+            **self.calibration.metrics(),
+            "cameras_known": self.cameras_known,
+>>>>>>> track
         }
 
 
@@ -137,6 +142,7 @@ def evaluate(
             f"the checkpoint knows {len(classes)} identities, val holds {len(val.classes)} or "
             "other ones; train on this split first: dvc repro train"
         )
+<<<<<<< HEAD
     known = bool((query.camids != NO_CAMERA).all() and (gallery.camids != NO_CAMERA).all())
     crossing = known and crosses_cameras(query, gallery)
     asked, offered = (
@@ -156,17 +162,40 @@ def evaluate(
         false_match_rate=false_match_rate,
         short_range=short_range,
     )
+=======
+    asked, offered = sightings(reader, query, gallery)
+    ranking = metrics.ranking(asked.images, offered.images)
+    found = calibrate(asked, offered, false_match_rate=false_match_rate, short_range=short_range)
+>>>>>>> track
     for doubt in found.doubts:
         logger.warning("calibration, %s", doubt)
     predicted = reader.predictions(val, "val").numpy()
     return Evaluation(
         ranking=ranking,
-        neighbours=metrics.nearest(asked, offered, k=NEAREST),
-        histograms=metrics.distance_histograms(asked, offered),
+        neighbours=metrics.nearest(asked.images, offered.images, k=NEAREST),
+        histograms=metrics.distance_histograms(asked.images, offered.images),
         calibration=found,
         val_accuracy=float((predicted == val.labels).mean()),
-        cameras_known=known,
+        cameras_known=cameras_known(query, gallery),
     )
+
+
+def sightings(reader: Reader, query: Part, gallery: Part) -> tuple[Sightings, Sightings]:
+    """Embed query and gallery; their cameras count where an identity is seen by two of them."""
+    crossing = cameras_known(query, gallery) and crosses_cameras(query, gallery)
+    asked, offered = (
+        Sightings(
+            Embedded(reader.embeddings(part, name), part.pids, part.camids if crossing else None),
+            read_moments(part.names),
+        )
+        for name, part in (("query", query), ("gallery", gallery))
+    )
+    return asked, offered
+
+
+def cameras_known(query: Part, gallery: Part) -> bool:
+    """Whether the dataset says of every image which camera took it."""
+    return bool((query.camids != NO_CAMERA).all() and (gallery.camids != NO_CAMERA).all())
 
 
 def crosses_cameras(query: Part, gallery: Part) -> bool:

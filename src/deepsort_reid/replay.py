@@ -5,6 +5,9 @@ is drawn thick, with the old identity beside the new one, for a while.
 """
 
 import colorsys
+import errno
+import io
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -25,9 +28,9 @@ from deepsort_reid.tracker import Tracks
 
 CELL = (480, 360)  # width and height of one frame on the page, at most, in pixels
 COLUMNS, EVENTS = 4, 3
-PANE = (480, 480)  # of one of the video's two halves, at most
-SECONDS = 10.0  # of video, at most
-BITRATE = 1_500_000  # bits a second of video
+PANE = (400, 400)  # of one of the video's two halves, at most
+SECONDS = 8.0  # of video, at most
+FRAME_RATE = 15.0  # of video, at most; of faster sequences not every frame is shown
 MARKED = 0.8  # seconds for which a switch stays marked
 GAP, TITLE = 6, 26  # pixels
 INK, PAPER, ALARM = (255, 255, 255), (24, 24, 24), (255, 40, 40)
@@ -77,9 +80,10 @@ def page(path: Path, archive: Archive, sequence: mot.Sequence, views: Sequence[V
         for moment in moments
         for view in views
     ]
-    picture = stacked(rows)
+    encoded = io.BytesIO()
+    stacked(rows).save(encoded, "JPEG", quality=88)
     with files.replacing(path) as temporary:
-        picture.save(temporary, quality=88)
+        temporary.write_bytes(encoded.getvalue())
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +203,10 @@ def stacked(rows: Sequence[Image.Image]) -> Image.Image:
 
 
 def video(path: Path, archive: Archive, sequence: mot.Sequence, views: Sequence[View]) -> None:
-    """Write a video of the views beside each other, of the ten seconds with most switches.
+    """Write a video of the views beside each other, of the seconds with most switches.
+
+    Noise is smoothed before the boxes are drawn: OpenCV takes no bit rate for its encoder, which
+    would spend most of the file on it.
 
     Args:
         path: a WebM.
@@ -209,25 +216,27 @@ def video(path: Path, archive: Archive, sequence: mot.Sequence, views: Sequence[
 
     Raises:
         DatasetError: the frames have several sizes.
-        OSError: OpenCV cannot write the file.
+        OSError: the file cannot be written.
     """
-    first, last = busiest(sequence, views)
-    names = sequence.images[first - 1 : last]
+    step = math.ceil(sequence.frame_rate / FRAME_RATE)
+    shown = busiest(sequence, views)[::step]
+    names = [sequence.images[frame - 1] for frame in shown]
     with files.replacing(path) as temporary:
-        with open_video(temporary, sequence.frame_rate) as writer:
-            found = film.in_order(archive, names)
-            for number, picture in enumerate(found, start=first):
-                small = fitted(picture, PANE)
+        with open_video(temporary, sequence.frame_rate / step) as writer:
+            pictures = film.in_order(archive, names)
+            for frame, name, picture in zip(shown, names, pictures, strict=True):
+                small = smoothed(fitted(picture, PANE))
                 panes = [
-                    titled([annotated(small, view, number, sequence.frame_rate)], view.title)
+                    titled([annotated(small, view, frame, sequence.frame_rate)], view.title)
                     for view in views
                 ]
-                writer.write(beside(panes), names[number - first])
+                writer.write(beside(panes), name)
+        check_frames(temporary, len(names))
         temporary.write_bytes(anonymous(temporary.read_bytes()))
 
 
-def busiest(sequence: mot.Sequence, views: Sequence[View]) -> tuple[int, int]:
-    """The first and last frame of the part of the sequence that is shown."""
+def busiest(sequence: mot.Sequence, views: Sequence[View]) -> range:
+    """The frames of the part of the sequence with most switches, as long as the video may be."""
     count = len(sequence.images)
     length = min(count, max(1, round(SECONDS * sequence.frame_rate)))
     at = np.zeros(count + 1)
@@ -237,7 +246,13 @@ def busiest(sequence: mot.Sequence, views: Sequence[View]) -> tuple[int, int]:
     sums = np.cumsum(at)
     within = sums[length:] - sums[: count + 1 - length]
     first = int(np.argmax(within)) + 1
-    return first, first + length - 1
+    return range(first, first + length)
+
+
+def smoothed(frame: Scaled) -> Scaled:
+    """The frame without its noise, its edges kept."""
+    picture = cv2.bilateralFilter(np.asarray(frame.picture), 5, 30, 3)
+    return Scaled(Image.fromarray(picture), frame.scale)
 
 
 def beside(panes: Sequence[Image.Image]) -> Image.Image:
@@ -278,7 +293,7 @@ class Video:
         with quiet():
             opened = self.writer.open(str(self.path), cv2.CAP_FFMPEG, codec, self.frame_rate, size)
         if not opened:
-            raise OSError(f"{self.path}: OpenCV cannot write a video here")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
 
 
 @contextmanager
@@ -289,6 +304,21 @@ def open_video(path: Path, frame_rate: float) -> Iterator[Video]:
         yield video
     finally:
         video.writer.release()
+
+
+def check_frames(path: Path, expected: int) -> None:
+    """Play a video, since OpenCV does not say when it cannot write.
+
+    Raises:
+        OSError: frames are missing; a disk that is full is what cuts a file.
+    """
+    video = cv2.VideoCapture(str(path))
+    count = 0
+    while video.grab():
+        count += 1
+    video.release()
+    if count != expected:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """The network tried in Deep SORT, beside no appearance at all and beside an untrained network.
 
 All three see the same detections, of which each network embeds every one once. The untrained
-network is of the same architecture, and its tracker has the same threshold.
+network is of the same architecture. Its distances are small, so that it gets a threshold of its
+own, from the same images and at the same false-match rate as the trained one's.
 """
 
 import tempfile
@@ -10,9 +11,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from deepsort_reid import appearance, archive, files, mot, replay, scoring
+import torch
+from torch import nn
+
+from deepsort_reid import appearance, archive, evaluation, files, model, mot, replay, scoring
 from deepsort_reid.appearance import Appearances, Embedder, Stopwatch
 from deepsort_reid.archive import Archive
+from deepsort_reid.calibration import calibrate
+from deepsort_reid.checkpoint import Description
+from deepsort_reid.extractor import Extractor
+from deepsort_reid.packed import Part
 from deepsort_reid.progress import Progress
 from deepsort_reid.replay import View
 from deepsort_reid.scoring import Comparison, Scores
@@ -20,11 +28,20 @@ from deepsort_reid.tracker import Settings, Tracks, by_appearance, by_motion
 
 Variant = Literal["trained", "none", "untrained"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
+BATCH_SIZE = 64  # images at a time, where the untrained network is calibrated
 TITLES = {
     "trained": "the trained network",
     "none": "no appearance",
     "untrained": "an untrained network",
 }
+
+
+@dataclass(frozen=True, eq=False)
+class Contender:
+    """A network that shall tell people apart."""
+
+    embedder: Embedder
+    max_cosine_distance: float  # see `tracker.by_appearance`
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +67,7 @@ class Trial:
 
     Attributes:
         tracked: the sequences.
-        threshold: on 1 - cosine, for both networks.
+        thresholds: of the two networks, on 1 - cosine.
         each: a variant's scores by sequence; of the sequences with truth.
         scores: a variant's scores of all of them; empty where no sequence has truth.
         frames: how many all sequences have.
@@ -58,7 +75,7 @@ class Trial:
     """
 
     tracked: Sequence[Tracked]
-    threshold: float
+    thresholds: Mapping[Variant, float]
     each: Mapping[Variant, Mapping[str, Scores]]
     scores: Mapping[Variant, Scores]
     frames: int
@@ -71,7 +88,7 @@ class Trial:
         embedding is worth: trained minus none.
         """
         numbers: dict[str, Any] = {
-            "threshold": self.threshold,
+            "threshold": self.thresholds["trained"],
             "sequences": len(self.tracked),
             "sequences_with_truth": len(self.each["trained"]),
             "frames": self.frames,
@@ -81,8 +98,14 @@ class Trial:
             return numbers
         found = {variant: asdict(scores) for variant, scores in self.scores.items()}
         earned = {name: value - found["none"][name] for name, value in found["trained"].items()}
-        others = {"none": found["none"], "untrained": found["untrained"]}
-        return {**found["trained"], **numbers, "earned": earned, **others}
+        untrained = found["untrained"] | {"threshold": self.thresholds["untrained"]}
+        return {
+            **found["trained"],
+            **numbers,
+            "earned": earned,
+            "none": found["none"],
+            "untrained": untrained,
+        }
 
     def numbers(self) -> dict[str, float]:
         """All numbers under flat names, with the speed: what MLflow records."""
@@ -115,7 +138,7 @@ class Trial:
             [
                 *lines,
                 f"  {len(self.tracked)} sequences, {self.frames:,} frames; max_cosine_distance "
-                f"{self.threshold:.3f}; {speed['fps']:.0f} frames/s, embedding alone "
+                f"{self.thresholds['trained']:.3f}; {speed['fps']:.0f} frames/s, embedding alone "
                 f"{speed['fps_embedding']:.0f}",
                 "",
                 "  reports/track.webm    what was tracked, without and with the network",
@@ -125,13 +148,63 @@ class Trial:
         )
 
 
+def trained(
+    net: nn.Module, about: Description, max_cosine_distance: float, *, device: torch.device
+) -> Contender:
+    """The network of a checkpoint, with the threshold that is recommended for it."""
+    return Contender(extractor_of(net, about, device), max_cosine_distance)
+
+
+def untrained(
+    about: Description,
+    query: Part,
+    gallery: Part,
+    *,
+    seed: int,
+    false_match_rate: float,
+    short_range: int,
+    device: torch.device,
+) -> Contender:
+    """A network like a checkpoint's with random weights, and the threshold evaluate would find.
+
+    Where evaluate would find none, nothing matches.
+
+    Args:
+        about: the checkpoint's.
+        query: images as in `evaluation.evaluate`.
+        gallery: likewise.
+        seed: draws the weights.
+        false_match_rate: as in `evaluation.evaluate`.
+        short_range: likewise.
+        device: where to compute.
+    """
+    net = model.build(about.arch, len(about.classes), seed=seed)
+    reader = evaluation.Reader(
+        net, mean=about.mean, std=about.std, batch_size=BATCH_SIZE, device=device
+    )
+    found = calibrate(
+        *evaluation.sightings(reader, query, gallery),
+        false_match_rate=false_match_rate,
+        short_range=short_range,
+    )
+    threshold = found.recommended.threshold.value if found.recommended else 0.0
+    return Contender(extractor_of(net, about, device), threshold)
+
+
+def extractor_of(net: nn.Module, about: Description, device: torch.device) -> Extractor:
+    """A network as a tracker uses it, with the preprocessing of a checkpoint."""
+    height, width = about.image_size
+    return Extractor.from_network(
+        net, image_size=(height, width), mean=about.mean, std=about.std, device=device
+    )
+
+
 def run(
     source: Archive,
     sequences: Sequence[mot.Sequence],
     *,
-    trained: Embedder,
-    untrained: Embedder,
-    max_cosine_distance: float,
+    trained: Contender,
+    untrained: Contender,
     min_confidence: float,
     settings: Settings,
 ) -> Trial:
@@ -142,7 +215,6 @@ def run(
         sequences: of it.
         trained: the network.
         untrained: one that has learned nothing.
-        max_cosine_distance: for both; see `tracker.by_appearance`.
         min_confidence: less sure detections are left out.
         settings: the tracker's.
 
@@ -151,38 +223,42 @@ def run(
         SourceError: the archive is damaged.
     """
     watch = Stopwatch()
-    embedders = {"trained": trained, "untrained": untrained}
+    contenders: dict[Variant, Contender] = {"trained": trained, "untrained": untrained}
+    embedders: dict[str, Embedder] = {variant: one.embedder for variant, one in contenders.items()}
     looks = appearance.look(
         source, sequences, embedders, min_confidence=min_confidence, watch=watch
     )
+    thresholds = {variant: one.max_cosine_distance for variant, one in contenders.items()}
     frames = sum(len(sequence.images) for sequence in sequences)
+    tracked = []
     with Progress("track", len(VARIANTS) * frames, "frames") as progress:
-        tracked = []
         for sequence, look in zip(sequences, looks, strict=True):
             made = {}
             for variant in VARIANTS:
                 with watch.timing(f"track {variant}"):
-                    made[variant] = track(
-                        variant, look, len(sequence.images), settings, max_cosine_distance
-                    )
+                    made[variant] = track(look, len(sequence.images), settings, variant, thresholds)
                 progress.advance(len(sequence.images))
             tracked.append(Tracked(sequence, len(look.detections), made, compared(sequence, made)))
-    each, scores = scored(tracked)
     seconds = {
         "decode": watch.seconds["decode"],
         "embed": watch.seconds["trained"],
         "track": watch.seconds["track trained"],
     }
-    return Trial(tracked, max_cosine_distance, each, scores, frames, seconds)
+    return Trial(tracked, thresholds, *scored(tracked), frames, seconds)
 
 
 def track(
-    variant: Variant, look: Appearances, frames: int, settings: Settings, threshold: float
+    look: Appearances,
+    frames: int,
+    settings: Settings,
+    variant: Variant,
+    thresholds: Mapping[Variant, float],
 ) -> Tracks:
     """Track one sequence in one way."""
     if variant == "none":
         return by_motion(look.detections, frames, settings)
-    return by_appearance(look.detections, look.embeddings[variant], frames, settings, threshold)
+    embeddings, threshold = look.embeddings[variant], thresholds[variant]
+    return by_appearance(look.detections, embeddings, frames, settings, threshold)
 
 
 def compared(sequence: mot.Sequence, tracks: Mapping[Variant, Tracks]) -> dict[Variant, Comparison]:
@@ -268,6 +344,6 @@ def write_tracks(path: Path, tracked: Sequence[Tracked]) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as name:
         folder = Path(name)
         for one in tracked:
-            files.write_text(folder / f"{one.sequence.name}.txt", one.tracks["trained"].as_table())
+            (folder / f"{one.sequence.name}.txt").write_text(one.tracks["trained"].as_table())
         with files.replacing(path) as temporary:
             archive.pack(folder, temporary)

@@ -1,0 +1,177 @@
+# /// script
+# requires-python = ">=3.11,<3.13"
+# dependencies = [
+#   "boxmot==25.0.0",
+#   "onnxruntime==1.24.3",               # the one that boxmot insists on at run time
+#   "opencv-python-headless==4.13.0.92", # needs no display's libraries
+#   "torch==2.14.1",
+#   "torchvision==0.29.2",
+#   "onnx==1.23.2",
+#   "onnxscript==0.7.2",
+#   "numpy==2.4.6",
+#   "pillow==12.3.0",
+#   "pyyaml==6.0.3",
+#   "tqdm==4.70.1",
+# ]
+# [tool.uv]
+# exclude-newer = "2026-11-20T00:00:00Z"
+# override-dependencies = ["opencv-python; python_version < '3'"]
+# ///
+"""Crops per second of our Extractor beside the same network in boxmot, by its own entry point.
+
+    PYTHONPATH=src uv run --script benchmarks/extractor.py [--arch A] [--size H W] [--crop H W]
+        [--runs N] [--threads N] [--device D] [--checkpoint PATH]
+
+Each side gets a BGR frame and the boxes in it, cuts, resizes, normalises and embeds: ours by
+`Extractor.of_boxes`, boxmot by calling its `ReID` on the .pt and on the .onnx of stage export. The
+sides take turns, call by call, so that what else the machine does falls on all of them. Printed are
+the median over the calls and the spread from the 10th to the 90th percentile, and how far the
+embeddings of the sides lie apart: the resizing differs, where crops are not of the network's size.
+"""
+
+import argparse
+import contextlib
+import importlib.metadata
+import io
+import logging
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from deepsort_reid import augment, checkpoint, forms, model
+from deepsort_reid.checkpoint import Description
+from deepsort_reid.extractor import Extractor
+from deepsort_reid.forms import Trained
+from deepsort_reid.machine import cores, processor
+
+BATCHES = (1, 8, 32, 128)
+Side = Callable[[np.ndarray, np.ndarray], np.ndarray]  # BGR frame, boxes ltrb -> (N, D)
+
+
+def main() -> None:
+    """Print the conditions, a line for each batch and side, and how far the sides lie apart."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--arch", default="resnet18", choices=model.ARCHS)
+    parser.add_argument("--size", type=int, nargs=2, default=(64, 32), help="the network's")
+    parser.add_argument("--crop", type=int, nargs=2, default=(128, 64), help="of what is cut out")
+    parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--checkpoint", type=Path, help="a trained network; weights of chance else")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    network = trained(options)
+    with tempfile.TemporaryDirectory() as folder:
+        sides = make_sides(Path(folder), network, options.device)
+        print(conditions(options, network))
+        print(f"\n{'batch':>5}  {'side':<14} {'crops/s':>8}  10th to 90th percentile")
+        for batch in BATCHES:
+            frame, boxes = street(batch, options.crop)
+            for name, rates in measure(sides, frame, boxes, options.runs).items():
+                low, middle, high = np.percentile(rates, (10, 50, 90))
+                print(f"{batch:>5}  {name:<14} {middle:>8,.0f}  {low:,.0f} to {high:,.0f}")
+        print(f"\n{'crops of':<12} {'side':<14} least and mean cosine with ours")
+        for size in (options.size, options.crop):
+            compare(sides, *street(128, size), size)
+
+
+def trained(options: argparse.Namespace) -> Trained:
+    """The network that both sides run."""
+    if options.checkpoint:
+        net, about = checkpoint.load(options.checkpoint)
+        return Trained(net=net, about=about, max_cosine_distance=1.0)
+    net = model.build(options.arch, 10, seed=1).eval()
+    about = Description(
+        epoch=1, acc=0.0, arch=options.arch, embedding_size=net.feature_size,
+        image_size=list(options.size), mean=list(augment.MEAN), std=list(augment.STD),
+        classes=[str(n) for n in range(10)], data_digest="", identity={},
+    )  # fmt: skip
+    return Trained(net=net, about=about, max_cosine_distance=1.0)
+
+
+def make_sides(folder: Path, network: Trained, device: str) -> dict[str, Side]:
+    """Ours, and boxmot with each file that it takes."""
+    from boxmot.reid.core.runtime import ReID
+
+    logging.getLogger("boxmot").setLevel(logging.ERROR)
+    about = network.about
+    extractor = Extractor.from_network(
+        network.net, image_size=network.image_size, mean=about.mean, std=about.std,
+        device=device, batch_size=max(BATCHES),
+    )  # fmt: skip
+    sides: dict[str, Side] = {
+        "Extractor": lambda frame, boxes: extractor.of_boxes(frame, boxes, order="bgr", form="ltrb")
+    }
+    for form in forms.FORMS:
+        if form.reader == "boxmot" and not form.obstacle(network):
+            form.write(folder / form.file, network)
+            with contextlib.redirect_stdout(io.StringIO()):
+                sides[form.file] = ReID(folder / form.file, device=device)
+    return sides
+
+
+def street(count: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """A BGR frame of smooth noise, as pictures are, and boxes of a size in it."""
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    coarse = Image.fromarray(random.integers(0, 256, (68, 120, 3), dtype=np.uint8))
+    frame = np.asarray(coarse.resize((1920, 1080), Image.Resampling.BICUBIC))
+    lefts, tops = (
+        random.integers(0, 1920 - size[1], count),
+        random.integers(0, 1080 - size[0], count),
+    )
+    boxes = np.stack([lefts, tops, lefts + size[1], tops + size[0]], axis=1)
+    return frame, boxes.astype(np.float32)
+
+
+def measure(
+    sides: dict[str, Side], frame: np.ndarray, boxes: np.ndarray, runs: int
+) -> dict[str, list[float]]:
+    """Crops a second, call by call, after two that do not count."""
+    rates: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(runs + 2):
+        for name, side in sides.items():
+            started = time.perf_counter()
+            side(frame, boxes)
+            if number >= 2:
+                rates[name].append(len(boxes) / (time.perf_counter() - started))
+    return rates
+
+
+def compare(
+    sides: dict[str, Side], frame: np.ndarray, boxes: np.ndarray, size: tuple[int, int]
+) -> None:
+    """Print how near each side's embeddings are to ours."""
+    ours = sides["Extractor"](frame, boxes).astype(np.float64)
+    for name, side in sides.items():
+        cosines = (ours * side(frame, boxes)).sum(1)
+        if name != "Extractor":
+            shown = f"{size[0]}×{size[1]}"
+            print(f"{shown:<12} {name:<14} {cosines.min():.6f}  {cosines.mean():.6f}")
+
+
+def conditions(options: argparse.Namespace, network: Trained) -> str:
+    """What it was measured with."""
+    versions = ", ".join(
+        f"{name} {importlib.metadata.version(name)}" for name in ("torch", "boxmot", "onnxruntime")
+    )
+    on_gpu = options.device.startswith("cuda")
+    device = torch.cuda.get_device_name() if on_gpu else processor()
+    height, width = network.image_size
+    return (
+        f"{network.about.arch} at {height}×{width}, boxes of {options.crop[0]}×{options.crop[1]} "
+        f"in a frame of 1080×1920; {device}, {options.threads} threads of {cores()} cores, "
+        f"load {os.getloadavg()[0]:.1f} before; {versions}, Python {platform.python_version()}; "
+        f"n={options.runs} calls of each"
+    )
+
+
+if __name__ == "__main__":
+    main()
