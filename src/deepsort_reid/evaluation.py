@@ -48,13 +48,8 @@ class Evaluation:
             "queries_without_match": ranking.num_unmatched,
             "gallery_images": ranking.num_gallery,
             "same_camera_removed": ranking.same_camera_removed,
-<<<<<<< HEAD
             "cameras_known": self.cameras_known,
             **self.calibration.metrics(),
-=======
-            **self.calibration.metrics(),
-            "cameras_known": self.cameras_known,
->>>>>>> track
         }
 
 
@@ -142,38 +137,20 @@ def evaluate(
             f"the checkpoint knows {len(classes)} identities, val holds {len(val.classes)} or "
             "other ones; train on this split first: dvc repro train"
         )
-<<<<<<< HEAD
-    known = bool((query.camids != NO_CAMERA).all() and (gallery.camids != NO_CAMERA).all())
-    crossing = known and crosses_cameras(query, gallery)
-    asked, offered = (
-        Embedded(reader.embeddings(part, name), part.pids, part.camids if crossing else None)
-        for name, part in (("query", query), ("gallery", gallery))
-    )
-    ranking = metrics.ranking(asked, offered)
-    # A tracker compares within a camera, also where nobody is seen by two of them.
-    found = calibrate(
-        *(
-            Sightings(
-                Embedded(side.embeddings, part.pids, part.camids if known else None),
-                read_moments(part.names),
-            )
-            for side, part in ((asked, query), (offered, gallery))
-        ),
-        false_match_rate=false_match_rate,
-        short_range=short_range,
-    )
-=======
     asked, offered = sightings(reader, query, gallery)
-    ranking = metrics.ranking(asked.images, offered.images)
+    # Where nobody is seen by two cameras, a tracker's pairs still know theirs.
+    sides = (asked.images, offered.images)
+    if not crosses_cameras(query, gallery):
+        sides = (without_cameras(asked.images), without_cameras(offered.images))
+    ranking = metrics.ranking(*sides)
     found = calibrate(asked, offered, false_match_rate=false_match_rate, short_range=short_range)
->>>>>>> track
     for doubt in found.doubts:
         logger.warning("calibration, %s", doubt)
     predicted = reader.predictions(val, "val").numpy()
     return Evaluation(
         ranking=ranking,
-        neighbours=metrics.nearest(asked.images, offered.images, k=NEAREST),
-        histograms=metrics.distance_histograms(asked.images, offered.images),
+        neighbours=metrics.nearest(*sides, k=NEAREST),
+        histograms=metrics.distance_histograms(*sides),
         calibration=found,
         val_accuracy=float((predicted == val.labels).mean()),
         cameras_known=cameras_known(query, gallery),
@@ -181,16 +158,21 @@ def evaluate(
 
 
 def sightings(reader: Reader, query: Part, gallery: Part) -> tuple[Sightings, Sightings]:
-    """Embed query and gallery; their cameras count where an identity is seen by two of them."""
-    crossing = cameras_known(query, gallery) and crosses_cameras(query, gallery)
+    """Embed query and gallery: who they show, and where it is known by which camera and when."""
+    known = cameras_known(query, gallery)
     asked, offered = (
         Sightings(
-            Embedded(reader.embeddings(part, name), part.pids, part.camids if crossing else None),
+            Embedded(reader.embeddings(part, name), part.pids, part.camids if known else None),
             read_moments(part.names),
         )
         for name, part in (("query", query), ("gallery", gallery))
     )
     return asked, offered
+
+
+def without_cameras(images: Embedded) -> Embedded:
+    """The same images, as if nobody knew the cameras."""
+    return Embedded(images.embeddings, images.pids)
 
 
 def cameras_known(query: Part, gallery: Part) -> bool:
