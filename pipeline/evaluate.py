@@ -27,7 +27,13 @@ def main() -> None:
             device=process.device,
         )
         evaluation = evaluate(
-            reader, query=query, gallery=gallery, val=val, classes=description.classes
+            reader,
+            query=query,
+            gallery=gallery,
+            val=val,
+            classes=description.classes,
+            false_match_rate=params.false_match_rate,
+            short_range=params.short_range,
         )
     metrics = evaluation.metrics()
     with files.together(folder) as new:
@@ -41,7 +47,8 @@ def main() -> None:
         for name in [*names, "images_per_identity.png"]:
             tracker.log_artifact(folder / name)
         tracker.promote("mAP")
-    print(reports.closing_summary(metrics, tracker.describe()))  # noqa: T201
+    threshold = evaluation.calibration.summary()
+    print(reports.closing_summary(metrics, threshold, tracker.describe()))  # noqa: T201
 
 
 if __name__ == "__main__":

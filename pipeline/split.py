@@ -2,20 +2,26 @@
 
 from pathlib import Path
 
-from deepsort_reid import reports, split
+from deepsort_reid import footage, reports, split
 from deepsort_reid.archive import Archive, archive_in
 from deepsort_reid.config import load_params
-from deepsort_reid.datasets import read_dataset
 from deepsort_reid.entry import run_stage
 from deepsort_reid.files import together
 
 
 def main() -> None:
-    """Read the archive's names, deal the images out, pack them."""
+    """Find out what the archive holds, deal the images out, pack them."""
     whole = load_params()
-    params, layout = whole.split, whole.dataset.layout
+    params, cut = whole.split, whole.dataset.mot
     archive = Archive(archive_in(Path("data/raw")))
-    dataset = read_dataset(archive.names(), layout)
+    dataset = footage.open_dataset(
+        archive,
+        whole.dataset.layout,
+        every=cut.every,
+        classes=cut.classes,
+        min_visibility=cut.min_visibility,
+        min_height=cut.min_height,
+    )
     with together(Path("data/split")) as folder, together(Path("reports")) as tables:
         parts = split.make_parts(
             archive,

@@ -15,14 +15,16 @@ PACKAGE = ROOT / "src" / "deepsort_reid"
 # A module imports only from modules before it.
 LAYERS = """
     errors progress machine files stopping entry config distributed torchrun identity
-    people solids cloth skeletons luggage heads figures furniture scenes crops synthetic
+    people solids cloth skeletons luggage heads figures shadows furniture scenes crops synthetic
+    walks panning street frames detector sequences
     members archive remotes downloads fetching
-    datasets packed split
+    datasets mot footage packed split
     augment syncbn parallel model optimization sampling checkpoint snapshot resume
-    metrics plots
+    metrics calibration plots
     store provenance spool journal run_writer outbox leftovers deliver system_metrics tracking
     passes training evaluation recorder reports
     extractor threshold runtimes forms parity quantisation export
+    film appearance tracker scoring replay trial
     history workspace origins lineage
 """.split()
 
@@ -32,6 +34,8 @@ STAGES = {
     "train": "train.py",
     "evaluate": "evaluate.py",
     "export": "export.py",
+    "sequences": "sequences.py",
+    "track": "track.py",
 }
 
 

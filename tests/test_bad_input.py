@@ -112,7 +112,9 @@ def as_tar(path: Path, name: str, kind: bytes = tarfile.REGTYPE, link: str = "")
         ({"split.val_fraction": 0}, "split.val_fraction=0.0 must be above 0 and below 1"),
     ],
 )
-@pytest.mark.parametrize("stage", ["download", "split", "train", "evaluate", "export"])
+@pytest.mark.parametrize(
+    "stage", ["download", "split", "train", "evaluate", "export", "sequences", "track"]
+)
 def test_parameters(
     project: Path, capsys: pytest.CaptureFixture[str], stage: str, change: Any, message: str
 ) -> None:
@@ -150,6 +152,38 @@ def test_sources(
     stages.write_params(project, {"dataset.source": make(tmp_path)})
     as_folder(project, {"data/raw/dataset.zip": b"an older dataset"})
     assert named in fails("download", project, capsys)
+
+
+@pytest.mark.parametrize("case", SOURCES)
+def test_sources_of_sequences(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str
+) -> None:
+    make, named = SOURCES[case]
+    stages.write_params(project, {"track.source": make(tmp_path)})
+    as_folder(project, {"data/sequences/dataset.zip": b"older sequences"})
+    assert named in fails("sequences", project, capsys)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"track.sha256": "0" * 64}, "track.sha256 expects 0000"),
+        ({"track.sha256": "abc"}, "track.sha256: 'abc' is no SHA-256"),
+        ({"track.source": " "}, "track.source is empty"),
+        ({"track.synthetic.frames": 0}, "track.synthetic.frames=0 must be at least 10"),
+        (
+            {"track.synthetic.missed": 1},
+            "track.synthetic.missed=1.0 must be at least 0 and below 1",
+        ),
+    ],
+)
+def test_sequences(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    change: dict[str, Any], message: str,
+) -> None:  # fmt: skip
+    source = as_zip(tmp_path / "a.zip", crops())
+    stages.write_params(project, {"track.source": source} | change)
+    assert message in fails("sequences", project, capsys)
 
 
 def test_a_wrong_checksum(
@@ -299,6 +333,7 @@ def full(*_: object) -> None:
     ("stage", "call"),
     [
         ("download", "os.fsync"),
+        ("sequences", "os.fsync"),
         ("split", "os.posix_fallocate"),
         ("split", "os.pwrite"),
         ("train", "torch.save"),

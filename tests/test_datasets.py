@@ -2,7 +2,14 @@
 
 import pytest
 
-from deepsort_reid.datasets import NO_CAMERA, read_camera, read_dataset
+from deepsort_reid.datasets import (
+    NO_CAMERA,
+    SEQUENCE,
+    read_camera,
+    read_dataset,
+    read_moment,
+    read_moments,
+)
 from deepsort_reid.errors import DatasetError
 
 MARKET = [
@@ -77,3 +84,30 @@ def test_a_dataset_in_no_known_layout(names: list[str], layout: str, message: st
         read_dataset(names, layout)  # type: ignore[arg-type]
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "moment"),
+    [
+        ("query/0002_c1s1_000451_03.jpg", SEQUENCE + 451),
+        ("query/-1_c3s12_000001_00.jpg.jpg", 12 * SEQUENCE + 1),
+        ("a/walk_cam3s2_12.jpg", 2 * SEQUENCE + 12),
+        ("a/c1_f0046302.jpg", 46302),
+        ("street/img1/000012.jpg#7", 12),
+        ("a/c3_0007.png", None),
+        ("a/c3s1.png", None),
+        ("a/abc3s1_12.jpg", None),
+        ("a/c3s1_12b.jpg", None),
+        ("a/c3s1_1234567890.jpg", None),
+        ("c1s1_12/a.jpg", None),
+    ],
+)
+def test_the_frame_stands_behind_camera_and_sequence(name: str, moment: int | None) -> None:
+    assert read_moment(name) == moment
+
+
+def test_moments_are_known_for_all_or_for_none() -> None:
+    names = ["c1s1_000451.jpg", "c2s1_000450.jpg"]
+    assert read_moments(names) == [SEQUENCE + 451, SEQUENCE + 450]
+    assert read_moments([*names, "c1_7.jpg"]) is None
+    assert read_moments([]) == []

@@ -1,6 +1,7 @@
 """Numbers and files of the evaluate stage, from a network that knows the answers."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from deepsort_reid import files, model, reports
 from deepsort_reid.augment import MEAN, STD
 from deepsort_reid.errors import PackedError
-from deepsort_reid.evaluation import Reader, evaluate
+from deepsort_reid.evaluation import Evaluation, Reader, evaluate
 from deepsort_reid.packed import Part
 
 
@@ -45,7 +46,7 @@ def part(pids: list[int], camids: list[int], noise: int = 0) -> Part:
     }
     images = np.stack([np.full((32, 16, 3), palette[pid], np.uint8) for pid in pids])
     images[:, ::2] += np.uint8(noise)
-    names = [f"{i}.jpg" for i in range(len(pids))]
+    names = [f"c{camid}s1_{i}.jpg" for i, camid in enumerate(camids)]
     return Part(images, np.array(pids), np.array(camids), [str(pid) for pid in pids], names)
 
 
@@ -54,12 +55,30 @@ GALLERY = part([1, 1, 2, 3, 0, -1, 3], [2, 1, 2, 2, 1, 1, 3], noise=5)
 VAL = part([1, 2, 2], [1, 1, 2])
 
 
+def search(
+    net: nn.Module,
+    query: Part = QUERY,
+    gallery: Part = GALLERY,
+    val: Part = VAL,
+    classes: Sequence[str] = ("1", "2"),
+) -> Evaluation:
+    return evaluate(
+        reader(net),
+        query=query,
+        gallery=gallery,
+        val=val,
+        classes=classes,
+        false_match_rate=0.2,
+        short_range=100,
+    )
+
+
 def reader(net: nn.Module, batch_size: int = 2) -> Reader:
     return Reader(net, mean=MEAN, std=STD, batch_size=batch_size, device=torch.device("cpu"))
 
 
 def test_a_network_that_knows_finds_everyone() -> None:
-    found = evaluate(reader(ColourNet()), query=QUERY, gallery=GALLERY, val=VAL, classes=["1", "2"])
+    found = search(ColourNet())
     metrics = found.metrics()
     assert {metrics[key] for key in ("mAP", "mINP", "rank1", "rank20", "val_accuracy")} == {1.0}
     assert (metrics["queries"], metrics["gallery_images"]) == (3, 6)
@@ -68,21 +87,43 @@ def test_a_network_that_knows_finds_everyone() -> None:
 
 
 def test_one_that_knows_nothing_does_not() -> None:
-    found = evaluate(reader(BlindNet()), query=QUERY, gallery=GALLERY, val=VAL, classes=["1", "2"])
+    found = search(BlindNet())
     assert found.metrics()["mAP"] < 0.7
+
+
+def test_the_threshold_lies_between_one_person_and_two() -> None:
+    found = search(ColourNet())
+    # Within camera 1: identity 1 with image 1, and with 1, 2 and 3 each of the others but junk.
+    assert found.calibration.kinds["within"].same.sum() == 1
+    assert found.calibration.kinds["within"].different.sum() == 5
+    metrics = found.metrics()
+    assert (metrics["tmr_within"], metrics["tmr_across"], metrics["eer_across"]) == (1, 1, 0)
+    assert 0 < metrics["max_cosine_distance"] < 1
+
+
+def test_doubts_about_the_threshold_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    search(BlindNet())
+    assert "no threshold keeps them apart" in caplog.text
 
 
 def test_without_cameras_nothing_is_removed() -> None:
     without = [part(p.pids.tolist(), [-1] * len(p)) for p in (QUERY, GALLERY, VAL)]
-    found = evaluate(
-        reader(ColourNet()),
-        query=without[0],
-        gallery=without[1],
-        val=without[2],
-        classes=["1", "2"],
-    )
-    assert found.metrics()["same_camera_removed"] is False
+    found = search(ColourNet(), *without)
+    metrics = found.metrics()
+    assert (metrics["same_camera_removed"], metrics["cameras_known"]) == (False, False)
+    assert "no cameras known" in reports.closing_summary(metrics, "", "")
+    assert list(found.calibration.kinds) == ["all"]
     assert found.histograms.same.sum() == 5  # 2 of identity 1, 1 of 2, 2 of 3
+
+
+def test_where_nobody_is_seen_by_two_cameras_nothing_is_removed() -> None:
+    videos = [part([1, 2, 3], [1, 1, 2]), part([1, 1, 2, 3], [1, 1, 1, 2])]
+    found = search(ColourNet(), *videos)
+    assert list(found.calibration.kinds) == ["within", "track"]
+    metrics = found.metrics()
+    assert (metrics["same_camera_removed"], metrics["cameras_known"]) == (False, True)
+    assert (metrics["mAP"], metrics["queries_without_match"]) == (1.0, 0)
+    assert "nobody is seen by two cameras" in reports.closing_summary(metrics, "", "")
 
 
 def test_embeddings_do_not_depend_on_the_batch() -> None:
@@ -94,13 +135,11 @@ def test_embeddings_do_not_depend_on_the_batch() -> None:
 
 def test_a_network_trained_on_other_identities() -> None:
     with pytest.raises(PackedError, match="the checkpoint knows 3 identities, val holds 2"):
-        evaluate(
-            reader(ColourNet()), query=QUERY, gallery=GALLERY, val=VAL, classes=["1", "2", "3"]
-        )
+        search(ColourNet(), classes=["1", "2", "3"])
 
 
 def test_what_is_written(tmp_path: Path) -> None:
-    found = evaluate(reader(ColourNet()), query=QUERY, gallery=GALLERY, val=VAL, classes=["1", "2"])
+    found = search(ColourNet())
     written = reports.write_evaluation(
         tmp_path, found, query=QUERY, gallery=GALLERY, ranked_queries=2
     )
@@ -111,13 +150,23 @@ def test_what_is_written(tmp_path: Path) -> None:
     with (tmp_path / "distances.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert sum(float(row["same"]) for row in rows) == pytest.approx(1)
-    for name in ("cmc.png", "distances.png", "ranked.jpg"):
+    metrics = files.read_json(tmp_path / "metrics.json")
+    table = files.read_json(tmp_path / "calibration.json")
+    assert table["max_cosine_distance"] == metrics["max_cosine_distance"]
+    assert table["kinds"]["within"]["equal_error_rate"]["value"] == metrics["eer_within"] == 0.0
+    with (tmp_path / "calibration.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [rows[-1][name] for name in ("log10_false_match_rate", "within", "across", "all")] == [
+        "0.0", "1.0", "1.0", "",
+    ]  # fmt: skip
+    assert rows[0]["within"] == "", "four pairs tell nothing of a rate of 1e-4"
+    for name in ("cmc.png", "distances.png", "calibration.png", "ranked.jpg"):
         with Image.open(tmp_path / name) as picture:
             assert min(picture.size) > 100
 
 
 def test_the_ranked_page_shows_what_was_found() -> None:
-    found = evaluate(reader(ColourNet()), query=QUERY, gallery=GALLERY, val=VAL, classes=["1", "2"])
+    found = search(ColourNet())
     row = reports.ranked_row(found, QUERY, GALLERY, 2)
     assert [answer.right for answer in row.answers][:3] == [True, True, False]
     assert (row.answers[0].image == GALLERY.images[3]).all()
@@ -125,8 +174,9 @@ def test_the_ranked_page_shows_what_was_found() -> None:
 
 
 def test_the_closing_summary_names_the_protocol() -> None:
-    found = evaluate(reader(ColourNet()), query=QUERY, gallery=GALLERY, val=VAL, classes=["1", "2"])
-    text = reports.closing_summary(found.metrics(), "MLflow run one")
+    found = search(ColourNet())
+    text = reports.closing_summary(found.metrics(), "max_cosine_distance 0.2", "MLflow run one")
     assert "mAP 100.0%" in text
     assert "same identity and camera removed" in text
+    assert "max_cosine_distance 0.2" in text
     assert "MLflow run one" in text

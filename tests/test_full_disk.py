@@ -20,12 +20,14 @@ CHANGES = {
     "split": {"split.seed": 1, "split.image_size": [24, 16]},
     "train": {"seed": 1},
     "evaluate": {"evaluate.ranked_queries": 2},
+    "sequences": {"track.synthetic.seed": 1},
 }
 LEAVING = {
     "download": (4 * KiB, 20 * KiB),
     "split": (4 * KiB, 16 * KiB, 50 * KiB, 80 * KiB, 120 * KiB),
     "train": (44 * MiB,),
     "evaluate": (4 * KiB, 50 * KiB),
+    "sequences": (4 * KiB, 30 * KiB),
 }
 FREE = 256 * MiB  # enough for any stage
 RUN = "reports/run.json"  # names the run, each time another one
@@ -41,7 +43,7 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         patch.setenv("PYTHONPATH", os.pathsep.join([str(stages.ROOT), str(stages.ROOT / "src")]))
         stages.write_params(folder, {})
-        for stage in ("download", "split", "train", "evaluate"):
+        for stage in ("download", "split", "train", "evaluate", "sequences"):
             stages.run(stage)
         yield folder
 
@@ -109,7 +111,7 @@ WRITES = ("os.fsync", "os.pwrite", "os.posix_fallocate", "pathlib.Path.replace",
 
 
 @pytest.mark.parametrize("call", WRITES)
-@pytest.mark.parametrize("stage", ["download", "split"])
+@pytest.mark.parametrize("stage", ["download", "split", "sequences"])
 def test_a_write_that_fails(
     older: Path, tmp_path: Path, stage: str, call: str, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

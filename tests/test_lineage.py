@@ -46,7 +46,11 @@ def write_lock(md5: str) -> None:
     """Write dvc.lock as dvc would after running all stages."""
     params = yaml.safe_load(Path("params.yaml").read_text())
     of_train = [key for key in params if key not in SECTIONS]
-    keys = {"download": ["dataset"], "split": ["split"], "train": of_train}
+    keys = {
+        "download": ["dataset.source", "dataset.synthetic"],
+        "split": ["split", "dataset.layout", "dataset.mot"],
+        "train": of_train,
+    }
     locked = {}
     for stage, declared in DECLARED.items():
         scripts = [path for path in declared["deps"] if path.endswith(".py")]
@@ -57,11 +61,18 @@ def write_lock(md5: str) -> None:
                 *({"path": path, "md5": "00.dir", "nfiles": 2} for path in folders),
                 *({"path": path, "md5": files.md5(Path(path))} for path in scripts),
             ],
-            "params": {"params.yaml": {key: params[key] for key in keys[stage]}},
+            "params": {"params.yaml": {key: stated(params, key) for key in keys[stage]}},
             "outs": [{"path": path, "md5": "00.dir"} for path in declared.get("outs", [])],
         }
     locked["train"]["outs"] = [{"path": workspace.CHECKPOINT, "md5": md5}]
     Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": locked}))
+
+
+def stated(params: Any, key: str) -> Any:
+    """A parameter, or a section of them, by its name with dots."""
+    for name in key.split("."):
+        params = params[name]
+    return params
 
 
 def train(key: str = KEY, **about: Any) -> str:
@@ -167,6 +178,24 @@ def test_the_first_difference_is_named_and_all_on_demand(
     assert "* lr 0.01 (0.2 here)" in out
     assert tell(capsys, "--all").endswith(f"{first}  parameter lr is 0.2 here, 0.01 there\n")
     assert status("--check") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"dataset__layout": "mot"}, "stage split would run again: dataset.layout is mot here, "),
+        ({"dataset__mot__every": 9}, "stage split would run again: dataset.mot.every is 9 here, 5"),
+        ({"dataset__synthetic__junk": 7}, "stage download would run again: dataset.synthetic.junk"),
+        ({"dataset__sha256": "0" * 64}, ""),  # no stage here depends on it
+    ],
+)
+@pytest.mark.usefixtures("project")
+def test_a_stage_may_depend_on_a_part_of_a_section(
+    capsys: pytest.CaptureFixture[str], change: dict[str, Any], line: str
+) -> None:
+    set_params(**change)
+    found = answer(capsys)["differences"]
+    assert [text[: len(line)] for text in found] == ([line] if line else [])
 
 
 @pytest.mark.usefixtures("project")

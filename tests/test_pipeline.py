@@ -17,6 +17,7 @@ def test_everything_promised_is_there(project: Path) -> None:
         "reports/metrics.json",
         "reports/cmc.png",
         "reports/distances.png",
+        "reports/calibration.png",
         "reports/ranked.jpg",
         "reports/split.json",
     ):
@@ -45,7 +46,9 @@ def test_the_run_holds_it_all(project: Path) -> None:
     assert found.data.params["lr"] == "0.01"
     assert found.data.params["dataset.source"] == "synthetic"
     assert found.data.params["derived.world_size"] == "2"
-    assert found.data.metrics["mAP"] == read(project / "reports/metrics.json")["mAP"]
+    metrics = read(project / "reports/metrics.json")
+    for name in ("mAP", "max_cosine_distance", "eer_across"):
+        assert found.data.metrics[name] == metrics[name]
     losses = store.get_metric_history(run_id, "train_loss")
     assert [point.step for point in losses] == [1, 2]
     head = run(project, "git", "rev-parse", "HEAD~1").strip()  # before the results
@@ -55,7 +58,8 @@ def test_the_run_holds_it_all(project: Path) -> None:
     checkpoint = torch.load(project / "models/model.pth", weights_only=True)
     assert checkpoint["data_digest"] == digest
     artifacts = {item.path for item in store.list_artifacts(run_id)}
-    assert {"train.jpg", "ranked.jpg", "cmc.png", "distances.png", "checkpoint"} <= artifacts
+    assert {"train.jpg", "ranked.jpg", "cmc.png", "distances.png", "calibration.png"} <= artifacts
+    assert "checkpoint" in artifacts
     (version,) = store.search_model_versions(f"run_id='{run_id}'")
     assert store.get_model_version_by_alias("deepsort-reid", "best").version == version.version
 
@@ -63,7 +67,12 @@ def test_the_run_holds_it_all(project: Path) -> None:
 def test_plots_are_drawn(project: Path) -> None:
     run(project, "dvc", "plots", "show")
     page = (project / "dvc_plots/index.html").read_text()
-    for title in ("Loss by epoch", "Cumulative matching characteristic", "ranked.jpg"):
+    for title in (
+        "Loss by epoch",
+        "Cumulative matching characteristic",
+        "ranked.jpg",
+        "calibration",
+    ):
         assert title in page
     run(project, "dvc", "plots", "diff", "HEAD")
     run(project, "dvc", "metrics", "diff", "HEAD")

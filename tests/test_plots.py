@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from deepsort_reid import plots
-from deepsort_reid.plots import Answer, RankedRow, choose_queries
+from deepsort_reid.plots import Answer, PairKind, RankedRow, choose_queries
 
 EDGES = np.linspace(0, 2, 201)
 BELL = np.round(1e4 * np.exp(-((EDGES[:-1] - 0.5) ** 2) / 0.02)).astype(int)
@@ -46,6 +46,28 @@ def page_rows(size=(128, 64), answers=10):
     return [RankedRow(crop((200, 200, 90), size), 1501, 6, 0.5, found)] * 2
 
 
+def pair_kind(place, same=BELL, different=BELL[::-1], eer=0.1):
+    rates = np.logspace(-4, 0, 9)
+    found = rates**0.3
+    return PairKind(
+        place,
+        EDGES[1:],
+        same,
+        different,
+        rates,
+        found,
+        found * 0.9,
+        np.minimum(1, 1.1 * found),
+        eer,
+    )
+
+
+def calibration(path, *kinds, threshold=0.37):
+    plots.calibration(path, kinds, threshold=threshold, false_match_rate=0.01)
+
+
+ONE_PAIR = np.bincount([100], minlength=200)
+
 FIGURES = {
     "one epoch": lambda path: plots.training_curves(path, history(1), best_epoch=1),
     "no best epoch": lambda path: plots.training_curves(path, history(3)),
@@ -61,6 +83,12 @@ FIGURES = {
     "distances": lambda path: plots.distance_distributions(path, EDGES, BELL, BELL[::-1]),
     "no pairs": lambda path: plots.distance_distributions(path, EDGES, 0 * BELL, 0 * BELL),
     "one bin": lambda path: plots.distance_distributions(path, [0, 2], [10**9], [10**12]),
+    "calibration": lambda path: calibration(path, pair_kind("here"), pair_kind("there")),
+    "three kinds": lambda path: calibration(path, *(pair_kind(place) for place in "abc")),
+    "one kind": lambda path: calibration(path, pair_kind("here")),
+    "perfect kind": lambda path: calibration(path, pair_kind("here", eer=0.0)),
+    "two pairs": lambda path: calibration(path, pair_kind("here", ONE_PAIR, ONE_PAIR)),
+    "no kind": lambda path: calibration(path, threshold=0.0),
     "page": lambda path: plots.ranked_page(path, page_rows()),
     "page of wide crops": lambda path: plots.ranked_page(path, page_rows((64, 128))),
     "page of slim crops": lambda path: plots.ranked_page(path, page_rows((300, 20))),
@@ -86,7 +114,8 @@ def test_is_drawn_whole(draw, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "suffix"), [("no best epoch", ".jpg"), ("cmc", ".png"), ("page", ".jpg")]
+    ("name", "suffix"),
+    [("no best epoch", ".jpg"), ("cmc", ".png"), ("calibration", ".png"), ("page", ".jpg")],
 )
 def test_the_same_bytes_whatever_the_user_prefers(name, suffix, tmp_path):
     FIGURES[name](tmp_path / f"a{suffix}")

@@ -14,7 +14,7 @@ from deepsort_reid import identity
 from tests.projects import ROOT, ran, run
 
 MODULES = sorted(path.stem for path in identity.PACKAGE.glob("*.py") if path.stem != "__init__")
-STAGES = ("download", "split", "train", "evaluate", "export")
+STAGES = ("download", "split", "train", "evaluate", "export", "sequences", "track")
 # torchrun starts train, and no stage imports it.
 USED = {
     stage: identity.used_by(ROOT / "pipeline" / f"{stage}.py")

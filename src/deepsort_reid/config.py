@@ -55,6 +55,7 @@ class MotConfig:
     """Which boxes of annotated videos become crops to learn from."""
 
     every: int = parameter("one frame of so many is cut", at_least=1)
+    classes: tuple[int, ...] = parameter("numbers of the classes that are cut", at_least=0)
     min_visibility: float = parameter("least share of a person that is seen", at_least=0, at_most=1)
     min_height: int = parameter("least height of a box, pixels", at_least=1)
 
@@ -83,7 +84,7 @@ class SplitConfig:
         "share of each training identity's images kept for validation", above=0, below=1
     )
     test_fraction: float = parameter(
-        "share of the identities held out for query and gallery (folders only)", above=0, below=1
+        "share of the identities held out for query and gallery (not market1501)", above=0, below=1
     )
     seed: int = parameter("draws both shares", at_least=0)
     skip_unreadable: int = parameter("how many unreadable images may be left out", at_least=0)
@@ -144,6 +145,11 @@ class EvaluateConfig:
         above=0,
         below=1,
     )
+    short_range: int = parameter(
+        "frames, at most, between two images of a person that a tracker compares",
+        at_least=1,
+        at_most=10**6,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,8 +171,8 @@ class SequencesConfig:
 
     seed: int = parameter("another number, another street", at_least=0)
     sequences: int = parameter("how many are rendered", at_least=1)
-    frames: int = parameter("frames of each", at_least=10)
-    people: int = parameter("people who walk through each", at_least=2)
+    frames: int = parameter("frames of each, 14 a second", at_least=10)
+    people: int = parameter("people who walk through each, two thirds in view", at_least=2)
     image_size: tuple[int, int] = parameter("height and width in pixels", at_least=64, at_most=4096)
     missed: float = parameter("share of the people in view that no box finds", at_least=0, below=1)
 

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
 from deepsort_reid.figures import Layer, View, draw
 from deepsort_reid.furniture import IN_THE_WAY, Pen
 from deepsort_reid.people import Person, Rng, pick, random_person
 from deepsort_reid.scenes import FRAME, Camera
+from deepsort_reid.shadows import shadow
 from deepsort_reid.skeletons import random_pose
 from deepsort_reid.solids import Array
 
@@ -20,18 +21,36 @@ NEAR, FAR = 0.97, 0.62  # where people walk: rows of the frame, as shares of its
 
 @dataclass(frozen=True)
 class Box:
-    """A detector's box in a camera's frame, in pixels."""
+    """A detector's box in a picture, in pixels."""
 
     left: float
     top: float
     width: float
     height: float
 
-    def inside(self) -> "Box":
-        """The part of the box that lies in the frame."""
+    def inside(self, size: tuple[int, int] = FRAME) -> "Box":
+        """The part of the box that lies in a picture of that height and width."""
         left, top = max(self.left, 0.0), max(self.top, 0.0)
-        right, bottom = min(self.left + self.width, FRAME[1]), min(self.top + self.height, FRAME[0])
+        right, bottom = min(self.left + self.width, size[1]), min(self.top + self.height, size[0])
         return Box(left, top, right - left, bottom - top)
+
+
+@dataclass(frozen=True)
+class Slip:
+    """By how much a box misses somebody: shares of the right one's height, and factors."""
+
+    across: float = 0.0
+    down: float = 0.0
+    size: float = 1.0
+    breadth: float = 1.0  # beside the size
+
+
+def box_about(row: float, column: float, height: float, slip: Slip) -> Box:
+    """The box about somebody whose feet are at a row and a column; `height` is the right one's."""
+    wide = ASPECT * height * slip.size * slip.breadth
+    left = column + slip.across * height - wide / 2
+    top = row - 0.465 * height + slip.down * height - height * slip.size / 2
+    return Box(left, top, wide, height * slip.size)
 
 
 @dataclass(frozen=True)
@@ -92,10 +111,8 @@ def detect(rng: Rng, eye: Camera, place: Place, tall: float, *, spoilt: bool) ->
     if spoilt:
         across, down = (rng.choice([-1, 1], 2) * rng.uniform([0.12, 0.2], [0.3, 0.5])).tolist()
         size *= float(rng.choice([0.5, 0.75, 1.5]))
-    wide = ASPECT * height * size * float(np.exp(rng.normal(0.0, 0.06)))
-    left = place.column + across * height - wide / 2
-    top = row - 0.465 * height + down * height - height * size / 2
-    return Box(left, top, wide, height * size).inside()
+    slip = Slip(across, down, size, breadth=float(np.exp(rng.normal(0.0, 0.06))))
+    return box_about(row, place.column, height, slip).inside()
 
 
 class Stage:
@@ -139,25 +156,8 @@ class Stage:
         It is soft, so it is drawn at half the size.
         """
         width, height = self.canvas.size
-        row, column = foot[0] / 2, foot[1] / 2
-        x, y, z = view.light.direction
-        aside = -x / y
-        away = float(z / y * np.sin(view.pitch))
-        away = max(abs(away), 0.08) * (1.0 if away >= 0 else -1.0)  # never thinner than a line
-        # The figure is laid down: what is 1 above the feet falls `aside` and `away` of them.
-        matrix = (
-            *(2.0, 2.0 * aside / away, layer.foot[1] - 2.0 * (column + aside / away * row)),
-            *(0.0, 2.0 / away, layer.foot[0] - 2.0 * row / away),
-        )
-        strength = 0.8 * view.light.sun[0]
-        alpha = Image.fromarray(layer.picture[..., 3])
-        cast = alpha.transform((width // 2, height // 2), Image.Transform.AFFINE, matrix)
-        shade = cast.point([round(n * strength) for n in range(256)])
-        # Even an overcast sky leaves the ground dark about the feet.
-        reach = 0.13 * scale[1]
-        edges = (column - reach, row - 0.3 * reach, column + reach, row + 0.3 * reach)
-        ImageDraw.Draw(shade).ellipse(edges, fill=110)
-        soft = shade.filter(ImageFilter.BoxBlur(0.016 * height / 2))
+        half, middle = (width // 2, height // 2), (foot[0] / 2, foot[1] / 2)
+        soft = shadow(layer, 2.0, middle, scale[1] / 2, view, half, blur=0.016 * height / 2)
         return soft.resize((width, height), Image.Resampling.BILINEAR)
 
     def put_up(self, rng: Rng, place: Place) -> None:

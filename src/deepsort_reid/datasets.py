@@ -1,6 +1,6 @@
 """File names and folders of a dataset, read into identities, cameras and roles.
 
-Two layouts are known.
+Two layouts are told by names alone; `footage` reads a third one, annotated videos.
 
 `market1501`: the folders `bounding_box_train`, `bounding_box_test` and `query` of Market-1501
 (Zheng et al., "Scalable Person Re-identification: A Benchmark", ICCV 2015): 12,936 training images
@@ -10,6 +10,9 @@ a distractor (nobody a query asks for), -1 junk (the protocol ignores it).
 
 `folders`: a folder for each identity, as deep_sort_pytorch has it; the camera, if known, stands in
 the file name as `c3`, apart from what surrounds it: `c3_0007.png`, `walk_c3s1_12.jpg`.
+
+In both, what follows camera and sequence (`c1s1_000451`), or a camera and an `f` (`c1_f000451`), is
+the number of the video's frame; elsewhere (`c3_0007`) a number may be anything.
 """
 
 import re
@@ -33,20 +36,40 @@ MARKET_ROLES: dict[str, "Role"] = {
 }
 MARKET_NAME = re.compile(r"(-1|\d+)_c(\d+)")
 CAMERA = re.compile(r"(?<![a-z0-9])c(?:am)?(\d+)(?:s\d+)?(?![a-z0-9])", re.IGNORECASE)
+FRAME = re.compile(
+    r"(?<![a-z0-9])c(?:am)?\d+(?:s(\d{1,6})_|_f)(\d{1,9})(?![a-z0-9])", re.IGNORECASE
+)
+CUT_OUT = re.compile(r"(\d{1,9})\.\w+#\d+$")  # a box of a video's frame, as `footage` names it
+SEQUENCE = 1 << 32  # frames between the beginnings of two sequences: more than any has
 
 Role = Literal["train", "query", "gallery", "any"]
-Layout = Literal["market1501", "folders"]
+Layout = Literal["market1501", "folders", "mot"]
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A box in a frame of a video."""
+
+    member: str  # the frame's name in the archive
+    frame: int  # its number, which tells what is early and what is late
+    ltwh: tuple[float, float, float, float]  # left, top, width, height; pixels, not yet clipped
 
 
 @dataclass(frozen=True)
 class Sample:
     """One image: where it is and what it shows."""
 
-    name: str  # in the archive
-    identity: str  # as the dataset writes it: "0002", "alice"
+    name: str  # in the archive; of a crop the frame's, and "#7" for track 7
+    identity: str  # as the dataset writes it: "0002", "alice", "street/7"
     pid: int  # identity number; -1 junk, 0 distractor
     camid: int  # camera number, -1 unknown
     role: Role  # what the dataset wants it for; "any" if it does not say
+    crop: Crop | None = None  # which part of a larger image it is; None: a whole one
+
+    @property
+    def member(self) -> str:
+        """The file in the archive that it is in."""
+        return self.crop.member if self.crop else self.name
 
 
 @dataclass(frozen=True)
@@ -62,12 +85,14 @@ class Dataset:
         return any(sample.camid != NO_CAMERA for sample in self.samples)
 
 
-def read_dataset(names: Iterable[str], layout: Literal["auto"] | Layout = "auto") -> Dataset:
+def read_dataset(
+    names: Iterable[str], layout: Literal["auto", "market1501", "folders"] = "auto"
+) -> Dataset:
     """Recognise a dataset by its file names alone.
 
     Args:
         names: members of the archive, POSIX paths.
-        layout: one of the layouts, or "auto" to tell by the names.
+        layout: one of the layouts that names tell, or "auto" for the one they look like.
 
     Raises:
         DatasetError: there are no images, or not in a known layout.
@@ -170,6 +195,24 @@ def read_camera(name: str) -> int:
     """The camera in a file's name, `c3` or `cam3`; NO_CAMERA if there is none."""
     match = CAMERA.search(PurePosixPath(name).name)
     return int(match[1]) if match else NO_CAMERA
+
+
+def read_moment(name: str) -> int | None:
+    """When a camera saw an image, in frames; None if the file's name does not tell.
+
+    Sequences lie `SEQUENCE` frames apart, so that the difference of two moments of a camera says
+    how far apart they are whichever they belong to.
+    """
+    if cut := CUT_OUT.search(name):
+        return int(cut[1])
+    match = FRAME.search(PurePosixPath(name).name)
+    return SEQUENCE * int(match[1] or 0) + int(match[2]) if match else None
+
+
+def read_moments(names: Sequence[str]) -> list[int] | None:
+    """The moment of each image; None unless all names tell it."""
+    moments = [moment for moment in map(read_moment, names) if moment is not None]
+    return moments if len(moments) == len(names) else None
 
 
 def check_cameras(samples: Sequence[Sample]) -> None:

@@ -1,5 +1,7 @@
 """A trained network measured on people it has never seen, and on those it has learned."""
 
+import logging
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,12 +11,15 @@ from torch import Tensor, nn
 
 from deepsort_reid import metrics, model
 from deepsort_reid.augment import normalise
-from deepsort_reid.datasets import NO_CAMERA
+from deepsort_reid.calibration import Calibration, Sightings, calibrate
+from deepsort_reid.datasets import NO_CAMERA, read_moments
 from deepsort_reid.errors import PackedError
 from deepsort_reid.metrics import DistanceHistograms, Embedded, Neighbours, Ranking
 from deepsort_reid.packed import Part
 from deepsort_reid.progress import Progress
 from deepsort_reid.sampling import Indices, ReadAhead, plan_validation
+
+logger = logging.getLogger(__name__)
 
 RANKS = (1, 5, 10, 20)
 NEAREST = 10  # gallery images shown for a query
@@ -27,7 +32,9 @@ class Evaluation:
     ranking: Ranking
     neighbours: Neighbours
     histograms: DistanceHistograms
+    calibration: Calibration
     val_accuracy: float  # closed set, top-1, in [0, 1]
+    cameras_known: bool  # whether the dataset says which camera took an image
 
     def metrics(self) -> dict[str, float | int | bool]:
         """The numbers of reports/metrics.json: flat, shares in [0, 1]."""
@@ -41,6 +48,8 @@ class Evaluation:
             "queries_without_match": ranking.num_unmatched,
             "gallery_images": ranking.num_gallery,
             "same_camera_removed": ranking.same_camera_removed,
+            "cameras_known": self.cameras_known,
+            **self.calibration.metrics(),
         }
 
 
@@ -94,12 +103,20 @@ class Reader:
 
 
 def evaluate(
-    reader: Reader, *, query: Part, gallery: Part, val: Part, classes: Sequence[str]
+    reader: Reader,
+    *,
+    query: Part,
+    gallery: Part,
+    val: Part,
+    classes: Sequence[str],
+    false_match_rate: float,
+    short_range: int,
 ) -> Evaluation:
-    """Search the gallery for each query's identity, and classify the validation part.
+    """Search the gallery for each query's identity, find a threshold, classify the validation part.
 
-    Where the dataset knows no cameras, nothing is passed over but the query itself, which is not
-    in the gallery; `metrics()["same_camera_removed"]` says so.
+    Where the dataset knows no cameras, or no identity asked for is seen by two of them (as none
+    is in annotated videos), nothing is passed over but the query itself, which is not in the
+    gallery; `metrics()` says so under "same_camera_removed" and "cameras_known".
 
     Args:
         reader: the network.
@@ -107,6 +124,8 @@ def evaluate(
         gallery: images to find them in, junk and distractors included.
         val: images of the identities learned.
         classes: the network's, to check that it was trained on this split.
+        false_match_rate: share of pairs of two people that the threshold may take for one.
+        short_range: frames between two images of a person that a tracker compares, at most.
 
     Raises:
         PackedError: the network was trained on other identities.
@@ -118,16 +137,42 @@ def evaluate(
             f"the checkpoint knows {len(classes)} identities, val holds {len(val.classes)} or "
             "other ones; train on this split first: dvc repro train"
         )
-    has_cameras = bool((query.camids != NO_CAMERA).all() and (gallery.camids != NO_CAMERA).all())
+    known = bool((query.camids != NO_CAMERA).all() and (gallery.camids != NO_CAMERA).all())
+    crossing = known and crosses_cameras(query, gallery)
     asked, offered = (
-        Embedded(reader.embeddings(part, name), part.pids, part.camids if has_cameras else None)
+        Embedded(reader.embeddings(part, name), part.pids, part.camids if crossing else None)
         for name, part in (("query", query), ("gallery", gallery))
     )
     ranking = metrics.ranking(asked, offered)
+    # A tracker compares within a camera, also where nobody is seen by two of them.
+    found = calibrate(
+        *(
+            Sightings(
+                Embedded(side.embeddings, part.pids, part.camids if known else None),
+                read_moments(part.names),
+            )
+            for side, part in ((asked, query), (offered, gallery))
+        ),
+        false_match_rate=false_match_rate,
+        short_range=short_range,
+    )
+    for doubt in found.doubts:
+        logger.warning("calibration, %s", doubt)
     predicted = reader.predictions(val, "val").numpy()
     return Evaluation(
         ranking=ranking,
         neighbours=metrics.nearest(asked, offered, k=NEAREST),
         histograms=metrics.distance_histograms(asked, offered),
+        calibration=found,
         val_accuracy=float((predicted == val.labels).mean()),
+        cameras_known=known,
     )
+
+
+def crosses_cameras(query: Part, gallery: Part) -> bool:
+    """Whether any query's identity is in the gallery under another camera."""
+    seen = defaultdict(set)
+    for pid, camid in zip(gallery.pids.tolist(), gallery.camids.tolist(), strict=True):
+        seen[pid].add(camid)
+    asked = zip(query.pids.tolist(), query.camids.tolist(), strict=True)
+    return any(seen[pid] - {camid} for pid, camid in asked)

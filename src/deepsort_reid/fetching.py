@@ -27,6 +27,7 @@ def fetch(
     *,
     sha256: str | None,
     root: Path,
+    section: str = "dataset",
     partial_folder: Path | None = None,
     pause: Callable[[float], None] = time.sleep,
 ) -> Path:
@@ -41,6 +42,7 @@ def fetch(
         sha256: the archive's checksum, if it is known; for a folder, that of the zip made of it,
             which depends on the names and contents of its files alone.
         root: where relative paths begin.
+        section: of params.yaml, whose `source` and `sha256` errors name.
         partial_folder: keeps unfinished downloads from one run to the next; must not be an output
             of a DVC stage, which are deleted before it runs. `root/.downloads` by default.
         pause: waits so many seconds before a download is tried again.
@@ -53,10 +55,12 @@ def fetch(
             or holds a member that is not safe.
         OSError: the disk is full.
     """
-    expected = parse_sha256(sha256)
+    expected = parse_sha256(sha256, section)
+    if not source.strip():
+        raise SourceError(f"{section}.source is empty; expected 'synthetic', a path or a URL")
     with brought(source, folder, root, partial_folder or root / ".downloads", pause) as candidate:
         label = without_secrets(source) if URL.match(source) else source
-        check_sha256(candidate, expected, label)
+        check_sha256(candidate, expected, label, section)
         archive = Archive(candidate, label)
         archive.check()
         target = folder / f"dataset.{archive.kind}"
@@ -116,8 +120,6 @@ def local_path(source: str, root: Path) -> Path:
     """
     given = Path(path_of_url(source) if URL.match(source) else source)
     path = root / os.path.expanduser(given)  # noqa: PTH111 - leaves `~nobody` as it is
-    if not source.strip():
-        raise SourceError("dataset.source is empty; expected 'synthetic', a path or a URL")
     if not os.path.exists(path):  # noqa: PTH110 - is False also for names that no disk can hold
         raise SourceError(
             f"{path}: no such file or folder;{near_miss(path)} "
@@ -143,8 +145,8 @@ def near_miss(path: Path) -> str:
     return f" did you mean '{close[0]}'?" if close else ""
 
 
-def parse_sha256(text: str | None) -> str | None:
-    """A checksum in small letters, None where none is given.
+def parse_sha256(text: str | None, section: str) -> str | None:
+    """A checksum in small letters, None where none is given; errors name the section.
 
     Raises:
         SourceError: it is no SHA-256.
@@ -153,20 +155,20 @@ def parse_sha256(text: str | None) -> str | None:
         return None
     if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
         raise SourceError(
-            f"dataset.sha256: {text!r} is no SHA-256; expected 64 hexadecimal digits, "
+            f"{section}.sha256: {text!r} is no SHA-256; expected 64 hexadecimal digits, "
             "as `sha256sum` prints them"
         )
     return text.lower()
 
 
-def check_sha256(path: Path, expected: str | None, label: str) -> None:
-    """Raise where a file is not the expected one."""
+def check_sha256(path: Path, expected: str | None, label: str, section: str) -> None:
+    """Raise where a file is not the one that the section of params.yaml expects."""
     if expected is None:
         return
     actual = files.sha256(path)
     if actual != expected:
         raise SourceError(
-            f"{label}: its SHA-256 is {actual}, dataset.sha256 expects {expected}; "
+            f"{label}: its SHA-256 is {actual}, {section}.sha256 expects {expected}; "
             "check which of them is right"
         )
 

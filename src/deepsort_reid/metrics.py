@@ -117,6 +117,22 @@ class Neighbours:
 
 
 @dataclass(frozen=True, eq=False)
+class Tile:
+    """The distances of some queries from some gallery images.
+
+    Attributes:
+        rows: (R,) int64 tensor, positions of the queries.
+        columns: (C,) int64 tensor, positions in the gallery, never junk's.
+        ticks: (R, C) int64 tensor, distances in steps of 1 / TICKS, from 0 to 2 * TICKS; the
+            receiver may overwrite it.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    ticks: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class DistanceHistograms:
     """How many pairs of a query and a gallery image lie how far apart.
 
@@ -232,6 +248,26 @@ def distance_histograms(
     return DistanceHistograms(np.linspace(0.0, 2.0, bins + 1), same, different)
 
 
+@torch.no_grad()
+def distances(
+    what: str, query: Embedded, gallery: Embedded, *, block_bytes: int = BLOCK_BYTES
+) -> Iterator[Tile]:
+    """Yield the distance of every pair once, also of those that a query passes over.
+
+    Args:
+        what: the progress bar's name.
+        query: the images asked for.
+        gallery: the images they are looked for in.
+        block_bytes: as in `ranking`, as long as the receiver keeps to 16 bytes a pair of its own.
+
+    Raises:
+        ValueError: as in `ranking`.
+    """
+    for asked, tiles in _search(what, query, gallery, block_bytes, pass_over_own=False):
+        for offered, keys in tiles:
+            yield Tile(asked.index, offered.index, keys.bitwise_right_shift_(INDEX_BITS))
+
+
 @dataclass(frozen=True, eq=False)
 class _Block:
     """Some images of one side: their directions on the grid, and what they show."""
@@ -262,7 +298,12 @@ def _norms(embeddings: Tensor) -> Tensor:
 
 
 def _search(
-    what: str, query: Embedded, gallery: Embedded, block_bytes: int
+    what: str,
+    query: Embedded,
+    gallery: Embedded,
+    block_bytes: int,
+    *,
+    pass_over_own: bool = True,
 ) -> Iterator[tuple[_Block, _Tiles]]:
     """Yield each block of queries with the tiles of its keys against the gallery without junk."""
     if (query.camids is None) != (gallery.camids is None):
@@ -277,7 +318,8 @@ def _search(
     with Progress(what, len(query) * len(listed), "distances") as progress:
         for index in torch.split(torch.arange(len(query), device=query.pids.device), rows):
             asked = _block(query, index)
-            yield asked, _tiles(asked, gallery, torch.split(listed, columns), progress)
+            tiles = _tiles(asked, gallery, torch.split(listed, columns), progress, pass_over_own)
+            yield asked, tiles
 
 
 def _tile_shape(query: Embedded, gallery: Embedded, block_bytes: int) -> tuple[int, int]:
@@ -291,14 +333,18 @@ def _tile_shape(query: Embedded, gallery: Embedded, block_bytes: int) -> tuple[i
 
 
 def _tiles(
-    asked: _Block, gallery: Embedded, blocks: tuple[Tensor, ...], progress: Progress
+    asked: _Block,
+    gallery: Embedded,
+    blocks: tuple[Tensor, ...],
+    progress: Progress,
+    pass_over_own: bool,
 ) -> _Tiles:
     """Yield each block of the gallery with its keys, (queries, images) int64."""
     for index in blocks:
         offered = _block(gallery, index)
         ticks = _ticks(asked.grid @ (offered.grid * (-TICKS / GRID**2)).T)
         keys = ticks.bitwise_left_shift_(INDEX_BITS).bitwise_or_(offered.index)
-        if asked.camids is not None and offered.camids is not None:
+        if pass_over_own and asked.camids is not None and offered.camids is not None:
             own = asked.pids[:, None] == offered.pids
             own &= asked.camids[:, None] == offered.camids
             keys.masked_fill_(own, PASSED_OVER)

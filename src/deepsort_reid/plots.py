@@ -17,14 +17,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from deepsort_reid.files import replacing
 
 # Okabe and Ito's colours, which the colour-blind can tell apart.
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8A8A8A"
+BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+GREY = "#8A8A8A"
 RIGHT, WRONG = "#1A9641", "#D7191C"  # of the frames, which differ in line style too
 INK, FAINT = "#262626", "#6E6E6E"
 
@@ -53,8 +54,12 @@ STYLE: dict[Any, Any] = {
     "ytick.color": FAINT,
 }
 
+# Legends that a line may cross.
+BACKED: Mapping[str, Any] = {"fontsize": 9, "frameon": True, "framealpha": 0.9, "edgecolor": "none"}
+
 CMC_MARKS = (1, 5, 10, 20)
 MAX_BARS = 60
+PAIR_BINS = 60
 MARKED_EPOCHS = 30  # up to so many, each epoch gets a dot
 
 # The ranked page, in pixels.
@@ -106,6 +111,33 @@ class RankedRow:
     camid: int | None
     average_precision: float  # in [0, 1]
     answers: Sequence[Answer]
+
+
+@dataclass(frozen=True, eq=False)
+class PairKind:
+    """What is known of one kind of pairs, `in one camera` say.
+
+    Attributes:
+        place: the kind's name.
+        distances: (S,) ascending.
+        same: (S,) pairs of one identity that lie so far apart.
+        different: (S,) pairs of two.
+        rates: (R,) ascending false-match rates in (0, 1].
+        found: (R,) true-match rates.
+        low: (R,) the lower ends of their 95 % intervals.
+        high: (R,) the upper ends.
+        eer: the equal error rate.
+    """
+
+    place: str
+    distances: ArrayLike
+    same: ArrayLike
+    different: ArrayLike
+    rates: ArrayLike
+    found: ArrayLike
+    low: ArrayLike
+    high: ArrayLike
+    eer: float
 
 
 def training_curves(
@@ -245,6 +277,82 @@ def distance_distributions(
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_ylim(0, max(1.3 * shares.max(), 1e-3))
         axes.legend(loc="upper left")
+
+
+def calibration(
+    path: Path, kinds: Sequence[PairKind], *, threshold: float, false_match_rate: float
+) -> None:
+    """Draw where a threshold lies among the distances of each kind, and which rates others give.
+
+    Args:
+        path: a .jpg or .png file.
+        kinds: at most three, the one that the threshold comes from first; none leaves it empty.
+        threshold: the recommended one.
+        false_match_rate: the one it was chosen for.
+    """
+    names = [kind.place for kind in kinds] or ["no pairs"]
+    with _figure(path, 1200, 520 if len(kinds) < 3 else 640) as figure:
+        panels = figure.subplot_mosaic([[name, ""] for name in names], width_ratios=[6, 5])
+        for kind in kinds:
+            _pair_distances(panels[kind.place], kind, threshold)
+            panels[kind.place].sharex(panels[names[0]])
+        panels[names[0]].set_title(f"Distances:  max_cosine_distance {threshold:.3f}")
+        panels[names[-1]].set_xlabel("distance, 1 − cosine")
+        _set_limits(panels[names[0]], kinds, threshold)
+        _match_rates(panels[""], kinds, false_match_rate)
+
+
+def _pair_distances(axes: Axes, kind: PairKind, threshold: float) -> None:
+    """Draw one kind's histograms, and the threshold."""
+    distances = np.asarray(kind.distances, dtype=np.float64)
+    counts = np.array([kind.same, kind.different], dtype=np.float64)
+    used = distances[np.flatnonzero(counts.sum(axis=0))]
+    edges = np.linspace(used[0] - 1e-3, used[-1] + 1e-3, PAIR_BINS + 1)
+    for name, line, colour, count in zip(
+        ("one person", "two people"), ("-", "--"), (BLUE, ORANGE), counts, strict=True
+    ):
+        share = np.histogram(distances, edges, weights=count)[0] / count.sum()
+        near = count[distances <= threshold].sum() / count.sum()
+        label = f"{name}: {count.sum():,.0f} pairs, {near:.1%} match"
+        axes.stairs(share, edges, fill=True, color=colour, alpha=0.3)
+        axes.stairs(share, edges, color=colour, linestyle=line, linewidth=1.5, label=label)
+    axes.axvline(threshold, color=INK, linestyle=":", linewidth=1.4)
+    axes.set_ylabel(kind.place)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
+    axes.set_ylim(0, 1.5 * axes.dataLim.ymax)  # room for the legend
+    axes.legend(loc="upper left", **BACKED)
+
+
+def _set_limits(axes: Axes, kinds: Sequence[PairKind], threshold: float) -> None:
+    """Show all distances that occur, and the threshold."""
+    used = [
+        np.asarray(kind.distances)[np.flatnonzero(np.add(kind.same, kind.different))]
+        for kind in kinds
+    ]
+    shown = np.concatenate([*used, [threshold]])
+    margin = max(0.02 * (shown.max() - shown.min()), 2e-3)
+    axes.set_xlim(shown.min() - margin, shown.max() + margin)
+
+
+def _match_rates(axes: Axes, kinds: Sequence[PairKind], false_match_rate: float) -> None:
+    """Draw each kind's true-match rates by false-match rate, with intervals."""
+    least = min(1e-4, false_match_rate)
+    for kind, colour, line in zip(kinds, (BLUE, GREEN, PINK), ("-", "--", "-."), strict=False):
+        rates = np.asarray(kind.rates, dtype=np.float64)
+        axes.fill_between(rates, kind.low, kind.high, color=colour, alpha=0.2, linewidth=0)
+        label = f"{kind.place}, equal error rate {kind.eer:.1%}"
+        axes.plot(rates, kind.found, line, color=colour, label=label)
+        if kind.eer >= least:  # a logarithmic axis has no place for 0
+            axes.plot([kind.eer], [1 - kind.eer], "o", color=colour, markersize=6, clip_on=False)
+    axes.axvline(false_match_rate, color=INK, linestyle=":", linewidth=1.4)
+    axes.set_title("Pairs of one person that match")
+    axes.set_xlabel("pairs of two people that match")
+    axes.set(xscale="log", xlim=(least, 1), ylim=(0, 1.02))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{100 * rate:g}%"))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    if kinds:
+        axes.legend(**BACKED)
 
 
 def choose_queries(average_precision: ArrayLike, count: int) -> list[int]:

@@ -1,12 +1,14 @@
 """The tables and pictures that the split and evaluate stages leave in reports/."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from deepsort_reid import files, plots
+from deepsort_reid import calibration, files, plots
+from deepsort_reid.calibration import Calibration, Estimate, Kind
 from deepsort_reid.datasets import NO_CAMERA
 from deepsort_reid.evaluation import Evaluation
 from deepsort_reid.packed import Part
@@ -32,10 +34,11 @@ def write_split(folder: Path, summary: Summary, split: Split) -> None:
 def write_evaluation(
     folder: Path, evaluation: Evaluation, *, query: Part, gallery: Part, ranked_queries: int
 ) -> list[str]:
-    """Write the metrics, the tables behind DVC's plots, and three pictures.
+    """Write the metrics, the tables behind DVC's plots, and four pictures.
 
     Args:
-        folder: receives metrics.json, cmc.csv, distances.csv, cmc.png, distances.png, ranked.jpg.
+        folder: receives metrics.json, cmc.csv, distances.csv, cmc.png, distances.png, ranked.jpg,
+            and calibration.json, .csv and .png.
         evaluation: what to write.
         query: the part, for its images.
         gallery: likewise.
@@ -65,7 +68,82 @@ def write_evaluation(
     chosen = plots.choose_queries(ranking.average_precision, ranked_queries)
     rows = [ranked_row(evaluation, query, gallery, number) for number in chosen]
     plots.ranked_page(paths["ranked.jpg"], rows)
-    return list(names)
+    return [*names, *write_calibration(folder, evaluation.calibration)]
+
+
+def write_calibration(folder: Path, found: Calibration) -> list[str]:
+    """Write the thresholds and rates with their intervals, as a table, a curve and a picture.
+
+    Returns:
+        the names of what was written.
+    """
+    names = [f"calibration.{suffix}" for suffix in ("json", "csv", "png")]
+    table, curve, picture = (folder / name for name in names)
+    recommended = found.recommended
+    threshold = recommended.threshold.value if recommended else 0.0
+    content = {
+        "max_cosine_distance": threshold if recommended else None,
+        "false_match_rate": found.false_match_rate,
+        "resolution": calibration.STEP,
+        "kinds": {name: kind_numbers(kind, threshold) for name, kind in found.kinds.items()},
+        "notes": [*found.doubts, *found.untold],
+    }
+    files.write_json(table, content)
+    files.write_csv(curve, *rates_table(found.kinds))
+    plots.calibration(
+        picture,
+        [pair_kind(name, kind) for name, kind in found.kinds.items()],
+        threshold=threshold,
+        false_match_rate=found.false_match_rate,
+    )
+    return names
+
+
+def kind_numbers(kind: Kind, recommended: float) -> dict[str, object]:
+    """What calibration.json says of one kind of pairs."""
+    false, matched = kind.rates_at(recommended)
+
+    def numbers(estimate: Estimate | None) -> dict[str, float | None] | None:
+        return None if estimate is None else asdict(estimate)
+
+    return {
+        "pairs_of_two_people": int(kind.different.sum()),
+        "pairs_of_one_person": int(kind.same.sum()),
+        "resampled_groups": kind.groups,
+        "threshold": numbers(kind.threshold),
+        "true_match_rate": numbers(kind.true_match),
+        "equal_error_rate": numbers(kind.eer),
+        "true_match_rate_at": {rate: numbers(estimate) for rate, estimate in kind.at.items()},
+        "at_max_cosine_distance": {"false_match_rate": false, "true_match_rate": matched},
+    }
+
+
+def rates_table(kinds: Mapping[str, Kind]) -> tuple[list[str], list[Sequence[object]]]:
+    """The columns and rows of calibration.csv; a kind that is not there, or too small, is empty."""
+    rates = calibration.CURVE
+    columns: dict[str, list[object]] = {"log10_false_match_rate": np.log10(rates).round(6).tolist()}
+    for name in calibration.PLACES:
+        curve = kinds[name].curve if name in kinds else None
+        told = {} if curve is None else {"": curve.value, "_low": curve.low, "_high": curve.high}
+        for end in ("", "_low", "_high"):
+            values = told[end].tolist() if end in told else []
+            columns[name + end] = [""] * (len(rates) - len(values)) + values
+    return list(columns), list(zip(*columns.values(), strict=True))
+
+
+def pair_kind(name: str, kind: Kind) -> plots.PairKind:
+    """One kind of pairs, as the picture shows it."""
+    return plots.PairKind(
+        place=calibration.PLACES[name],
+        distances=np.arange(calibration.STEPS) * calibration.STEP,
+        same=kind.same,
+        different=kind.different,
+        rates=kind.curve.rates,
+        found=kind.curve.value,
+        low=kind.curve.low,
+        high=kind.curve.high,
+        eer=kind.eer.value,
+    )
 
 
 def ranked_row(evaluation: Evaluation, query: Part, gallery: Part, number: int) -> plots.RankedRow:
@@ -97,21 +175,23 @@ def known_camera(part: Part, number: int) -> int | None:
     return None if camid == NO_CAMERA else camid
 
 
-def closing_summary(metrics: Mapping[str, float], where_to_look: str) -> str:
-    """What a person wants to read at the end of a run."""
-    protocol = (
-        "same identity and camera removed for each query"
-        if metrics["same_camera_removed"]
-        else "no cameras known: every gallery image counts"
-    )
+def closing_summary(metrics: Mapping[str, float], threshold: str, where_to_look: str) -> str:
+    """What a person wants to read at the end of a run.
+
+    Args:
+        metrics: as reports/metrics.json has them.
+        threshold: what `Calibration.summary` says.
+        where_to_look: what the tracker says of the MLflow run.
+    """
     ranks = "   ".join(f"rank-{k} {metrics[f'rank{k}']:.1%}" for k in (1, 5, 10, 20))
     return "\n".join(
         [
             "",
             f"  mAP {metrics['mAP']:.1%}   mINP {metrics['mINP']:.1%}   {ranks}",
             f"  {metrics['queries']:,} queries, {metrics['gallery_images']:,} gallery images; "
-            f"{protocol}",
+            f"{protocol(metrics)}",
             f"  closed-set accuracy on val {metrics['val_accuracy']:.1%}",
+            *(f"  {line}" for line in threshold.splitlines()),
             "",
             "  models/model.pth      the checkpoint",
             "  reports/train.jpg     loss and error by epoch",
@@ -121,3 +201,12 @@ def closing_summary(metrics: Mapping[str, float], where_to_look: str) -> str:
             "",
         ]
     )
+
+
+def protocol(metrics: Mapping[str, float]) -> str:
+    """What counts for a query, in a few words."""
+    if metrics["same_camera_removed"]:
+        return "same identity and camera removed for each query"
+    if metrics["cameras_known"]:
+        return "nobody is seen by two cameras: every gallery image counts"
+    return "no cameras known: every gallery image counts"

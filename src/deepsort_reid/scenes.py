@@ -12,6 +12,7 @@ from deepsort_reid.people import Rng, pick
 from deepsort_reid.solids import Array, Bytes, Light
 
 FRAME = (600, 1100)  # height and width of a scene, in pixels
+FURNISHED = 0.33  # the share of the ground, from its end on, where things stand
 FOCAL = 800.0  # pixels
 
 
@@ -19,7 +20,8 @@ FOCAL = 800.0  # pixels
 class Camera:
     """A camera on its post: what it sees when nobody is there, and what it does to colours."""
 
-    scene: Image.Image  # RGB, FRAME
+    scene: Image.Image  # RGB, as high as FRAME
+    clear: float  # nothing stands nearer to the camera than so many metres
     horizon: float  # the row at which the ground ends, if nothing stood before it
     height: float  # of the camera above the ground, in metres
     headings: tuple[float, ...]  # which way people turn here, in radians from towards the camera
@@ -50,9 +52,22 @@ class Camera:
         return float(np.arctan2(row - self.horizon, FOCAL))
 
 
+@dataclass(frozen=True)
+class Moment:
+    """How what a camera makes of a picture differs from one moment to another."""
+
+    exposure: float  # times the camera's
+    gains: tuple[float, float, float]  # times the camera's
+    blur: float  # beside the lens's: pixels of an image 128 high
+    smear: float  # by movement across: half its width, in the same pixels
+
+
 @lru_cache(maxsize=32)
-def camera(seed: int, number: int) -> Camera:
-    """Put up the camera of a number, from 1: its place, its light and its colours."""
+def camera(seed: int, number: int, width: int = FRAME[1]) -> Camera:
+    """Put up the camera of a number, from 1: its place, its light and its colours.
+
+    Its scene is `width` pixels wide.
+    """
     rng = np.random.default_rng([seed, 1, number])
     horizon = float(rng.uniform(-60.0, 90.0))
     height = float(rng.uniform(2.9, 3.8)) * (FRAME[0] - horizon) / FRAME[0]
@@ -63,8 +78,13 @@ def camera(seed: int, number: int) -> Camera:
     elevation, azimuth = rng.uniform(0.6, 1.2), rng.uniform(0.0, 2 * np.pi)
     overcast = float(rng.uniform(0.0, 0.8))
     sun = 0.75 * (1.0 - overcast)
+    far = float(rng.uniform(9.0, 16.0))  # metres to what closes the view
+    base = horizon + FOCAL * height / far
+    lowest = base + FURNISHED * (FRAME[0] - base)
+    place = list(GROUNDS)[(number - 1) % len(GROUNDS)]
     return Camera(
-        scene=scene(rng, list(GROUNDS)[(number - 1) % len(GROUNDS)], horizon, height),
+        scene=scene(rng, place, (horizon, height), base, (FRAME[0], width)),
+        clear=FOCAL * height / (lowest - horizon),
         horizon=horizon,
         height=height,
         headings=(heading, heading + np.pi, heading + float(rng.uniform(0.8, 2.3))),
@@ -88,32 +108,42 @@ def camera(seed: int, number: int) -> Camera:
     )
 
 
-def scene(rng: Rng, place: str, horizon: float, height: float) -> Image.Image:
-    """Paint a place without people."""
-    far = float(rng.uniform(9.0, 16.0))  # metres to what closes the view
-    base = horizon + FOCAL * height / far
-    picture = Image.fromarray((255 * ground(rng, place, horizon, height)).astype(np.uint8))
-    backdrop(picture, rng, place, base, FOCAL / far)
+def scene(
+    rng: Rng, place: str, eye: tuple[float, float], base: float, size: tuple[int, int]
+) -> Image.Image:
+    """Paint a place without people.
+
+    Args:
+        rng: decides on all that is not given.
+        place: one of GROUNDS.
+        eye: the horizon's row, and the camera's height in metres.
+        base: the row at which the ground ends.
+        size: height and width, in pixels.
+    """
+    horizon, height = eye
+    picture = Image.fromarray((255 * ground(rng, place, eye, size)).astype(np.uint8))
+    backdrop(picture, rng, place, base, (base - horizon) / height)
     things = GARDEN if place == "park" else STREET
     draw = ImageDraw.Draw(picture)
-    rows = sorted(rng.uniform(base, base + 0.33 * (FRAME[0] - base), 13).tolist())
+    count = round(13 * size[1] / FRAME[1])
+    rows = sorted(rng.uniform(base, base + FURNISHED * (size[0] - base), count).tolist())
     for row in rows:
         scale = (row - horizon) / height
-        pick(rng, things)(Pen(draw, (float(rng.uniform(0, FRAME[1])), row), (scale, scale)), rng)
+        pick(rng, things)(Pen(draw, (float(rng.uniform(0, size[1])), row), (scale, scale)), rng)
     return picture.filter(ImageFilter.GaussianBlur(0.8))
 
 
-def ground(rng: Rng, place: str, horizon: float, height: float) -> Array:
-    """The ground in perspective: (*FRAME, 3) in 0..1."""
-    rows, columns = np.arange(FRAME[0], dtype=np.float32), np.arange(FRAME[1], dtype=np.float32)
-    scale = ((rows - np.float32(horizon)) / np.float32(height)).clip(4.0)[:, None]
-    across = (columns - FRAME[1] / 2) / scale  # metres
+def ground(rng: Rng, place: str, eye: tuple[float, float], size: tuple[int, int]) -> Array:
+    """The ground in perspective: (*size, 3) in 0..1; `eye` as in `scene`."""
+    rows, columns = np.arange(size[0], dtype=np.float32), np.arange(size[1], dtype=np.float32)
+    scale = ((rows - np.float32(eye[0])) / np.float32(eye[1])).clip(4.0)[:, None]
+    across = (columns - size[1] / 2) / scale  # metres
     deep = np.broadcast_to(np.float32(FOCAL) / scale, across.shape)
     sine, cosine = np.sin(turn := float(rng.uniform(-0.6, 0.6))), np.cos(turn)
     u = np.float32(cosine) * across - np.float32(sine) * deep
     v = np.float32(sine) * across + np.float32(cosine) * deep
-    fine = rng.standard_normal(FRAME, np.float32)
-    shade = 0.03 * fine + 0.015 * cloud(rng, 7) + 0.03 * cloud(rng, 90)
+    fine = rng.standard_normal(size, np.float32)
+    shade = 0.03 * fine + 0.015 * cloud(rng, 7, size) + 0.03 * cloud(rng, 90, size)
     picture: Array = GROUNDS[place](rng, u, v, shade)
     return picture.clip(0.0, 1.0)
 
@@ -135,7 +165,9 @@ def square(rng: Rng, u: Array, v: Array, shade: Array) -> Array:
 
 def lawn(rng: Rng, _: Array, v: Array, shade: Array) -> Array:
     """Grass, and a path through it."""
-    trodden = np.abs(v - float(np.median(v)) + 0.5 * cloud(rng, 40)) < rng.uniform(1.2, 2.2)
+    trodden = np.abs(v - float(np.median(v)) + 0.5 * cloud(rng, 40, shade.shape)) < rng.uniform(
+        1.2, 2.2
+    )
     grass = tinted((0.30, 0.42, 0.20), 3.6 * shade)
     return np.where(trodden[..., None], tinted((0.62, 0.56, 0.46), shade), grass)
 
@@ -186,17 +218,18 @@ def tiles(rng: Rng, u: Array, v: Array) -> Array:
     return tiled
 
 
-def cloud(rng: Rng, size: int) -> Array:
-    """Soft blotches of about `size` pixels, FRAME, about ±1."""
-    small = rng.normal(0.0, 1.0, (FRAME[0] // size + 2, FRAME[1] // size + 2)).astype(np.float32)
-    grown = Image.fromarray(small).resize((FRAME[1], FRAME[0]), Image.Resampling.BICUBIC)
+def cloud(rng: Rng, size: int, shape: tuple[int, ...]) -> Array:
+    """Soft blotches of about `size` pixels, about ±1: (H, W) of that shape."""
+    high, wide = shape
+    small = rng.normal(0.0, 1.0, (high // size + 2, wide // size + 2)).astype(np.float32)
+    grown = Image.fromarray(small).resize((wide, high), Image.Resampling.BICUBIC)
     return np.asarray(grown)
 
 
 def backdrop(picture: Image.Image, rng: Rng, place: str, base: float, scale: float) -> None:
     """Close the view above a row: house fronts, shop windows, a wall, or trees under the sky."""
     draw = ImageDraw.Draw(picture)
-    width = FRAME[1] / scale  # metres
+    width = picture.width / scale  # metres
     pen = Pen(draw, (0.0, base), (scale, scale))
     if place == "park":
         pen.rectangle((0.0, 0.0), (width, 30.0), (206, 214, 222))
@@ -287,20 +320,35 @@ def shelves(pen: Pen, rng: Rng, left: float, right: float) -> None:
             pen.rectangle((x, 0.5), (x + 0.35, float(rng.uniform(0.8, 2.2))), goods)
 
 
-def develop(camera: Camera, picture: Array, rng: Rng) -> Bytes:
+def random_moment(rng: Rng) -> Moment:
+    """A moment that has nothing to do with any other."""
+    exposure = float(np.exp(rng.normal(0.0, 0.07)))
+    red, green, blue = np.exp(rng.normal(0.0, 0.02, 3)).tolist()
+    blur = float(rng.exponential(0.15))
+    smear = float(rng.uniform(0.4, 1.4)) if rng.random() < 0.12 else 0.0
+    return Moment(exposure, (red, green, blue), blur, smear)
+
+
+def develop(
+    camera: Camera, picture: Array, moment: Moment, rng: Rng, scale: float | None = None
+) -> Bytes:
     """What the camera makes of what it sees.
 
     Args:
         camera: whose lens, sensor and settings to use.
         picture: (H, W, 3) in 0..1.
-        rng: decides how this moment differs from others: exposure, movement and noise.
+        moment: how it differs from others in exposure and movement.
+        rng: decides on the noise.
+        scale: how many of its pixels are one of an image of one person, 128 high; such an image
+            itself if None.
 
     Returns:
         (H, W, 3), 0 to 255.
     """
-    exposure = camera.exposure * float(np.exp(rng.normal(0.0, 0.07)))
-    gains = np.array(camera.gains) * np.exp(rng.normal(0.0, 0.02, 3))
-    values = soften(picture, camera.blur + float(rng.exponential(0.15)), rng)
+    exposure = camera.exposure * moment.exposure
+    gains = np.array(camera.gains) * np.array(moment.gains)
+    pixel = picture.shape[0] / 128 if scale is None else scale
+    values = soften(picture, (camera.blur + moment.blur) * pixel, moment.smear * pixel)
     values = (values * (exposure * gains).astype(np.float32)) ** np.float32(camera.gamma)
     grey = values.mean(2, keepdims=True)
     values = grey + camera.saturation * (values - grey)
@@ -310,11 +358,10 @@ def develop(camera: Camera, picture: Array, rng: Rng) -> Bytes:
     return developed
 
 
-def soften(picture: Array, radius: float, rng: Rng) -> Array:
-    """Blur by lens and, now and then, by movement; `radius` in pixels of an image 128 high."""
-    scale = picture.shape[0] / 128
+def soften(picture: Array, radius: float, smear: float) -> Array:
+    """Blur by lens and by movement across, both in pixels."""
     blurred = Image.fromarray((255 * picture + 0.5).astype(np.uint8))
-    blurred = blurred.filter(ImageFilter.GaussianBlur(radius * scale))
-    if rng.random() < 0.12:
-        blurred = blurred.filter(ImageFilter.BoxBlur((float(rng.uniform(0.4, 1.4)) * scale, 0)))
+    blurred = blurred.filter(ImageFilter.GaussianBlur(radius))
+    if smear > 0:
+        blurred = blurred.filter(ImageFilter.BoxBlur((smear, 0)))
     return np.asarray(blurred, np.float32) / np.float32(255)

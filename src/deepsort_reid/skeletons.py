@@ -64,6 +64,12 @@ def random_pose(rng: Rng, person: Person) -> Pose:
     )
 
 
+def stride_length(person: Person, swing: float) -> float:
+    """How far a stride of two steps leads, in metres; `swing` is the thigh's, in radians."""
+    leg = 2 * LEG * person.build.legs * person.build.height
+    return float(4 * leg * np.sin(swing))
+
+
 def skeleton(person: Person, pose: Pose) -> Skeleton:
     """Put the joints where the pose has them, with the lower foot on the ground."""
     tall = person.build.height

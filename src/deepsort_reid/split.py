@@ -32,13 +32,15 @@ logger = logging.getLogger(__name__)
 
 PARTS = ("train", "val", "query", "gallery")
 COPY_IMAGES = 1024  # images copied at a time, some 25 MB at 128×64
-MAX_PIXELS = 25_000_000  # a crop has thousands; what claims more is damaged or an attack
+MAX_PIXELS = 25_000_000  # a crop has thousands, a frame millions; more is damaged or an attack
+LEAST_INSIDE = 0.5  # share of a box that must lie within its frame
 AHEAD = 256 << 20  # bytes of undecoded images in memory, at most, besides the last one read
 # No others: of PostScript, which any file may hold whatever its name, Pillow would run the program.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 SIXTEEN_BITS = {"I;16", "I;16L", "I;16B", "I;16N"}  # Pillow's modes of 16-bit grey
 
 Key = TypeVar("Key")
+Places = list[tuple[int, Sample]]  # samples of one file, with their places in the array
 Split = Mapping[str, list[Sample]]  # part -> its images, in the order they are packed
 
 
@@ -73,10 +75,11 @@ def make_parts(
         folder: receives `<part>.npy` and `<part>.csv`.
         image_size: height and width in pixels.
         val_fraction: share of each training identity's images for val, in (0, 1).
-        test_fraction: share of identities for query and gallery, in (0, 1); layout folders only.
+        test_fraction: share of identities for query and gallery, in (0, 1); not of market1501.
         seed: draws both.
         skip_unreadable: how many images may be unreadable.
-        skip_single: how many training identities may have one image and be left out.
+        skip_single: how many training identities may have one image and be left out; of videos
+            they always are.
 
     Raises:
         DatasetError: more unreadable images or one-image identities than allowed, or too little
@@ -84,11 +87,10 @@ def make_parts(
         OSError: the disk is full.
     """
     with files.temporary(folder / "everything.npy") as everything:
-        unreadable = decode(source, [s.name for s in dataset.samples], everything, image_size)
-        check_unreadable(unreadable, skip_unreadable)
-        readable = [sample for sample in dataset.samples if sample.name not in unreadable]
+        losses = decode(source, dataset.samples, everything, image_size)
+        check_unreadable(losses.unreadable, skip_unreadable)
         split = assign(
-            Dataset(dataset.layout, readable),
+            Dataset(dataset.layout, losses.left(dataset.samples)),
             val_fraction=val_fraction,
             test_fraction=test_fraction,
             seed=seed,
@@ -120,31 +122,52 @@ def write_part(
 # Decoding
 
 
-def decode(
-    source: ImageSource, names: Sequence[str], path: Path, image_size: tuple[int, int]
-) -> dict[str, str]:
-    """Decode images into one array, in the order of `names`, on every core.
+@dataclass(frozen=True)
+class Losses:
+    """The samples of which there are no images."""
 
-    Pillow releases the interpreter's lock while it decodes and resizes, so threads suffice.
+    unreadable: dict[str, str]  # member of the archive -> why it cannot be read
+    outside: set[str]  # samples whose box lies mostly outside its frame
+
+    def left(self, samples: Iterable[Sample]) -> list[Sample]:
+        """The other samples."""
+        return [
+            sample
+            for sample in samples
+            if sample.member not in self.unreadable and sample.name not in self.outside
+        ]
+
+
+def decode(
+    source: ImageSource, samples: Sequence[Sample], path: Path, image_size: tuple[int, int]
+) -> Losses:
+    """Decode images into one array, in the order of `samples`, on every core.
+
+    A member of the archive is decoded once, however many samples are cut out of it. Pillow releases
+    the interpreter's lock while it decodes and resizes, so threads suffice.
 
     Returns:
-        the unreadable images, name -> reason; their places in the array stay black.
+        the samples whose places in the array stay black.
     """
-    positions = {name: i for i, name in enumerate(names)}
-    unreadable: dict[str, str] = {}
+    wanted: dict[str, Places] = defaultdict(list)
+    for place, sample in enumerate(samples):
+        wanted[sample.member].append((place, sample))
+    losses = Losses({}, set())
     with (
         strict_about_size(),
-        ArrayWriter(path, len(names), image_size) as writer,
-        closing(source.read(names)) as items,
-        Progress("decode", len(names), "images") as progress,
+        ArrayWriter(path, len(samples), image_size) as writer,
+        closing(source.read(list(wanted))) as items,
+        Progress("decode", len(wanted), "images") as progress,
     ):
-        for name, image in in_parallel(items, image_size):
-            if isinstance(image, str):
-                unreadable[name] = image
-            else:
-                writer.write(positions[name], image)
+        todo = ((name, data, wanted[name]) for name, data in items)
+        for name, fault, outside in in_parallel(todo, writer, image_size):
+            if fault is not None:
+                losses.unreadable[name] = fault
+            losses.outside.update(outside)
             progress.advance()
-    return unreadable
+    if losses.outside:
+        logger.info("%d boxes lie mostly outside their frame: left out", len(losses.outside))
+    return losses
 
 
 @contextmanager
@@ -156,44 +179,102 @@ def strict_about_size() -> Iterator[None]:
 
 
 def in_parallel(
-    items: Iterable[tuple[str, bytes]], image_size: tuple[int, int]
-) -> Iterator[tuple[str, Images | str]]:
-    """Decode (name, bytes) pairs on a pool of threads, a bounded number ahead."""
+    items: Iterable[tuple[str, bytes, Places]], writer: ArrayWriter, image_size: tuple[int, int]
+) -> Iterator[tuple[str, str | None, list[str]]]:
+    """Decode members and write what is cut out of them, a bounded number of members ahead.
+
+    The threads write, so that no more images are in memory than there are threads.
+
+    Args:
+        items: name and bytes of a member, and what to cut out of it.
+        writer: takes the images.
+        image_size: height and width in pixels.
+
+    Yields:
+        name of a member, why it cannot be read, and which samples lie mostly outside it.
+    """
     threads = cores()
-    pending: deque[tuple[str, int, Future[Images | str]]] = deque()
+    pending: deque[tuple[str, int, Future[tuple[str | None, list[str]]]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        for name, data in items:
-            pending.append((name, len(data), pool.submit(decode_image, data, image_size)))
+        for name, data, places in items:
+            future = pool.submit(cut_all, data, places, writer, image_size)
+            pending.append((name, len(data), future))
             while len(pending) >= 16 * threads or sum(size for _, size, _ in pending) > AHEAD:
-                first, _, future = pending.popleft()
-                yield first, future.result()
+                first, _, done = pending.popleft()
+                yield first, *done.result()
         for name, _, future in pending:
-            yield name, future.result()
+            yield name, *future.result()
+
+
+def cut_all(
+    data: bytes, places: Places, writer: ArrayWriter, image_size: tuple[int, int]
+) -> tuple[str | None, list[str]]:
+    """Decode a member and write each sample of it to its place.
+
+    Returns:
+        why the member cannot be read, None if it can; the samples that lie mostly outside it.
+    """
+    image = open_image(data)
+    if isinstance(image, str):
+        return image, []
+    outside = []
+    for place, sample in places:
+        part = cut(image, sample.crop.ltwh) if sample.crop else image
+        if part is None:
+            outside.append(sample.name)
+        else:
+            writer.write(place, np.asarray(resized(part, image_size)))
+    return None, outside
+
+
+def cut(image: Image.Image, ltwh: tuple[float, float, float, float]) -> Image.Image | None:
+    """The whole pixels next to a box, clipped to the image; None if most of it lies outside.
+
+    Args:
+        image: a frame.
+        ltwh: left, top, width and height in pixels, the last two above 0.
+    """
+    left, top, width, height = ltwh
+    right, bottom = left + width, top + height
+    inside_x = min(right, image.width) - max(left, 0)
+    inside_y = min(bottom, image.height) - max(top, 0)
+    if min(inside_x, inside_y) <= 0 or inside_x * inside_y < LEAST_INSIDE * width * height:
+        return None
+    x, y = (
+        (max(0, min(round(first), size - 1)), min(round(end), size))
+        for first, end, size in ((left, right, image.width), (top, bottom, image.height))
+    )
+    return image.crop((x[0], y[0], max(x[1], x[0] + 1), max(y[1], y[0] + 1)))
 
 
 def decode_image(data: bytes, image_size: tuple[int, int]) -> Images | str:
     """Decode one image to (H, W, 3) uint8 RGB, or say in a few words why that is impossible."""
+    image = open_image(data)
+    return image if isinstance(image, str) else resized(image, image_size)
+
+
+def resized(image: Image.Image, image_size: tuple[int, int]) -> Images:
+    """An RGB image as (H, W, 3) uint8 at the network's size, in training and in use alike."""
+    height, width = image_size
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def open_image(data: bytes) -> Image.Image | str:
+    """Decode one image to RGB, upright, or say in a few words why that is impossible."""
     if not data:
         return "the file is empty"
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
-                return f"{image.width}×{image.height} pixels are too many for a crop"
+                return f"{image.width}×{image.height} pixels are too many; {MAX_PIXELS:,} at most"
             check_png(image, data)
-            upright = as_rgb(ImageOps.exif_transpose(image))
-        return np.asarray(resized(upright, image_size))
+            return as_rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
         return f"no image of a known format ({', '.join(FORMATS)})"
     except Exception as error:  # a decoder may fail in any way on bytes that are not its own
         return one_line(f"{type(error).__name__}: {error}").removesuffix(".")
-
-
-def resized(image: Image.Image, image_size: tuple[int, int]) -> Image.Image:
-    """An image at the network's size (height, width): the one way, in training and in use."""
-    height, width = image_size
-    if image.size == (width, height):
-        return image
-    return image.resize((width, height), Image.Resampling.BILINEAR)
 
 
 def check_png(image: Image.Image, data: bytes) -> None:
@@ -255,6 +336,8 @@ def assign(
         by_role = group(dataset.samples, lambda sample: sample.role)
         learning, query, gallery = by_role["train"], by_role["query"], by_role["gallery"]
         learning = [sample for sample in learning if sample.pid not in (JUNK, DISTRACTOR)]
+    elif dataset.layout == "mot":
+        return assign_tracks(dataset.samples, val_fraction, test_fraction, seed)
     else:
         learning, held_out = hold_out_identities(dataset.samples, test_fraction, seed)
         query, gallery = choose_queries(held_out, seed)
@@ -348,12 +431,62 @@ def split_each_identity(
     """Draw `val_fraction` of each identity's images for val: at least one, and never all."""
     chosen: set[str] = set()
     for identity, images in group(samples, lambda sample: sample.identity).items():
-        count = min(max(1, round(val_fraction * len(images))), len(images) - 1)
+        count = val_count(len(images), val_fraction)
         chosen.update(shuffled([sample.name for sample in images], seed, identity)[:count])
     return (
         [sample for sample in samples if sample.name not in chosen],
         [sample for sample in samples if sample.name in chosen],
     )
+
+
+def val_count(images: int, fraction: float) -> int:
+    """How many of an identity's two or more images go to val: at least one, and never all."""
+    return min(max(1, round(fraction * images)), images - 1)
+
+
+def assign_tracks(
+    samples: Sequence[Sample], val_fraction: float, test_fraction: float, seed: int
+) -> Split:
+    """Say which image of videos goes into which part.
+
+    Frames that follow each other show the same picture, so a draw among a track's images would ask
+    for what was learned, and find what was asked for. Tracks are parted in time instead: val is the
+    end of each track that is learned; of the others the query is the last image, and the gallery
+    holds those of the first half, so that half the track's time, at least, lies between them. What
+    lies in between is used for nothing. No track is seen by two cameras, so none is asked for under
+    another one.
+
+    Raises:
+        DatasetError: too little is left to learn from or to measure with.
+    """
+    tracks = group(sorted(samples, key=moment), lambda sample: sample.identity)
+    short = sum(len(track) < 2 for track in tracks.values())
+    if short:
+        logger.info("%d tracks have one image, too few to learn or to find them: left out", short)
+    long = [sample for track in tracks.values() if len(track) > 1 for sample in track]
+    learning, held_out = hold_out_identities(long, test_fraction, seed)
+    split: dict[str, list[Sample]] = {part: [] for part in PARTS}
+    for track in group(learning, lambda sample: sample.identity).values():
+        count = val_count(len(track), val_fraction)
+        split["train"] += track[:-count]
+        split["val"] += track[-count:]
+    for track in group(held_out, lambda sample: sample.identity).values():
+        split["query"].append(track[-1])
+        split["gallery"] += first_half(track)
+    split = {part: sorted(chosen, key=lambda s: s.name) for part, chosen in split.items()}
+    check_split(split, has_cameras=False)
+    return split
+
+
+def moment(sample: Sample) -> int:
+    """The number of the frame that a crop of a video was cut out of."""
+    return sample.crop.frame if sample.crop else 0
+
+
+def first_half(track: Sequence[Sample]) -> list[Sample]:
+    """The crops of a track, in time, that lie no later than midway between its ends."""
+    ends = moment(track[0]) + moment(track[-1])
+    return [sample for sample in track if 2 * moment(sample) <= ends]
 
 
 def check_split(split: Split, has_cameras: bool) -> None:

@@ -2,12 +2,13 @@
 
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -18,11 +19,14 @@ from deepsort_reid.files import replacing
 from deepsort_reid.machine import cores
 from deepsort_reid.people import Person, random_person
 from deepsort_reid.progress import track
-from deepsort_reid.scenes import camera, develop
+from deepsort_reid.scenes import camera, develop, random_moment
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 ROOT = "synthetic"  # the archive's one folder
 TRAIN, GALLERY, QUERY = "bounding_box_train", "bounding_box_test", "query"
-PEOPLE, DISTRACTORS, JUNK = 0, 2, 3  # streams of random numbers; 1 is the cameras'
+PEOPLE, DISTRACTORS, JUNK = 0, 2, 3  # streams of random numbers; 1 is the cameras', 4 street's
 EMPTY = 0.3  # the share of distractors with nobody in them
 FEW = 64  # images for each process that is worth starting
 
@@ -168,13 +172,19 @@ def draw_all(
 ) -> Iterator[bytes]:
     """The crops as JPEG files, in order."""
     job = partial(draw_crop, seed=seed, size=size)
-    count = min(processes or cores(), len(crops) // FEW)
-    if count <= 1:
-        yield from map(job, crops)
+    yield from in_order(job, crops, min(processes or cores(), len(crops) // FEW), chunk=16)
+
+
+def in_order(
+    job: Callable[[Item], Result], items: Sequence[Item], processes: int, *, chunk: int
+) -> Iterator[Result]:
+    """What a job makes of each item, in the items' order, by so many processes."""
+    if processes <= 1:
+        yield from map(job, items)
         return
     # Spawned, not forked: a fork of a process with threads may hang.
-    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(job, crops, chunksize=16)
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(job, items, chunksize=chunk)
 
 
 def draw_crop(crop: Crop, seed: int, size: tuple[int, int]) -> bytes:
@@ -184,7 +194,8 @@ def draw_crop(crop: Crop, seed: int, size: tuple[int, int]) -> bytes:
     person = somebody(seed, *crop.person) if crop.person else None
     picture = compose(rng, eye, person, size, spoilt=crop.spoilt)
     file = io.BytesIO()
-    Image.fromarray(develop(eye, picture, rng)).save(file, "JPEG", quality=eye.quality)
+    developed = develop(eye, picture, random_moment(rng), rng)
+    Image.fromarray(developed).save(file, "JPEG", quality=eye.quality)
     return file.getvalue()
 
 

@@ -162,7 +162,10 @@ def command_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iter
 def parameter_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """Yield a line for each parameter in dvc.lock that params.yaml states otherwise."""
     locked = then.get("params", {}).get("params.yaml", {})
-    old, new = flat(locked), flat({key: now[key] for key in locked if key in now})
+    # A stage may depend on a whole section or on a part of one: `split`, `dataset.mot`.
+    stated = tuple(f"{key}." for key in locked)
+    old = flat(locked)
+    new = {name: value for name, value in flat(now).items() if f"{name}.".startswith(stated)}
     for name in sorted(old.keys() | new.keys()):
         if name not in old or name not in new or old[name] != new[name]:
             here, there = (show(t[name]) if name in t else "missing" for t in (new, old))

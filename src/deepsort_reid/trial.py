@@ -1,0 +1,273 @@
+"""The network tried in Deep SORT, beside no appearance at all and beside an untrained network.
+
+All three see the same detections, of which each network embeds every one once. The untrained
+network is of the same architecture, and its tracker has the same threshold.
+"""
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from deepsort_reid import appearance, archive, files, mot, replay, scoring
+from deepsort_reid.appearance import Appearances, Embedder, Stopwatch
+from deepsort_reid.archive import Archive
+from deepsort_reid.progress import Progress
+from deepsort_reid.replay import View
+from deepsort_reid.scoring import Comparison, Scores
+from deepsort_reid.tracker import Settings, Tracks, by_appearance, by_motion
+
+Variant = Literal["trained", "none", "untrained"]
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
+TITLES = {
+    "trained": "the trained network",
+    "none": "no appearance",
+    "untrained": "an untrained network",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Tracked:
+    """One sequence as each variant has tracked it.
+
+    Attributes:
+        sequence: the sequence.
+        detections: how many of its detections were used.
+        tracks: by variant.
+        comparisons: with the truth, by variant; empty where there is none.
+    """
+
+    sequence: mot.Sequence
+    detections: int
+    tracks: Mapping[Variant, Tracks]
+    comparisons: Mapping[Variant, Comparison]
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """What came of it.
+
+    Attributes:
+        tracked: the sequences.
+        threshold: on 1 - cosine, for both networks.
+        each: a variant's scores by sequence; of the sequences with truth.
+        scores: a variant's scores of all of them; empty where no sequence has truth.
+        frames: how many all sequences have.
+        seconds: what decoding took, embedding by the trained network, and tracking with it.
+    """
+
+    tracked: Sequence[Tracked]
+    threshold: float
+    each: Mapping[Variant, Mapping[str, Scores]]
+    scores: Mapping[Variant, Scores]
+    frames: int
+    seconds: Mapping[str, float]
+
+    def metrics(self) -> dict[str, Any]:
+        """The numbers of reports/track.json, which are the same at every run.
+
+        The trained network's stand at the top, the others' in sections; `earned` is what the
+        embedding is worth: trained minus none.
+        """
+        numbers: dict[str, Any] = {
+            "threshold": self.threshold,
+            "sequences": len(self.tracked),
+            "sequences_with_truth": len(self.each["trained"]),
+            "frames": self.frames,
+            "detections": sum(tracked.detections for tracked in self.tracked),
+        }
+        if not self.scores:
+            return numbers
+        found = {variant: asdict(scores) for variant, scores in self.scores.items()}
+        earned = {name: value - found["none"][name] for name, value in found["trained"].items()}
+        others = {"none": found["none"], "untrained": found["untrained"]}
+        return {**found["trained"], **numbers, "earned": earned, **others}
+
+    def numbers(self) -> dict[str, float]:
+        """All numbers under flat names, with the speed: what MLflow records."""
+        sections = self.metrics() | self.speed()
+        flat: dict[str, float] = {}
+        for name, value in sections.items():
+            inner = value if isinstance(value, Mapping) else {"": value}
+            flat |= {f"track_{name}_{key}".rstrip("_"): found for key, found in inner.items()}
+        return flat
+
+    def speed(self) -> dict[str, float]:
+        """Frames a second, of everything and of the embedding alone; another at every run."""
+        return {
+            "fps": self.frames / sum(self.seconds.values()),
+            "fps_embedding": self.frames / self.seconds["embed"],
+        }
+
+    def table(self) -> str:
+        """What a person wants to read at the end."""
+        speed = self.speed()
+        lines = ["", f"  {'Deep SORT with':22}   HOTA    IDF1    MOTA  switches  fragments"]
+        lines += [
+            f"  {TITLES[variant]:22} {scores.hota:6.1%}  {scores.idf1:6.1%}  {scores.mota:6.1%}"
+            f"  {scores.id_switches:8,}  {scores.fragments:9,}"
+            for variant, scores in self.scores.items()
+        ]
+        if not self.scores:
+            lines[1:] = ["  no sequence has a gt/gt.txt, so nothing was scored"]
+        return "\n".join(
+            [
+                *lines,
+                f"  {len(self.tracked)} sequences, {self.frames:,} frames; max_cosine_distance "
+                f"{self.threshold:.3f}; {speed['fps']:.0f} frames/s, embedding alone "
+                f"{speed['fps_embedding']:.0f}",
+                "",
+                "  reports/track.webm    what was tracked, without and with the network",
+                "  reports/track.jpg     frames around identity switches",
+                "  reports/tracks.zip    the tracks, as MOTChallenge takes them",
+            ]
+        )
+
+
+def run(
+    source: Archive,
+    sequences: Sequence[mot.Sequence],
+    *,
+    trained: Embedder,
+    untrained: Embedder,
+    max_cosine_distance: float,
+    min_confidence: float,
+    settings: Settings,
+) -> Trial:
+    """Track every sequence in the three ways, and score them.
+
+    Args:
+        source: where the frames are.
+        sequences: of it.
+        trained: the network.
+        untrained: one that has learned nothing.
+        max_cosine_distance: for both; see `tracker.by_appearance`.
+        min_confidence: less sure detections are left out.
+        settings: the tracker's.
+
+    Raises:
+        DatasetError: a sequence has no detections, or a frame cannot be decoded.
+        SourceError: the archive is damaged.
+    """
+    watch = Stopwatch()
+    embedders = {"trained": trained, "untrained": untrained}
+    looks = appearance.look(
+        source, sequences, embedders, min_confidence=min_confidence, watch=watch
+    )
+    frames = sum(len(sequence.images) for sequence in sequences)
+    with Progress("track", len(VARIANTS) * frames, "frames") as progress:
+        tracked = []
+        for sequence, look in zip(sequences, looks, strict=True):
+            made = {}
+            for variant in VARIANTS:
+                with watch.timing(f"track {variant}"):
+                    made[variant] = track(
+                        variant, look, len(sequence.images), settings, max_cosine_distance
+                    )
+                progress.advance(len(sequence.images))
+            tracked.append(Tracked(sequence, len(look.detections), made, compared(sequence, made)))
+    each, scores = scored(tracked)
+    seconds = {
+        "decode": watch.seconds["decode"],
+        "embed": watch.seconds["trained"],
+        "track": watch.seconds["track trained"],
+    }
+    return Trial(tracked, max_cosine_distance, each, scores, frames, seconds)
+
+
+def track(
+    variant: Variant, look: Appearances, frames: int, settings: Settings, threshold: float
+) -> Tracks:
+    """Track one sequence in one way."""
+    if variant == "none":
+        return by_motion(look.detections, frames, settings)
+    return by_appearance(look.detections, look.embeddings[variant], frames, settings, threshold)
+
+
+def compared(sequence: mot.Sequence, tracks: Mapping[Variant, Tracks]) -> dict[Variant, Comparison]:
+    """Each variant's tracks with the truth, if there is one."""
+    if sequence.truth is None:
+        return {}
+    frames = len(sequence.images)
+    return {
+        variant: scoring.compare(sequence.truth, made, frames) for variant, made in tracks.items()
+    }
+
+
+def scored(
+    tracked: Sequence[Tracked],
+) -> tuple[dict[Variant, dict[str, Scores]], dict[Variant, Scores]]:
+    """Each variant's scores by sequence, and of all; nothing where there is no truth."""
+    each: dict[Variant, dict[str, Scores]] = {variant: {} for variant in VARIANTS}
+    combined: dict[Variant, Scores] = {}
+    known = [one for one in tracked if one.comparisons]
+    for variant in VARIANTS if known else ():
+        each[variant], combined[variant] = scoring.score(
+            {one.sequence.name: one.comparisons[variant] for one in known}
+        )
+    return each, combined
+
+
+# What is left in reports/
+
+
+def write(folder: Path, source: Archive, trial: Trial) -> list[str]:
+    """Write the numbers, the tracks and the pictures.
+
+    Args:
+        folder: receives track.json, track.csv, tracks.zip, track.jpg and track.webm.
+        source: where the frames are.
+        trial: what to write.
+
+    Returns:
+        the names of what was written.
+    """
+    names = ["track.json", "track.csv", "tracks.zip", "track.jpg", "track.webm"]
+    numbers, table, tracks, page, video = (folder / name for name in names)
+    files.write_json(numbers, trial.metrics())
+    files.write_csv(table, *by_sequence(trial))
+    write_tracks(tracks, trial.tracked)
+    shown = max(trial.tracked, key=lambda one: len(switches(one, "none")))
+    views = [
+        View(TITLES[variant], shown.tracks[variant], switches(shown, variant))
+        for variant in ("none", "trained")
+    ]
+    replay.page(page, source, shown.sequence, views)
+    replay.video(video, source, shown.sequence, views)
+    return names
+
+
+def switches(tracked: Tracked, variant: Variant) -> list[scoring.Switch]:
+    """A variant's identity switches, as far as anybody knows."""
+    comparison = tracked.comparisons.get(variant)
+    return scoring.switches(comparison) if comparison else []
+
+
+def by_sequence(trial: Trial) -> tuple[list[str], Iterable[list[object]]]:
+    """The columns and rows of track.csv."""
+    columns = ["sequence", "appearance", "frames", "detections", "tracks"]
+    scores = list(Scores.__dataclass_fields__)
+
+    def rows() -> Iterator[list[object]]:
+        for one in trial.tracked:
+            name = one.sequence.name
+            for variant, tracks in one.tracks.items():
+                found = trial.each[variant].get(name)
+                yield [
+                    *(name, variant, len(one.sequence.images), one.detections),
+                    len(set(tracks.ids.tolist())),
+                    *([""] * len(scores) if found is None else asdict(found).values()),
+                ]
+
+    return columns + scores, rows()
+
+
+def write_tracks(path: Path, tracked: Sequence[Tracked]) -> None:
+    """Zip the trained network's tracks, a text a sequence, as MOTChallenge takes them."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as name:
+        folder = Path(name)
+        for one in tracked:
+            files.write_text(folder / f"{one.sequence.name}.txt", one.tracks["trained"].as_table())
+        with files.replacing(path) as temporary:
+            archive.pack(folder, temporary)
