@@ -24,7 +24,8 @@
 
 Each side gets a BGR frame and the boxes in it, cuts, resizes, normalises and embeds: ours by
 `Extractor.of_boxes`, boxmot by calling its `ReID` on the .pt and on the .onnx of stage export. The
-sides take turns, call by call, so that what else the machine does falls on all of them. Printed are
+sides take turns, a round of calls at a time: what else the machine does falls on all of them, and
+threads of one that still spin do not slow the next. Printed are
 the median over the calls and the spread from the 10th to the 90th percentile, and how far the
 embeddings of the sides lie apart: the resizing differs, where crops are not of the network's size.
 """
@@ -51,6 +52,7 @@ from deepsort_reid.forms import Trained
 from deepsort_reid.machine import cores, processor
 
 BATCHES = (1, 8, 32, 128)
+ROUNDS = 5
 Side = Callable[[np.ndarray, np.ndarray], np.ndarray]  # BGR frame, boxes ltrb -> (N, D)
 
 
@@ -134,14 +136,15 @@ def street(count: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
 def measure(
     sides: dict[str, Side], frame: np.ndarray, boxes: np.ndarray, runs: int
 ) -> dict[str, list[float]]:
-    """Crops a second, call by call, after two that do not count."""
+    """Crops a second, call by call; in each round the first two calls do not count."""
     rates: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(runs + 2):
+    for _ in range(ROUNDS):
         for name, side in sides.items():
-            started = time.perf_counter()
-            side(frame, boxes)
-            if number >= 2:
-                rates[name].append(len(boxes) / (time.perf_counter() - started))
+            for number in range(-2, runs // ROUNDS):
+                started = time.perf_counter()
+                side(frame, boxes)
+                if number >= 0:
+                    rates[name].append(len(boxes) / (time.perf_counter() - started))
     return rates
 
 
@@ -169,7 +172,7 @@ def conditions(options: argparse.Namespace, network: Trained) -> str:
         f"{network.about.arch} at {height}×{width}, boxes of {options.crop[0]}×{options.crop[1]} "
         f"in a frame of 1080×1920; {device}, {options.threads} threads of {cores()} cores, "
         f"load {os.getloadavg()[0]:.1f} before; {versions}, Python {platform.python_version()}; "
-        f"n={options.runs} calls of each"
+        f"n={options.runs // ROUNDS * ROUNDS} calls of each"
     )
 
 

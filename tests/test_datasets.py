@@ -93,6 +93,7 @@ def test_a_dataset_in_no_known_layout(names: list[str], layout: str, message: st
         ("query/-1_c3s12_000001_00.jpg.jpg", 12 * SEQUENCE + 1),
         ("a/walk_cam3s2_12.jpg", 2 * SEQUENCE + 12),
         ("a/c1_f0046302.jpg", 46302),
+        ("street/img1/000012.jpg#7", 12),
         ("a/c3_0007.png", None),
         ("a/c3s1.png", None),
         ("a/abc3s1_12.jpg", None),

@@ -118,7 +118,8 @@ def test_without_cameras_nothing_is_removed() -> None:
 
 def test_where_nobody_is_seen_by_two_cameras_nothing_is_removed() -> None:
     videos = [part([1, 2, 3], [1, 1, 2]), part([1, 1, 2, 3], [1, 1, 1, 2])]
-    found = search(ColourNet(), *videos[:2])
+    found = search(ColourNet(), *videos)
+    assert list(found.calibration.kinds) == ["within", "track"]
     metrics = found.metrics()
     assert (metrics["same_camera_removed"], metrics["cameras_known"]) == (False, True)
     assert (metrics["mAP"], metrics["queries_without_match"]) == (1.0, 0)

@@ -237,6 +237,14 @@ def test_the_log_stays_as_it_was() -> None:
     assert logging.root.manager.disable == before
 
 
+@pytest.mark.parametrize("file", sorted(set().union(*FILES.values())))
+def test_a_full_disk_is_told_as_one(file: str) -> None:
+    (form,) = [form for form in FORMS if form.file == file]
+    network = trained("deepsort" if file == "deep_sort_pytorch.pth" else "resnet18")
+    with pytest.raises(OSError, match="No space left on device"):
+        form.write(Path("/dev/full"), network)
+
+
 # The stage
 
 

@@ -39,6 +39,7 @@ CAMERA = re.compile(r"(?<![a-z0-9])c(?:am)?(\d+)(?:s\d+)?(?![a-z0-9])", re.IGNOR
 FRAME = re.compile(
     r"(?<![a-z0-9])c(?:am)?\d+(?:s(\d{1,6})_|_f)(\d{1,9})(?![a-z0-9])", re.IGNORECASE
 )
+CUT_OUT = re.compile(r"(\d{1,9})\.\w+#\d+$")  # a box of a video's frame, as `footage` names it
 SEQUENCE = 1 << 32  # frames between the beginnings of two sequences: more than any has
 
 Role = Literal["train", "query", "gallery", "any"]
@@ -202,6 +203,8 @@ def read_moment(name: str) -> int | None:
     Sequences lie `SEQUENCE` frames apart, so that the difference of two moments of a camera says
     how far apart they are whichever they belong to.
     """
+    if cut := CUT_OUT.search(name):
+        return int(cut[1])
     match = FRAME.search(PurePosixPath(name).name)
     return SEQUENCE * int(match[1] or 0) + int(match[2]) if match else None
 

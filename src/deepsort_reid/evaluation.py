@@ -3,7 +3,7 @@
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -48,8 +48,8 @@ class Evaluation:
             "queries_without_match": ranking.num_unmatched,
             "gallery_images": ranking.num_gallery,
             "same_camera_removed": ranking.same_camera_removed,
-            **self.calibration.metrics(),
             "cameras_known": self.cameras_known,
+            **self.calibration.metrics(),
         }
 
 
@@ -137,16 +137,21 @@ def evaluate(
             f"the checkpoint knows {len(classes)} identities, val holds {len(val.classes)} or "
             "other ones; train on this split first: dvc repro train"
         )
-    asked, offered = sightings(reader, query, gallery)
-    ranking = metrics.ranking(asked.images, offered.images)
-    found = calibrate(asked, offered, false_match_rate=false_match_rate, short_range=short_range)
+    sides = sightings(reader, query, gallery)
+    # A tracker compares within a camera, also where nobody is seen by two of them.
+    found = calibrate(*sides, false_match_rate=false_match_rate, short_range=short_range)
+    crossing = cameras_known(query, gallery) and crosses_cameras(query, gallery)
+    asked, offered = (
+        side.images if crossing else replace(side.images, camids=None) for side in sides
+    )
+    ranking = metrics.ranking(asked, offered)
     for doubt in found.doubts:
         logger.warning("calibration, %s", doubt)
     predicted = reader.predictions(val, "val").numpy()
     return Evaluation(
         ranking=ranking,
-        neighbours=metrics.nearest(asked.images, offered.images, k=NEAREST),
-        histograms=metrics.distance_histograms(asked.images, offered.images),
+        neighbours=metrics.nearest(asked, offered, k=NEAREST),
+        histograms=metrics.distance_histograms(asked, offered),
         calibration=found,
         val_accuracy=float((predicted == val.labels).mean()),
         cameras_known=cameras_known(query, gallery),
@@ -154,11 +159,11 @@ def evaluate(
 
 
 def sightings(reader: Reader, query: Part, gallery: Part) -> tuple[Sightings, Sightings]:
-    """Embed query and gallery; their cameras count where an identity is seen by two of them."""
-    crossing = cameras_known(query, gallery) and crosses_cameras(query, gallery)
+    """Embed query and gallery, for a calibration."""
+    known = cameras_known(query, gallery)
     asked, offered = (
         Sightings(
-            Embedded(reader.embeddings(part, name), part.pids, part.camids if crossing else None),
+            Embedded(reader.embeddings(part, name), part.pids, part.camids if known else None),
             read_moments(part.names),
         )
         for name, part in (("query", query), ("gallery", gallery))

@@ -165,7 +165,7 @@ class Extractor:
         """A crop at the network's size; channels are resized apart, so any order will do."""
         if crop.shape[:2] == self.image_size:
             return crop
-        return np.asarray(resized(Image.fromarray(crop), self.image_size))
+        return resized(Image.fromarray(crop), self.image_size)
 
 
 def usable(device: str | torch.device | None) -> torch.device:

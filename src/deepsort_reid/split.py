@@ -250,7 +250,15 @@ def cut(image: Image.Image, ltwh: tuple[float, float, float, float]) -> Image.Im
 def decode_image(data: bytes, image_size: tuple[int, int]) -> Images | str:
     """Decode one image to (H, W, 3) uint8 RGB, or say in a few words why that is impossible."""
     image = open_image(data)
-    return image if isinstance(image, str) else np.asarray(resized(image, image_size))
+    return image if isinstance(image, str) else resized(image, image_size)
+
+
+def resized(image: Image.Image, image_size: tuple[int, int]) -> Images:
+    """An RGB image as (H, W, 3) uint8 at the network's size, in training and in use alike."""
+    height, width = image_size
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image)
 
 
 def open_image(data: bytes) -> Image.Image | str:
@@ -267,14 +275,6 @@ def open_image(data: bytes) -> Image.Image | str:
         return f"no image of a known format ({', '.join(FORMATS)})"
     except Exception as error:  # a decoder may fail in any way on bytes that are not its own
         return one_line(f"{type(error).__name__}: {error}").removesuffix(".")
-
-
-def resized(image: Image.Image, image_size: tuple[int, int]) -> Image.Image:
-    """An image at the network's size (height, width): the one way, in training and in use."""
-    height, width = image_size
-    if image.size == (width, height):
-        return image
-    return image.resize((width, height), Image.Resampling.BILINEAR)
 
 
 def check_png(image: Image.Image, data: bytes) -> None:
