@@ -3,7 +3,7 @@
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -142,7 +142,8 @@ def evaluate(
     found = calibrate(*sides, false_match_rate=false_match_rate, short_range=short_range)
     crossing = cameras_known(query, gallery) and crosses_cameras(query, gallery)
     asked, offered = (
-        side.images if crossing else replace(side.images, camids=None) for side in sides
+        Embedded(images.embeddings, images.pids, images.camids if crossing else None)
+        for images in (side.images for side in sides)
     )
     ranking = metrics.ranking(asked, offered)
     for doubt in found.doubts:
