@@ -137,22 +137,20 @@ def evaluate(
             f"the checkpoint knows {len(classes)} identities, val holds {len(val.classes)} or "
             "other ones; train on this split first: dvc repro train"
         )
-    sides = sightings(reader, query, gallery)
-    # A tracker compares within a camera, also where nobody is seen by two of them.
-    found = calibrate(*sides, false_match_rate=false_match_rate, short_range=short_range)
-    crossing = cameras_known(query, gallery) and crosses_cameras(query, gallery)
-    asked, offered = (
-        Embedded(images.embeddings, images.pids, images.camids if crossing else None)
-        for images in (side.images for side in sides)
-    )
-    ranking = metrics.ranking(asked, offered)
+    asked, offered = sightings(reader, query, gallery)
+    # Where nobody is seen by two cameras, a tracker's pairs still know theirs.
+    sides = (asked.images, offered.images)
+    if not crosses_cameras(query, gallery):
+        sides = (without_cameras(asked.images), without_cameras(offered.images))
+    ranking = metrics.ranking(*sides)
+    found = calibrate(asked, offered, false_match_rate=false_match_rate, short_range=short_range)
     for doubt in found.doubts:
         logger.warning("calibration, %s", doubt)
     predicted = reader.predictions(val, "val").numpy()
     return Evaluation(
         ranking=ranking,
-        neighbours=metrics.nearest(asked, offered, k=NEAREST),
-        histograms=metrics.distance_histograms(asked, offered),
+        neighbours=metrics.nearest(*sides, k=NEAREST),
+        histograms=metrics.distance_histograms(*sides),
         calibration=found,
         val_accuracy=float((predicted == val.labels).mean()),
         cameras_known=cameras_known(query, gallery),
@@ -160,7 +158,7 @@ def evaluate(
 
 
 def sightings(reader: Reader, query: Part, gallery: Part) -> tuple[Sightings, Sightings]:
-    """Embed query and gallery, for a calibration."""
+    """Embed query and gallery: who they show, and where it is known by which camera and when."""
     known = cameras_known(query, gallery)
     asked, offered = (
         Sightings(
@@ -170,6 +168,11 @@ def sightings(reader: Reader, query: Part, gallery: Part) -> tuple[Sightings, Si
         for name, part in (("query", query), ("gallery", gallery))
     )
     return asked, offered
+
+
+def without_cameras(images: Embedded) -> Embedded:
+    """The same images, as if nobody knew the cameras."""
+    return Embedded(images.embeddings, images.pids)
 
 
 def cameras_known(query: Part, gallery: Part) -> bool:
