@@ -52,7 +52,7 @@ def test_an_experiment_adds_a_run_another_checkpoint_and_another_curve(project: 
     before = {name: (project / name).read_bytes() for name in names}
     count = len(runs(project))
     out = run(project, "dvc", "exp", "run", "--set-param", "lr=0.2", "--name", "faster")
-    assert ran(out) == ["train", "evaluate", "export"]
+    assert ran(out) == ["train", "evaluate", "export", "track"]
     assert all((project / name).read_bytes() != before[name] for name in names)
     assert len(runs(project)) == count + 1
     newest = run_of(project)

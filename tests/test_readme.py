@@ -15,6 +15,7 @@ from deepsort_reid.config import (
     ExportConfig,
     RunConfig,
     SplitConfig,
+    TrackConfig,
     TrainConfig,
     describe,
     read_yaml,
@@ -35,6 +36,7 @@ def parameter_table() -> str:
         ("run.", RunConfig),
         ("evaluate.", EvaluateConfig),
         ("export.", ExportConfig),
+        ("track.", TrackConfig),
     ]
     lines = ["| parameter | default | what it means |", "|---|---|---|"]
     for prefix, config in rows:

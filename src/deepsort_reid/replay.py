@@ -28,8 +28,8 @@ from deepsort_reid.tracker import Tracks
 
 CELL = (480, 360)  # width and height of one frame on the page, at most, in pixels
 COLUMNS, EVENTS = 4, 3
-PANE = (400, 400)  # of one of the video's two halves, at most
-SECONDS = 8.0  # of video, at most
+PANE = (384, 384)  # of one of the video's two halves, at most
+SECONDS = 7.0  # of video, at most
 FRAME_RATE = 15.0  # of video, at most; of faster sequences not every frame is shown
 MARKED = 0.8  # seconds for which a switch stays marked
 GAP, TITLE = 6, 26  # pixels

@@ -137,7 +137,8 @@ class Trial:
         return "\n".join(
             [
                 *lines,
-                f"  {len(self.tracked)} sequences, {self.frames:,} frames; max_cosine_distance "
+                f"  {len(self.tracked)} sequence{'s' * (len(self.tracked) > 1)}, {self.frames:,} "
+                f"frames; max_cosine_distance "
                 f"{self.thresholds['trained']:.3f}; {speed['fps']:.0f} frames/s, embedding alone "
                 f"{speed['fps_embedding']:.0f}",
                 "",
