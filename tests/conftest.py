@@ -30,6 +30,17 @@ def project(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return projects.copy(prepared, tmp_path_factory.mktemp("project"))
 
 
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project, the current folder, whose store is its own."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("DVC_ROOT", str(folder))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return folder
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option for longer runs of the fuzz suite."""
     parser.addoption(

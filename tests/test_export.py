@@ -17,12 +17,13 @@ import onnx
 import pytest
 import torch
 
-from deepsort_reid import checkpoint, export, files, forms, model, parity, runtimes
+from deepsort_reid import checkpoint, export, files, forms, model, parity, quantisation, runtimes
 from deepsort_reid.errors import ExportError
 from deepsort_reid.export import Export
 from deepsort_reid.forms import FORMS, Form, Trained
-from deepsort_reid.packed import Part
+from deepsort_reid.packed import Images, Part
 from deepsort_reid.parity import Parity
+from deepsort_reid.runtimes import Floats
 from tests import stages
 from tests.exports import THRESHOLD, crops, part, trained
 
@@ -321,3 +322,13 @@ def test_a_sample_comes_from_all_over_a_part(count: int) -> None:
     assert found.shape == (64,)
     assert len(set(found.tolist())) == min(count, 64)
     assert count < 64 or found[-1] > 0.9 * count - 10
+
+
+def test_precisions_are_measured_where_nobody_is_seen_by_two_cameras() -> None:
+    """As stage evaluate does it of annotated videos, in which every right answer is its own's."""
+
+    def by_colour(images: Images) -> Floats:
+        return images.reshape(len(images), -1).astype(np.float32)
+
+    seen_once = replace(part(8), camids=np.ones(8, np.int64))
+    assert quantisation.mean_average_precision(by_colour, seen_once, seen_once) > 0.5

@@ -294,19 +294,8 @@ def test_too_few_tracks() -> None:
 # From the archive to the report
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty project, the current folder."""
-    folder = tmp_path / "project"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("DVC_ROOT", str(folder))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return folder
-
-
 def test_from_videos_to_a_report(
-    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, data in (videos.sequence(1) | videos.sequence(2, people=5)).items():
         path = tmp_path / "videos" / name
@@ -314,16 +303,16 @@ def test_from_videos_to_a_report(
         path.write_bytes(data)
     changes = {"every": 2, "min_height": 10, "classes": [1], "min_visibility": 0.5}
     stages.write_params(
-        project,
+        workspace,
         {"dataset.source": str(tmp_path / "videos"), "arch": "deepsort", "epochs": 1}
         | {f"dataset.mot.{key}": value for key, value in changes.items()},
     )
     for stage in ("download", "split", "train", "evaluate"):
         stages.run(stage)
-    counts = json.loads((project / "reports/split.json").read_text())
+    counts = json.loads((workspace / "reports/split.json").read_text())
     assert counts["train"] == {"images": 35, "identities": 7, "cameras": 2}  # 5 of 6 in time
     assert counts["query"]["images"] == counts["gallery"]["identities"] == 2
-    metrics = json.loads((project / "reports/metrics.json").read_text())
+    metrics = json.loads((workspace / "reports/metrics.json").read_text())
     assert (metrics["same_camera_removed"], metrics["cameras_known"]) == (False, True)
     assert metrics["queries_without_match"] == 0
     assert 0 < metrics["mAP"] <= 1
@@ -333,13 +322,13 @@ def test_from_videos_to_a_report(
 
 
 def test_a_damaged_annotation_stops_the_stage(
-    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     archive = videos.zipped(tmp_path / "v.zip", videos.sequence(1, gt="1,1,1,1,5,5\n"))
-    stages.write_params(project, {"dataset.source": str(archive.path)})
+    stages.write_params(workspace, {"dataset.source": str(archive.path)})
     stages.run("download")
     with pytest.raises(SystemExit):
         stages.run("split")
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("error: data/raw/dataset.zip: s1/gt/gt.txt, line 1: 6 columns")
-    assert not (project / "data/split").exists()
+    assert not (workspace / "data/split").exists()

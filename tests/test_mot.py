@@ -80,8 +80,6 @@ def test_how_a_file_is_written_does_not_matter(text: bytes) -> None:
     boxes = truth(text)
     assert boxes.frames.tolist() == [1, 2]  # in their order
     assert boxes.ltwh.tolist() == [[3, 1, 5, 6], [0.5, 1, 5, 6]]
-    assert boxes.at(2).ltwh.tolist() == [[0.5, 1, 5, 6]]
-    assert len(boxes.at(3)) == 0
 
 
 def test_an_empty_file_has_no_boxes() -> None:

@@ -137,11 +137,8 @@ def evaluate(
             f"the checkpoint knows {len(classes)} identities, val holds {len(val.classes)} or "
             "other ones; train on this split first: dvc repro train"
         )
-    asked, offered = sightings(reader, query, gallery)
-    # Where nobody is seen by two cameras, a tracker's pairs still know theirs.
-    sides = (asked.images, offered.images)
-    if not crosses_cameras(query, gallery):
-        sides = (without_cameras(asked.images), without_cameras(offered.images))
+    asked, offered = sightings(reader.embeddings, query, gallery)
+    sides = as_searched(asked.images, offered.images)
     ranking = metrics.ranking(*sides)
     found = calibrate(asked, offered, false_match_rate=false_match_rate, short_range=short_range)
     for doubt in found.doubts:
@@ -153,16 +150,27 @@ def evaluate(
         histograms=metrics.distance_histograms(*sides),
         calibration=found,
         val_accuracy=float((predicted == val.labels).mean()),
-        cameras_known=cameras_known(query, gallery),
+        cameras_known=asked.images.camids is not None,
     )
 
 
-def sightings(reader: Reader, query: Part, gallery: Part) -> tuple[Sightings, Sightings]:
-    """Embed query and gallery: who they show, and where it is known by which camera and when."""
-    known = cameras_known(query, gallery)
+def sightings(
+    embed: Callable[[Part, str], Tensor], query: Part, gallery: Part
+) -> tuple[Sightings, Sightings]:
+    """Embed query and gallery: who they show, and where it is known by which camera and when.
+
+    Args:
+        embed: a part and its name -> (N, D) embeddings, in the part's order.
+        query: images asked for.
+        gallery: images to find them in.
+
+    Raises:
+        WeightsError: an embedding is not finite.
+    """
+    known = bool((query.camids != NO_CAMERA).all() and (gallery.camids != NO_CAMERA).all())
     asked, offered = (
         Sightings(
-            Embedded(reader.embeddings(part, name), part.pids, part.camids if known else None),
+            Embedded(embed(part, name), part.pids, part.camids if known else None),
             read_moments(part.names),
         )
         for name, part in (("query", query), ("gallery", gallery))
@@ -170,18 +178,17 @@ def sightings(reader: Reader, query: Part, gallery: Part) -> tuple[Sightings, Si
     return asked, offered
 
 
-def without_cameras(images: Embedded) -> Embedded:
-    """The same images, as if nobody knew the cameras."""
-    return Embedded(images.embeddings, images.pids)
+def as_searched(query: Embedded, gallery: Embedded) -> tuple[Embedded, Embedded]:
+    """Query and gallery for the ranking: without cameras where nobody is seen by two of them."""
+    if crosses_cameras(query, gallery):
+        return query, gallery
+    return Embedded(query.embeddings, query.pids), Embedded(gallery.embeddings, gallery.pids)
 
 
-def cameras_known(query: Part, gallery: Part) -> bool:
-    """Whether the dataset says of every image which camera took it."""
-    return bool((query.camids != NO_CAMERA).all() and (gallery.camids != NO_CAMERA).all())
-
-
-def crosses_cameras(query: Part, gallery: Part) -> bool:
+def crosses_cameras(query: Embedded, gallery: Embedded) -> bool:
     """Whether any query's identity is in the gallery under another camera."""
+    if query.camids is None or gallery.camids is None:
+        return False
     seen = defaultdict(set)
     for pid, camid in zip(gallery.pids.tolist(), gallery.camids.tolist(), strict=True):
         seen[pid].add(camid)

@@ -162,6 +162,8 @@ def readme(trained: Trained, done: Export) -> str:
             for form in done.forms
         ),
         "## deep-sort-realtime\n\n```python\n"
+        "from deep_sort_realtime.deepsort_tracker import DeepSort\n"
+        "from deepsort_reid.extractor import Extractor\n"
         'embeds = Extractor("models/model.pth").of_boxes(frame, boxes, order="bgr", form="ltwh")\n'
         "DeepSort(embedder=None).update_tracks(detections, embeds=embeds)\n```\n",
         *not_there(done),

@@ -63,11 +63,6 @@ class Boxes:
         """Some of the boxes, by a mask, a slice or indices."""
         return Boxes(*(getattr(self, field.name)[which] for field in fields(Boxes)))
 
-    def at(self, frame: int) -> "Boxes":
-        """The boxes of one frame, in the order of the file."""
-        first, end = np.searchsorted(self.frames, [frame, frame + 1])
-        return self.select(slice(first, end))
-
 
 @dataclass(frozen=True, eq=False)
 class Sequence:

@@ -7,10 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from deepsort_reid import metrics
-from deepsort_reid.datasets import NO_CAMERA
+from deepsort_reid import evaluation, metrics
 from deepsort_reid.forms import quiet
-from deepsort_reid.metrics import Embedded
 from deepsort_reid.packed import Images, Part
 from deepsort_reid.runtimes import Floats, Runtime
 
@@ -78,12 +76,10 @@ def write_int8(
 
 def mean_average_precision(run: Runtime, query: Part, gallery: Part) -> float:
     """The mAP of what a file's runtime embeds, as stage evaluate measures it."""
-    has_cameras = bool((query.camids != NO_CAMERA).all() and (gallery.camids != NO_CAMERA).all())
-    asked, offered = (
-        Embedded(torch.from_numpy(over(run, part)), part.pids, part.camids if has_cameras else None)
-        for part in (query, gallery)
+    asked, offered = evaluation.sightings(
+        lambda part, _: torch.from_numpy(over(run, part)), query, gallery
     )
-    return metrics.ranking(asked, offered).mAP
+    return metrics.ranking(*evaluation.as_searched(asked.images, offered.images)).mAP
 
 
 def over(run: Runtime, part: Part) -> Floats:

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from trackeval.metrics import CLEAR, HOTA, Identity
 
-from deepsort_reid.mot import Boxes
+from deepsort_reid.mot import PEDESTRIAN, Boxes
 from deepsort_reid.tracker import Tracks
 
-PEDESTRIAN = 1
 DISTRACTORS = (2, 7, 8, 12)  # person on vehicle, static person, distractor, reflection
 OVERLAP = 0.5  # intersection over union from which on a box is somebody's
 EPSILON = float(np.finfo(float).eps)  # a box at OVERLAP exactly is somebody's, as in TrackEval
