@@ -88,3 +88,10 @@ def test_collectives_of_one_need_no_group() -> None:
     assert distributed.sum_over_ranks(torch.tensor([2.0])).item() == 2
     assert distributed.gather_over_ranks(torch.tensor([2.0])).tolist() == [[2.0]]
     assert distributed.world_size() == 1
+
+
+def test_threads_are_as_many_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "cores", lambda: 2)
+    with distributed.joined():
+        assert torch.get_num_threads() == 2
+    assert torch.get_num_threads() == 1  # as the tests have it

@@ -119,24 +119,36 @@ def joined(*, deterministic: bool = True) -> Iterator[Process]:
     rank, local_rank, world_size, local_world_size = read_environment(os.environ)
     set_determinism(deterministic)
     device, backend = choose_device(local_rank, local_world_size)
+    process = Process(rank, local_rank, world_size, local_world_size, device)
+    with computing_on(device, local_world_size):
+        if world_size == 1:
+            yield process
+            return
+        set_rendezvous_from_slurm(os.environ)  # type: ignore[arg-type]
+        dist.init_process_group(
+            backend, rank=rank, world_size=world_size, timeout=TIMEOUT,
+            device_id=device if backend == "nccl" else None,
+        )  # fmt: skip
+        try:
+            with contact():
+                yield process
+        finally:
+            dist.destroy_process_group()
+
+
+@contextmanager
+def computing_on(device: torch.device, local_world_size: int) -> Iterator[None]:
+    """Compute on a GPU, or on this process's share of the cores; then on as many as before."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    else:
-        torch.set_num_threads(max(1, cores() // local_world_size))
-    process = Process(rank, local_rank, world_size, local_world_size, device)
-    if world_size == 1:
-        yield process
+        yield
         return
-    set_rendezvous_from_slurm(os.environ)  # type: ignore[arg-type]
-    dist.init_process_group(
-        backend, rank=rank, world_size=world_size, timeout=TIMEOUT,
-        device_id=device if backend == "nccl" else None,
-    )  # fmt: skip
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, cores() // local_world_size))
     try:
-        with contact():
-            yield process
+        yield
     finally:
-        dist.destroy_process_group()
+        torch.set_num_threads(before)
 
 
 def set_determinism(on: bool) -> None:
