@@ -1,5 +1,7 @@
 """A detector misses as many as asked for, mostly the hidden, in runs, and errs in its boxes."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 
@@ -77,6 +79,26 @@ def test_confidence_tells_the_hidden_from_the_seen():
         for share in (1.0, 0.7)
     ]
     assert mean[0] > mean[1] + 0.08
+
+
+def test_of_boxes_that_nearly_coincide_the_surest_stays():
+    couple = [[Sight(1, 300.0, 300.0, 150.0, 1.0), Sight(2, 299.0, 303.0, 150.0, 0.6)]] * FRAMES
+    apart = [[Sight(1, 300.0, 300.0, 150.0, 1.0), Sight(2, 299.0, 340.0, 150.0, 0.6)]] * FRAMES
+
+    def counts(sights: list[list[Sight]]) -> np.ndarray:
+        detections = detect(np.random.default_rng(0), sights, SIZE, 0.0)
+        sure = [d for d in detections if abs(d.box.left - 280) < 60 and d.confidence > 0.62]
+        return np.bincount([d.frame for d in sure], minlength=FRAMES)
+
+    assert counts(couple).mean() < 1.25
+    assert counts(apart).mean() > 1.7
+
+
+def test_no_two_boxes_nearly_coincide():
+    crowd = [[Sight(i, 300.0, 300.0 + 9.0 * i, 150.0, 0.8) for i in range(1, 9)]] * 100
+    detections = detect(np.random.default_rng(0), crowd, SIZE, 0.1)
+    overlaps = [a.box.overlap(b.box) for a, b in combinations(detections, 2) if a.frame == b.frame]
+    assert 0.5 < max(overlaps) <= 0.6
 
 
 def test_there_are_a_few_false_alarms():

@@ -174,7 +174,9 @@ class SequencesConfig:
     frames: int = parameter("frames of each, 14 a second", at_least=10)
     people: int = parameter("people who walk through each, two thirds in view", at_least=2)
     image_size: tuple[int, int] = parameter("height and width in pixels", at_least=64, at_most=4096)
-    missed: float = parameter("share of the people in view that no box finds", at_least=0, below=1)
+    missed: float = parameter(
+        "share of the people in view whom the detector misses", at_least=0, below=1
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,8 @@
 """What a detector would find in the frames of a synthetic street: shaky boxes, misses, mistakes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from statistics import NormalDist
 
 import numpy as np
@@ -16,6 +17,7 @@ Floats = NDArray[np.float64]
 SMALLEST = 8.0  # pixels of a box inside the frame
 CALM = 0.8  # how much of a box's error stays from one frame to the next
 LASTING = 0.85  # the same of what decides whether somebody is missed: misses come in runs
+SAME = 0.6  # overlap of two boxes above which the less sure one is dropped
 FALSE = 0.12  # mistakes that begin in a frame, on average
 FALSE_FRAMES = 2.5  # how long each lasts, on average
 
@@ -35,14 +37,15 @@ def detect(
     """Find people as a detector does: not all, not exactly, and some that are not there.
 
     A box is framed as `crops` frames people, and misses them by more the less of them is visible.
-    Who is largely hidden is mostly missed; misses come in runs of frames.
+    Who is largely hidden is mostly missed; misses come in runs of frames. Of two boxes that nearly
+    coincide only the surer one stays, as non-maximum suppression leaves it.
 
     Args:
         rng: decides on all of it.
         seen: who is seen in each frame.
         size: height and width of the frames, in pixels.
-        missed: the share of those seen who are not found. Nobody of whom nothing is visible is
-            found, whatever it says.
+        missed: the share of those seen who are not found, before boxes that nearly coincide become
+            one. Nobody of whom nothing is visible is found, whatever it says.
 
     Returns:
         The boxes inside the frames, by frame; without order in a frame.
@@ -61,7 +64,17 @@ def detect(
     found += false_alarms(rng, len(seen), [sight for _, sight in sights], size)
     usable = [d for d in found if min(d.box.width, d.box.height) >= SMALLEST]
     # A detector's boxes come in the order of its confidence, which says nothing of who is who.
-    return sorted(usable, key=lambda d: (d.frame, -d.confidence, d.box.left))
+    ordered = sorted(usable, key=lambda d: (d.frame, -d.confidence, d.box.left))
+    return [kept for _, group in groupby(ordered, lambda d: d.frame) for kept in suppressed(group)]
+
+
+def suppressed(detections: Iterable[Detection]) -> list[Detection]:
+    """Of a frame's detections, the surest first, those that no surer one nearly coincides with."""
+    kept: list[Detection] = []
+    for detection in detections:
+        if all(other.box.overlap(detection.box) <= SAME for other in kept):
+            kept.append(detection)
+    return kept
 
 
 def miss_chances(visible: Floats, missed: float) -> Floats:

@@ -49,7 +49,7 @@ def write_sequences(
         frames: of each.
         people: who walk through each, about two thirds of them in view at a time.
         image_size: height and width of a frame, in pixels.
-        missed: share of the people in view that no box in `det/det.txt` finds.
+        missed: share of the people in view whom the detector misses; see `detector.detect`.
         processes: how many draw at a time; as many as there are cores if None.
 
     Raises:

@@ -12,7 +12,8 @@ Scalars = NDArray[np.float64]
 
 SETTLING = 60  # frames walked before the first: by then groups have formed
 ROOM = 0.8  # metres within which people make way for each other
-ABREAST = 0.6  # metres between two who walk together
+ABREAST = 0.6  # metres between two who walk together, to the side
+BEHIND = 0.6  # and along the way: seen from the side, neither hides the other for long
 TURN = 3.0  # radians a second that somebody turns at most
 TOGETHER = 0.25  # the share of people who walk with the one before them
 LEAVES = 0.7  # how often somebody in the view next walks out of it
@@ -157,7 +158,7 @@ class Crowd:
         return velocity
 
     def keep_up(self, person: int, leader: int) -> Points:
-        """The velocity that brings somebody to the leader's side, and keeps them there."""
+        """The velocity that keeps somebody at the leader's side, a little behind."""
         heading = self.headings[leader]
         ahead = np.array([np.sin(heading), -np.cos(heading)])
         # At that side on which there is ground to walk on.
@@ -165,8 +166,8 @@ class Crowd:
         side = np.array([-ahead[1], ahead[0]])
         if side[1] * (middle - self.places[leader, 1]) < 0:
             side = -side
-        gap = self.places[leader] + ABREAST * side - self.places[person]
-        velocity: Points = ahead * self.speeds[leader] + gap
+        beside = self.places[leader] + ABREAST * side - BEHIND * ahead
+        velocity: Points = ahead * self.speeds[leader] + beside - self.places[person]
         return velocity
 
     def making_way(self) -> Points:
