@@ -41,6 +41,7 @@ def main() -> None:
                 short_range=everything.evaluate.short_range,
                 device=process.device,
             ),
+            classes=params.classes,
             min_confidence=params.min_confidence,
             settings=Settings(
                 max_iou_distance=params.max_iou_distance,

@@ -66,6 +66,14 @@ def test_distractors_and_what_does_not_count_are_left_out() -> None:
     assert [ids.tolist() for ids in comparison.tracks] == [[1, 2]]
 
 
+def test_other_classes_are_scored_if_asked_for() -> None:
+    truth = boxes([(1, 1, BOX), (1, 2, FAR)], classes=[1, 8])
+    comparison = compare(truth, tracks([(1, 1, BOX), (1, 2, FAR)]), 1, classes=[8])
+    assert [ids.tolist() for ids in comparison.truth] == [[2]]
+    # Who is of class 8 is no distractor then, and a track on a pedestrian is a mistake.
+    assert [ids.tolist() for ids in comparison.tracks] == [[1, 2]]
+
+
 def test_truth_without_identity_does_not_count() -> None:
     comparison = compare(boxes([(1, -1, BOX), (1, -1, FAR), (1, 4, FAR)]), tracks([]), 1)
     assert [ids.tolist() for ids in comparison.truth] == [[4]]

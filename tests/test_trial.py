@@ -22,12 +22,13 @@ from tests.tracks import SIZE, Colours, archive, boxes, crossing
 SETTINGS = Settings(max_iou_distance=0.7, max_age=30, n_init=3, nn_budget=100)
 
 
-def tried(source: Archive, min_confidence: float = 0.3) -> Trial:
+def tried(source: Archive, min_confidence: float = 0.3, classes: tuple[int, ...] = (1,)) -> Trial:
     return trial.run(
         source,
         read_sequences(source),
         trained=Contender(Colours(), 0.2),
         untrained=Contender(Colours(blind=True), 0.1),
+        classes=classes,
         min_confidence=min_confidence,
         settings=SETTINGS,
     )
@@ -128,6 +129,11 @@ def test_without_detections_nothing_can_be_tracked(tmp_path: Path) -> None:
     source = archive(tmp_path / "dataset.zip", crossing(), leave_out=["det/det.txt"])
     with pytest.raises(DatasetError, match=r"sequence 'a' has no det/det\.txt"):
         tried(source)
+
+
+def test_truth_of_other_classes_alone_is_refused(source: Archive) -> None:
+    with pytest.raises(DatasetError, match=r"boxes of class 1, and track\.classes is \[2, 3\]"):
+        tried(source, classes=(2, 3))
 
 
 def test_unsure_detections_are_left_out(source: Archive, done: Trial) -> None:

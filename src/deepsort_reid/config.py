@@ -190,6 +190,9 @@ class TrackConfig:
         above=0,
         at_most=2,
     )
+    classes: tuple[int, ...] = parameter(
+        "numbers of the classes in `gt` that are scored", at_least=0
+    )
     min_confidence: float = parameter("detections below it are not used", at_least=-1e9)
     max_iou_distance: float = parameter(
         "1 - overlap, at most, of a box and its track", above=0, at_most=1

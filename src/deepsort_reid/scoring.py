@@ -6,7 +6,7 @@ Tracking", ECCV Workshops 2016. MOTA, identity switches and fragments: Bernardin
 "Evaluating Multiple Object Tracking Performance: The CLEAR MOT Metrics", EURASIP JIVP 2008.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,20 +121,24 @@ def as_scores(found: Results) -> Scores:
     )
 
 
-def compare(truth: Boxes, tracks: Tracks, frames: int) -> Comparison:
+def compare(
+    truth: Boxes, tracks: Tracks, frames: int, classes: Collection[int] = (PEDESTRIAN,)
+) -> Comparison:
     """Bring truth and tracks together, as MOTChallenge prepares them.
 
     A track's box that is a distractor's (somebody on a bicycle, a statue, a reflection) is neither
-    right nor wrong and goes out; so does all of the truth but pedestrians that count.
+    right nor wrong and goes out; so does all of the truth but what is of the classes and counts.
 
     Args:
         truth: the sequence's.
         tracks: of the same sequence.
         frames: how many it has.
+        classes: what is scored; none of it is a distractor.
     """
     found = Comparison([], [], [])
-    counts = (truth.classes == PEDESTRIAN) & (truth.confidences != 0) & (truth.ids >= 0)
-    distracts = np.isin(truth.classes, DISTRACTORS)
+    scored = np.isin(truth.classes, list(classes))
+    counts = scored & (truth.confidences != 0) & (truth.ids >= 0)
+    distracts = np.isin(truth.classes, DISTRACTORS) & ~scored
     for frame in range(1, frames + 1):
         here, mine = truth.frames == frame, tracks.frames == frame
         overlaps = intersections_over_unions(truth.ltwh[here], tracks.ltwh[mine])

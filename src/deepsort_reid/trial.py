@@ -6,11 +6,12 @@ own, from the same images and at the same false-match rate as the trained one's.
 """
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -19,6 +20,7 @@ from deepsort_reid.appearance import Appearances, Embedder, Stopwatch
 from deepsort_reid.archive import Archive
 from deepsort_reid.calibration import calibrate
 from deepsort_reid.checkpoint import Description
+from deepsort_reid.errors import DatasetError
 from deepsort_reid.extractor import Extractor
 from deepsort_reid.packed import Part
 from deepsort_reid.progress import Progress
@@ -206,6 +208,7 @@ def run(
     *,
     trained: Contender,
     untrained: Contender,
+    classes: Collection[int],
     min_confidence: float,
     settings: Settings,
 ) -> Trial:
@@ -216,13 +219,17 @@ def run(
         sequences: of it.
         trained: the network.
         untrained: one that has learned nothing.
+        classes: of the truth's boxes, those that are scored.
         min_confidence: less sure detections are left out.
         settings: the tracker's.
 
     Raises:
-        DatasetError: a sequence has no detections, or a frame cannot be decoded.
+        DatasetError: a sequence has no detections, or truth of other classes alone, or a frame
+            cannot be decoded.
         SourceError: the archive is damaged.
     """
+    for sequence in sequences:
+        check_classes(source, sequence, classes)
     watch = Stopwatch()
     contenders: dict[Variant, Contender] = {"trained": trained, "untrained": untrained}
     embedders: dict[str, Embedder] = {variant: one.embedder for variant, one in contenders.items()}
@@ -239,7 +246,8 @@ def run(
                 with watch.timing(f"track {variant}"):
                     made[variant] = track(look, len(sequence.images), settings, variant, thresholds)
                 progress.advance(len(sequence.images))
-            tracked.append(Tracked(sequence, len(look.detections), made, compared(sequence, made)))
+            found = compared(sequence, made, classes)
+            tracked.append(Tracked(sequence, len(look.detections), made, found))
     seconds = {
         "decode": watch.seconds["decode"],
         "embed": watch.seconds["trained"],
@@ -262,13 +270,32 @@ def track(
     return by_appearance(look.detections, embeddings, frames, settings, threshold)
 
 
-def compared(sequence: mot.Sequence, tracks: Mapping[Variant, Tracks]) -> dict[Variant, Comparison]:
+def check_classes(source: Archive, sequence: mot.Sequence, classes: Collection[int]) -> None:
+    """Refuse truth of which nothing would be scored.
+
+    Raises:
+        DatasetError: none of it is of the classes.
+    """
+    if sequence.truth is None or not len(sequence.truth):
+        return
+    if not np.isin(sequence.truth.classes, list(classes)).any():
+        found = ", ".join(map(str, np.unique(sequence.truth.classes).tolist()))
+        raise DatasetError(
+            f"{source.label}: gt/gt.txt of sequence {sequence.name!r} has boxes of class {found}, "
+            f"and track.classes is {list(classes)}; name the classes that are to be scored"
+        )
+
+
+def compared(
+    sequence: mot.Sequence, tracks: Mapping[Variant, Tracks], classes: Collection[int]
+) -> dict[Variant, Comparison]:
     """Each variant's tracks with the truth, if there is one."""
     if sequence.truth is None:
         return {}
     frames = len(sequence.images)
     return {
-        variant: scoring.compare(sequence.truth, made, frames) for variant, made in tracks.items()
+        variant: scoring.compare(sequence.truth, made, frames, classes)
+        for variant, made in tracks.items()
     }
 
 
