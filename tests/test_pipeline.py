@@ -1,11 +1,16 @@
 """The pipeline as a user runs it: what `dvc repro` leaves behind."""
 
 import json
+import re
 import sys
+import zipfile
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
 
+from deepsort_reid.sequences import write_sequences
 from tests.projects import client, read, run, run_of
 
 
@@ -71,6 +76,34 @@ def test_the_run_holds_it_all(project: Path) -> None:
     assert {"track.jpg", "track.webm", "tracks.zip", "checkpoint"} <= artifacts
     (version,) = store.search_model_versions(f"run_id='{run_id}'")
     assert store.get_model_version_by_alias("deepsort-reid", "best").version == version.version
+
+
+def test_the_readme_tracks_a_video(project: Path) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(import cv2\n.*?)```", readme, re.DOTALL)
+    write_sequences(
+        project / "street.zip",
+        seed=0, sequences=1, frames=30, people=6, image_size=(360, 640), missed=0.15,
+    )  # fmt: skip
+    video = cv2.VideoWriter(
+        str(project / "yard.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 14, (640, 360)
+    )
+    with zipfile.ZipFile(project / "street.zip") as frames:
+        for name in sorted(frames.namelist()):
+            if name.endswith(".jpg"):
+                data = np.frombuffer(frames.read(name), np.uint8)
+                video.write(cv2.imdecode(data, cv2.IMREAD_COLOR))
+    video.release()
+    (project / "example.py").write_text(code)
+    lines = run(project, sys.executable, "example.py").splitlines()
+    assert len(lines) > 10
+    for line in lines:
+        number, track, left, top, width, height = map(float, line.split())
+        assert 1 <= number <= 30
+        assert track >= 1
+        assert 0 < width < height < 400
+        assert left < 640
+        assert top < 360
 
 
 def test_plots_are_drawn(project: Path) -> None:

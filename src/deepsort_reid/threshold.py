@@ -8,7 +8,7 @@ from deepsort_reid.errors import ReportError
 KEY = "max_cosine_distance"
 
 
-def read_threshold(path: Path) -> float:
+def read_threshold(path: str | Path) -> float:
     """Read the recommended threshold on 1 - cosine, in [0, 2], from reports/metrics.json.
 
     Raises:
@@ -16,7 +16,7 @@ def read_threshold(path: Path) -> float:
     """
     remedy = "make it again: dvc repro -f evaluate"
     try:
-        content = files.read_json(path)
+        content = files.read_json(Path(path))
     except (OSError, ValueError) as error:
         raise ReportError(f"{path}: cannot be read ({error}); {remedy}") from None
     found = content.get(KEY) if isinstance(content, dict) else None
