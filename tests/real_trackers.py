@@ -7,12 +7,18 @@
 #   "onnx==1.23.2",                      # ultralytics asks for it beside
 #   "opencv-python-headless==4.13.0.92", # needs no display's libraries
 #   "torch==2.14.1",
+#   "torchreid==0.2.5",
+#   "torchvision==0.29.2",               # torchreid imports this and the rest, and names none
+#   "h5py==3.16.0",
+#   "matplotlib==3.11.2",
+#   "scipy==1.17.1",
+#   "tensorboard==2.21.0",
 # ]
 # [tool.uv]
 # exclude-newer = "2026-11-20T00:00:00Z"
 # override-dependencies = ["opencv-python; python_version < '3'"]
 # ///
-"""Embeds crops by boxmot and ultralytics, with exported files, through what they offer their users.
+"""Embeds crops by boxmot, ultralytics and torchreid, with exported files, as their users do.
 
     uv run --script tests/real_trackers.py EXPORTED OUT
 
@@ -88,10 +94,19 @@ def by_ultralytics(path: Path, crops: np.ndarray) -> np.ndarray:
     return np.array([track.curr_feat for track in tracks])
 
 
+def by_torchreid(path: Path, crops: np.ndarray) -> np.ndarray:
+    """The features of torchreid's extractor."""
+    from torchreid.reid.utils import FeatureExtractor
+
+    size = crops.shape[1:3]
+    extractor = FeatureExtractor(path.parent.name, str(path), size, device="cpu", verbose=False)
+    return extractor(list(crops)).numpy()
+
+
 def embedded(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Every file with every batch."""
     crops = np.load(folder / "crops.npy")
-    for tracker in (by_boxmot, by_ultralytics):
+    for tracker in (by_boxmot, by_ultralytics, by_torchreid):
         for path in sorted(folder.glob(f"*/{tracker.__name__.removeprefix('by_')}.*")):
             for batch in BATCHES:
                 yield f"{path.parent.name}/{path.name}/{batch}", tracker(path, crops[:batch])

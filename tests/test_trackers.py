@@ -1,6 +1,6 @@
 """Exported files in the trackers they are for: the real packages, by what they offer their users.
 
-boxmot and ultralytics run in an environment of their own, which uv makes from what
+boxmot, ultralytics and torchreid run in an environment of their own, which uv makes from what
 tests/real_trackers.py says at its top; uv keeps it, so only the first time takes a minute.
 """
 
@@ -30,11 +30,13 @@ EXPECTED = {
     "resnet18/boxmot.pt": FULL,
     "resnet18/boxmot.fp16.onnx": HALF,
     "resnet18/boxmot.int8.onnx": EIGHT,
+    "resnet18/torchreid.pth": FULL,
     "resnet18/ultralytics.onnx": FULL,
     "resnet18/ultralytics.fp16.onnx": HALF,
     "resnet18/ultralytics.int8.onnx": EIGHT,
     "resnet50/boxmot.onnx": FULL,
     "resnet50/boxmot.pt": FULL,
+    "resnet50/torchreid.pth": FULL,
     "resnet50/ultralytics.onnx": FULL,
     "deepsort/boxmot.onnx": FULL,
     "deepsort/ultralytics.onnx": FULL,

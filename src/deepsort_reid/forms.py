@@ -257,8 +257,9 @@ embeddings = embed(colours)  # (N, 3, {height}, {width}) float32 RGB in [0, 1]""
     ),
     Form(
         "torchreid.pth", "torchreid", "torchvision", write_torchreid, runtimes.torchvision_resnet,
-        """from torchreid.utils import FeatureExtractor
-embed = FeatureExtractor("{arch}", "models/export/torchreid.pth", ({height}, {width}))""",
+        "from torchreid.reid.utils import FeatureExtractor  # in a checkout: torchreid.utils\n"
+        'embed = FeatureExtractor("{arch}", "models/export/torchreid.pth", ({height}, {width}), '
+        'device="cpu")',
         archs=RESNETS, why_not="torchreid has no such network",
     ),
     Form(
