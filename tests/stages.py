@@ -22,6 +22,7 @@ TINY: dict[str, Any] = {
     "dataset.synthetic.junk": 2,
     "dataset.synthetic.image_size": [32, 16],
     "split.image_size": [32, 16],
+    "track.synthetic.sequences": 1,
     "track.synthetic.frames": 12,
     "track.synthetic.people": 3,
     "track.synthetic.image_size": [90, 160],
