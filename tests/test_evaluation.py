@@ -10,10 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from deepsort_reid import files, model, reports
+from deepsort_reid import evaluation, files, model, reports
 from deepsort_reid.augment import MEAN, STD
+from deepsort_reid.calibration import Sightings
 from deepsort_reid.errors import PackedError
 from deepsort_reid.evaluation import Evaluation, Reader, evaluate
+from deepsort_reid.metrics import Embedded
 from deepsort_reid.packed import Part
 
 
@@ -117,7 +119,7 @@ def test_without_cameras_nothing_is_removed() -> None:
 
 
 def test_where_nobody_is_seen_by_two_cameras_nothing_is_removed() -> None:
-    videos = [part([1, 2, 3], [1, 1, 2]), part([1, 1, 2, 3], [1, 1, 1, 2])]
+    videos = [part([1, 2, 3], [1, 1, 2]), part([1, 1, 1, 2, 3], [1, 1, 1, 1, 2])]
     found = search(ColourNet(), *videos)
     assert list(found.calibration.kinds) == ["within", "track"]
     metrics = found.metrics()
@@ -180,3 +182,23 @@ def test_the_closing_summary_names_the_protocol() -> None:
     assert "same identity and camera removed" in text
     assert "max_cosine_distance 0.2" in text
     assert "MLflow run one" in text
+
+
+def test_in_videos_neighbours_in_time_are_compared_for_the_threshold() -> None:
+    """A query lies half a track from its answers; a tracker compares frames that follow."""
+
+    def seen(pids: list[int], frames: list[int], camera: int = 1) -> Sightings:
+        images = Embedded(torch.ones(len(pids), 2), pids, [camera] * len(pids))
+        return Sightings(images, frames)
+
+    query = seen([1, 2], [300, 300])
+    gallery = seen([1, 2, 1, 2, 1, 2, 0, -1], [1, 1, 11, 11, 6, 6, 3, 3])
+
+    def told(side: Sightings) -> list[tuple[int, int]]:
+        assert side.moments is not None
+        return [*zip(side.images.pids.tolist(), side.moments.tolist(), strict=True)]
+
+    both = [told(side) for side in evaluation.as_followed(query, gallery)]
+    assert both == [[(1, 1), (1, 11), (2, 6)], [(1, 6), (2, 1), (2, 11)]]
+    # Where somebody is seen by two cameras, queries ask.
+    assert evaluation.as_followed(seen([1], [300], camera=2), gallery)[1] is gallery

@@ -80,9 +80,11 @@ class Sightings:
             self.moments = values.to(images.pids.device)
 
     def __getitem__(self, index: Tensor) -> "Sightings":
-        """Some of them, by positions (n,) int64, as if nobody knew the cameras."""
+        """Some of them, by positions (n,) int64."""
+        images = self.images
+        camids = None if images.camids is None else images.camids[index]
         moments = None if self.moments is None else self.moments[index]
-        return Sightings(Embedded(self.images.embeddings[index], self.images.pids[index]), moments)
+        return Sightings(Embedded(images.embeddings[index], images.pids[index], camids), moments)
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,7 +194,10 @@ class Calibration:
         """The recommendation, and how many pairs keep it, in two lines, or why there is none."""
         kind = self.recommended
         if kind is None:
-            return "no max_cosine_distance: query and gallery hold no pairs of two people"
+            return (
+                "no max_cosine_distance: it takes pairs of one person and of two people\n"
+                "in one camera; hold out more people to test with"
+            )
         threshold = kind.threshold.value
         false, matched = kind.rates_at(threshold)
         text = (

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from deepsort_reid import metrics, model
 from deepsort_reid.augment import normalise
 from deepsort_reid.calibration import Calibration, Sightings, calibrate
-from deepsort_reid.datasets import NO_CAMERA, read_moments
+from deepsort_reid.datasets import DISTRACTOR, NO_CAMERA, read_moments
 from deepsort_reid.errors import PackedError
 from deepsort_reid.metrics import DistanceHistograms, Embedded, Neighbours, Ranking
 from deepsort_reid.packed import Part
@@ -140,7 +140,9 @@ def evaluate(
     asked, offered = sightings(reader.embeddings, query, gallery)
     sides = as_searched(asked.images, offered.images)
     ranking = metrics.ranking(*sides)
-    found = calibrate(asked, offered, false_match_rate=false_match_rate, short_range=short_range)
+    found = calibrate(
+        *as_followed(asked, offered), false_match_rate=false_match_rate, short_range=short_range
+    )
     for doubt in found.doubts:
         logger.warning("calibration, %s", doubt)
     predicted = reader.predictions(val, "val").numpy()
@@ -183,6 +185,21 @@ def as_searched(query: Embedded, gallery: Embedded) -> tuple[Embedded, Embedded]
     if crosses_cameras(query, gallery):
         return query, gallery
     return Embedded(query.embeddings, query.pids), Embedded(gallery.embeddings, gallery.pids)
+
+
+def as_followed(query: Sightings, gallery: Sightings) -> tuple[Sightings, Sightings]:
+    """Query and gallery for the calibration, which compares what a tracker would.
+
+    Where nobody is seen by two cameras, as in annotated videos, a query lies too far in time from
+    its answers: there every second image of a gallery's track is compared with the others.
+    """
+    if gallery.images.camids is None or crosses_cameras(query.images, gallery.images):
+        return query, gallery
+    keys = (gallery.images.pids, gallery.images.camids, gallery.moments)
+    order = np.lexsort([key.cpu().numpy() for key in reversed(keys) if key is not None])
+    known = torch.from_numpy(order)[gallery.images.pids.cpu()[order] > DISTRACTOR]
+    known = known.to(gallery.images.pids.device)
+    return gallery[known[::2]], gallery[known[1::2]]
 
 
 def crosses_cameras(query: Embedded, gallery: Embedded) -> bool:

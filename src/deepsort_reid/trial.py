@@ -186,7 +186,7 @@ def untrained(
         net, mean=about.mean, std=about.std, batch_size=BATCH_SIZE, device=device
     )
     found = calibrate(
-        *evaluation.sightings(reader.embeddings, query, gallery),
+        *evaluation.as_followed(*evaluation.sightings(reader.embeddings, query, gallery)),
         false_match_rate=false_match_rate,
         short_range=short_range,
     )
