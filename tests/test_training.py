@@ -1,5 +1,6 @@
 """The loop learns, says what it did exactly, and does on two ranks what it does on one."""
 
+import copy
 import dataclasses
 import logging
 import re
@@ -38,6 +39,7 @@ def config(**changes: Any) -> TrainConfig:
         "num_workers": 0,
         "sync_bn": True,
         "erase": 0.5,
+        "label_smoothing": 0.1,
     }
     return dataclasses.replace(load_params(ROOT / "params.yaml").train, **(small | changes))
 
@@ -153,6 +155,20 @@ def test_the_results_are_exact() -> None:
     assert result.lr == pytest.approx(learner.lr * learner.config.lrf)
     assert result.images_per_second > 0
     assert 0 <= result.data_wait <= 1
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_smoothed_labels_spread_over_all_identities(smoothing: float) -> None:
+    learner = trainer(label_smoothing=smoothing, flip=0.0, crop_padding=0, erase=0.0)
+    train = part(11, 0)
+    images, labels = torch.from_numpy(train.images), torch.from_numpy(train.labels)
+    with torch.no_grad():  # in train mode, as the step is taken
+        logits = copy.deepcopy(learner.net)(normalise(images).to(learner.dtype))
+    loss, _ = learner.backward(images, labels, np.arange(len(train)), 1, len(train)).tolist()
+    logs = logits.log_softmax(1).double()
+    right = logs[torch.arange(len(train)), labels]
+    expected = -((1 - smoothing) * right + smoothing * logs.mean(1)).sum()
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_the_same_recipe_gives_the_same_weights() -> None:

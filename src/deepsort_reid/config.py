@@ -116,6 +116,9 @@ class TrainConfig:
     warmup_epochs: float = parameter("epochs in which the learning rate rises from 0", at_least=0)
     momentum: float = parameter("SGD's momentum; beta 1 of Adam and AdamW", at_least=0, below=1)
     weight_decay: float = parameter("pull of the weights towards 0", at_least=0)
+    label_smoothing: float = parameter(
+        "share of certainty the classifier shall not have", at_least=0, below=1
+    )
     sync_bn: bool = parameter("batch statistics over all processes")
     amp: bool = parameter("bfloat16 arithmetic where a GPU has it")
     deterministic: bool = parameter("kernels that give the same bits at every run on a GPU")

@@ -302,6 +302,9 @@ class Trainer:
     ) -> Tensor:
         """Add one batch's gradients; return its summed loss and number of errors, (2,) float64.
 
+        Labels are smoothed as in Szegedy et al., "Rethinking the Inception Architecture for
+        Computer Vision", CVPR 2016; validation measures the plain loss.
+
         DistributedDataParallel takes the mean over ranks of what each one adds up, so each adds
         its summed loss × world_size / global_size: the mean over the global batch, whatever the
         sizes of the shares.
@@ -310,7 +313,12 @@ class Trainer:
         labels = self.to_device(labels)
         with self.autocast():
             logits = self.parallel(augmented)
-        loss = F.cross_entropy(logits.to(at_least_float32(logits)), labels, reduction="sum")
+        loss = F.cross_entropy(
+            logits.to(at_least_float32(logits)),
+            labels,
+            reduction="sum",
+            label_smoothing=self.config.label_smoothing,
+        )
         (loss * (self.process.world_size / global_size)).backward()  # type: ignore[no-untyped-call]
         return summed(loss, logits, labels)
 
