@@ -1,5 +1,6 @@
 """A checkpoint rebuilds its network exactly, executes nothing, and is the same bytes each time."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,19 @@ def test_what_is_no_checkpoint(tmp_path: Path, content: object, message: str) ->
         checkpoint.load(tmp_path / "m.pth")
 
 
+def test_the_head_is_rebuilt_and_linear_where_none_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "m.pth"
+    net = model.build("resnet18", 3, head="cosine", seed=3).eval()
+    checkpoint.save(path, net, dataclasses.replace(description(), head="cosine"))
+    images = torch.randn(2, 3, 64, 32)
+    assert torch.equal(checkpoint.load(path)[0](images), net(images))
+    checkpoint.save(path, model.build("resnet18", 3), description())
+    content = torch.load(path, weights_only=True)
+    del content["head"]
+    torch.save(content, path)
+    assert checkpoint.load(path)[1].head == "linear"
+
+
 def test_weights_of_another_network(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "m.pth", model.build("resnet18", 3), description(classes=4))
     with pytest.raises(WeightsError, match="do not fit its own arch"):
@@ -91,6 +105,7 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
         ("epoch", 0), ("acc", float("nan")), ("arch", "vgg"), ("embedding_size", "512"),
         ("image_size", [64]), ("image_size", [0, 32]), ("mean", [0.5, 0.5]), ("mean", 7),
         ("std", [0.2, 0.0, 0.2]), ("classes", [1, 2, 3]), ("classes", "abc"), ("data_digest", None),
+        ("head", "mlp"),
     ],
 )  # fmt: skip
 def test_a_description_that_cannot_be(tmp_path: Path, field: str, value: object) -> None:

@@ -46,6 +46,24 @@ def test_the_small_network_has_deep_sort_pytorchs_names() -> None:
     assert shapes["classifier.4.weight"] == (751, 256)
 
 
+@pytest.mark.parametrize("arch", ARCHS)
+def test_a_cosine_head_sees_directions_alone(arch: str) -> None:
+    net = model.build(arch, 7, head="cosine").eval()
+    images = torch.randn(2, 3, 64, 32)
+    head = net.classifier if arch == "deepsort" else net.fc
+    features = net.features(images)
+    assert net(images).shape == (2, 7)
+    torch.testing.assert_close(head(features), head(3 * features))
+    most = torch.nn.functional.softplus(head.scale)
+    torch.testing.assert_close(head(head.weight).diagonal(), most.expand(7))
+    # All else is what it would be without.
+    plain = model.build(arch, 7).eval()
+    assert torch.equal(plain.features(images), features)
+    assert model.without_classifier(net).state_dict().keys() == (
+        model.without_classifier(plain).state_dict().keys()
+    )
+
+
 def test_weights_depend_on_the_seed_alone() -> None:
     torch.manual_seed(1)
     state = torch.get_rng_state()

@@ -129,14 +129,15 @@ def test_gradients_cross_the_network_once_a_step(accumulate_steps: int) -> None:
 
 def trainer(**changes: Any) -> Trainer:
     recipe = config(**changes)
-    return Trainer(model.build(recipe.arch, 4), part(11, 0), part(3, 1), recipe, ALONE)
+    net = model.build(recipe.arch, 4, head=recipe.head)
+    return Trainer(net, part(11, 0), part(3, 1), recipe, ALONE)
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "deepsort"])
-def test_it_learns_what_can_be_learned(arch: str) -> None:
-    history = trainer(arch=arch, epochs=6, flip=0.0, crop_padding=0, erase=0.0, lr=0.01).fit(
-        Keep(), States()
-    )
+@pytest.mark.parametrize("head", model.HEADS)
+def test_it_learns_what_can_be_learned(arch: str, head: str) -> None:
+    plain = {"flip": 0.0, "crop_padding": 0, "erase": 0.0, "label_smoothing": 0.0}
+    history = trainer(arch=arch, head=head, epochs=6, lr=0.01, **plain).fit(Keep(), States())
     assert history[-1].train_loss < 0.7 * history[0].train_loss
     assert history[-1].val_error <= 0.25  # chance is 0.75
 

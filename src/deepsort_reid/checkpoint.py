@@ -27,6 +27,7 @@ class Description:
     classes: Sequence[str]  # identities, in the order of the classifier's outputs
     data_digest: str  # SHA-256 of the split it was trained on
     identity: Mapping[str, Any]  # of the training, as `identity.Identity.as_plain` has it
+    head: str = "linear"  # the classifier
 
 
 def save(path: Path, net: nn.Module, description: Description) -> None:
@@ -57,9 +58,9 @@ def load(path: Path) -> tuple[nn.Module, Description]:
     Raises:
         WeightsError: the file cannot be read, or is no checkpoint of this project.
     """
-    content = model.read_safely(path)
+    content: dict[Any, Any] = {"head": "linear"} | dict_or_empty(model.read_safely(path))
     expected = [field.name for field in fields(Description)]
-    missing = [key for key in ("net_dict", *expected) if key not in dict_or_empty(content)]
+    missing = [key for key in ("net_dict", *expected) if key not in content]
     if missing:
         raise WeightsError(
             f"{path}: no checkpoint of this project, '{missing[0]}' is missing in it; "
@@ -71,7 +72,7 @@ def load(path: Path) -> tuple[nn.Module, Description]:
             f"{path}: no checkpoint of this project, its '{wrong}' is not what it should be; "
             "expected models/model.pth as stage train writes it"
         )
-    net = model.build(description.arch, len(description.classes))
+    net = model.build(description.arch, len(description.classes), head=description.head)
     try:
         net.load_state_dict(dict(model.named_tensors(content["net_dict"])))
     except (RuntimeError, NotImplementedError) as error:
@@ -95,6 +96,7 @@ def what_is_wrong(description: Description) -> str | None:
         "epoch": is_whole(d.epoch, 1),
         "acc": is_number(d.acc),
         "arch": d.arch in model.ARCHS,
+        "head": d.head in model.HEADS,
         "embedding_size": is_whole(d.embedding_size, 1),
         "image_size": is_list(d.image_size, lambda x: is_whole(x, 1), 2),
         "mean": is_list(d.mean, is_number, 3),

@@ -100,6 +100,9 @@ class TrainConfig:
     arch: Literal["resnet18", "resnet34", "resnet50", "deepsort"] = parameter(
         "the network; `deepsort` is the small one of deep_sort_pytorch"
     )
+    head: Literal["linear", "cosine"] = parameter(
+        "the classifier: the network's own, or Deep SORT's cosine softmax"
+    )
     weights: str | None = parameter("a file of pretrained weights to start from")
     freeze_layers: tuple[str, ...] = parameter(
         "parts that keep their weights: [conv1, bn1, layer1]"

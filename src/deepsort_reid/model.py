@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 ZIP_START = b"PK\x03\x04"
 BLOCK = 1 << 20  # bytes read at a time
 ARCHS = ("resnet18", "resnet34", "resnet50", "deepsort")
+HEADS = ("linear", "cosine")
+SCALE = 16.0  # of a cosine head, at first: one in 1 + classes / e^16 at cosine 1
 CLASSIFIERS = ("fc", "classifier")  # what a network has to learn by, and no embedding needs
 
 
@@ -115,21 +117,48 @@ def two_blocks(channels_in: int, channels_out: int, stride: int) -> nn.Sequentia
     )
 
 
-def build(arch: str, classes: int, *, seed: int = 0) -> nn.Module:
+class CosineClassifier(nn.Module):
+    """Logits by direction alone, times a scale that is learned: the cosine softmax of Deep SORT.
+
+    Wojke and Bewley, "Deep Cosine Metric Learning for Person Re-identification", WACV 2018. What
+    it learns by is what a tracker measures: the cosine of two embeddings.
+    """
+
+    def __init__(self, features: int, classes: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(classes, features) / features**0.5)
+        self.scale = nn.Parameter(torch.tensor(SCALE))  # before softplus, which keeps it above 0
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, features) -> (B, classes) logits."""
+        features = features.to(self.weight.dtype)  # cosines are too coarse in bfloat16
+        with torch.autocast(features.device.type, enabled=False):
+            cosines = F.linear(F.normalize(features), F.normalize(self.weight))
+            return F.softplus(self.scale) * cosines
+
+
+def build(arch: str, classes: int, *, head: str = "linear", seed: int = 0) -> nn.Module:
     """Make a network with random weights that depend on the seed alone.
 
     Args:
         arch: `resnet18`, `resnet34`, `resnet50` or `deepsort`.
         classes: identities to tell apart.
+        head: the classifier: `linear`, the architecture's own, or `cosine`.
         seed: draws the weights; the global random state is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        net: DeepSortNet | ReidResNet
         if arch == "deepsort":
-            return DeepSortNet(classes)
-        block = Bottleneck if arch == "resnet50" else BasicBlock
-        layers = [2, 2, 2, 2] if arch == "resnet18" else [3, 4, 6, 3]
-        return ReidResNet(block, layers, classes)
+            net = DeepSortNet(classes)
+        else:
+            block = Bottleneck if arch == "resnet50" else BasicBlock
+            layers = [2, 2, 2, 2] if arch == "resnet18" else [3, 4, 6, 3]
+            net = ReidResNet(block, layers, classes)
+        if head == "cosine":
+            name = next(name for name in CLASSIFIERS if hasattr(net, name))
+            setattr(net, name, CosineClassifier(net.feature_size, classes))
+        return net
 
 
 def embed(net: nn.Module, images: Tensor) -> Tensor:
