@@ -47,7 +47,7 @@ def test_differences_are_named_data_first() -> None:
     assert lines == [
         "data split: cdcdcdcdcdcd here, abababababab there",
         "parameter freeze_layers is ['conv1'] here, [] there",
-        "parameter lr is 0.2 here, 0.01 there",
+        f"parameter lr is 0.2 here, {CONFIG.lr} there",
         "code pipeline/train.py differs",
         "environment: processes is 2 here, 1 there",
     ]
