@@ -14,7 +14,7 @@ PACKAGE = ROOT / "src" / "deepsort_reid"
 
 # A module imports only from modules before it.
 LAYERS = """
-    errors progress machine files stopping entry config distributed torchrun identity
+    errors overlaps progress machine files stopping entry config distributed torchrun identity
     people solids cloth skeletons luggage heads figures shadows furniture scenes crops synthetic
     walks panning street frames detector sequences
     members archive remotes downloads fetching

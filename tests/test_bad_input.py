@@ -316,7 +316,7 @@ def tracked(project: Path, made: Path) -> Path:
 def test_no_threshold_to_track_with(tracked: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "reports/metrics.json: cannot be read" in fails("track", tracked, capsys)
     (tracked / "reports/metrics.json").write_text("{}")
-    assert "its max_cosine_distance is None" in fails("track", tracked, capsys)
+    assert "recommends no max_cosine_distance" in fails("track", tracked, capsys)
 
 
 def test_nothing_detected(tracked: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from deepsort_reid.detector import Detection, detect, miss_chances
 from deepsort_reid.frames import Sight
+from deepsort_reid.overlaps import intersections_over_unions
 
 SIZE = (360, 640)
 FRAMES = 2000
@@ -97,7 +98,11 @@ def test_of_boxes_that_nearly_coincide_the_surest_stays():
 def test_no_two_boxes_nearly_coincide():
     crowd = [[Sight(i, 300.0, 300.0 + 9.0 * i, 150.0, 0.8) for i in range(1, 9)]] * 100
     detections = detect(np.random.default_rng(0), crowd, SIZE, 0.1)
-    overlaps = [a.box.overlap(b.box) for a, b in combinations(detections, 2) if a.frame == b.frame]
+    overlaps = []
+    for a, b in combinations(detections, 2):
+        if a.frame == b.frame:
+            sides = [np.array([[*vars(d.box).values()]]) for d in (a, b)]
+            overlaps.append(intersections_over_unions(*sides).item())
     assert 0.5 < max(overlaps) <= 0.6
 
 

@@ -7,7 +7,8 @@ from trackeval.datasets import MotChallenge2DBox
 from trackeval.metrics import CLEAR, HOTA, Identity
 
 from deepsort_reid import scoring
-from deepsort_reid.scoring import compare, intersections_over_unions, score, switches
+from deepsort_reid.overlaps import intersections_over_unions
+from deepsort_reid.scoring import compare, score, switches
 from deepsort_reid.tracker import Tracks
 from tests.tracks import Row, boxes
 

@@ -15,6 +15,7 @@ from deepsort_reid.appearance import sure
 from deepsort_reid.archive import Archive
 from deepsort_reid.errors import DatasetError
 from deepsort_reid.mot import Boxes, read_sequences
+from deepsort_reid.overlaps import intersections_over_unions
 from deepsort_reid.sequences import write_sequences
 from deepsort_reid.tracker import Settings, by_appearance, by_motion
 
@@ -197,7 +198,7 @@ def recognised(truth: Boxes, found: Boxes) -> np.ndarray:
     whose = np.full(len(found), 9)
     for frame in range(1, 301):
         people, boxes = np.flatnonzero(truth.frames == frame), np.flatnonzero(found.frames == frame)
-        overlaps = scoring.intersections_over_unions(found.ltwh[boxes], truth.ltwh[people])
+        overlaps = intersections_over_unions(found.ltwh[boxes], truth.ltwh[people])
         for box, row in zip(boxes, overlaps, strict=True):
             if row.max(initial=0.0) >= 0.4:
                 whose[box] = truth.ids[people[row.argmax()]]

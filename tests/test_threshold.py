@@ -19,7 +19,6 @@ def test_it_is_read(tmp_path: Path, text: str, value: float) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"mAP": 0.3}', "its max_cosine_distance is None; expected a number from 0 to 2"),
         ('{"max_cosine_distance": 2.1}', "its max_cosine_distance is 2.1"),
         ('{"max_cosine_distance": NaN}', "its max_cosine_distance is nan"),
         ('{"max_cosine_distance": true}', "its max_cosine_distance is True"),
@@ -35,6 +34,13 @@ def test_what_is_none(tmp_path: Path, text: str, message: str) -> None:
         read_threshold(path)
     assert str(error.value).startswith(f"{path}: {message}")
     assert str(error.value).endswith("dvc repro -f evaluate")
+
+
+def test_evaluate_recommends_none(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    path.write_text('{"mAP": 0.3}')
+    with pytest.raises(ReportError, match="no pairs to find one by; hold out more people"):
+        read_threshold(path)
 
 
 def test_it_is_missing(tmp_path: Path) -> None:

@@ -195,8 +195,8 @@ class Calibration:
         kind = self.recommended
         if kind is None:
             return (
-                "no max_cosine_distance: it takes pairs of one person and of two people\n"
-                "in one camera; hold out more people to test with"
+                "no max_cosine_distance: the test part has no pairs both of one person and of two\n"
+                "people to find it by; hold out more people, or more images of each"
             )
         threshold = kind.threshold.value
         false, matched = kind.rates_at(threshold)

@@ -120,7 +120,7 @@ class TrainConfig:
     momentum: float = parameter("SGD's momentum; beta 1 of Adam and AdamW", at_least=0, below=1)
     weight_decay: float = parameter("pull of the weights towards 0", at_least=0)
     label_smoothing: float = parameter(
-        "share of certainty the classifier shall not have", at_least=0, below=1
+        "share of each label that is spread over all identities", at_least=0, below=1
     )
     sync_bn: bool = parameter("batch statistics over all processes")
     amp: bool = parameter("bfloat16 arithmetic where a GPU has it")

@@ -34,14 +34,6 @@ class Box:
         right, bottom = min(self.left + self.width, size[1]), min(self.top + self.height, size[0])
         return Box(left, top, right - left, bottom - top)
 
-    def overlap(self, other: "Box") -> float:
-        """Intersection over union, in 0..1, of two boxes that are not empty."""
-        left, top = max(self.left, other.left), max(self.top, other.top)
-        right = min(self.left + self.width, other.left + other.width)
-        bottom = min(self.top + self.height, other.top + other.height)
-        shared = max(right - left, 0.0) * max(bottom - top, 0.0)
-        return shared / (self.width * self.height + other.width * other.height - shared)
-
 
 @dataclass(frozen=True)
 class Slip:

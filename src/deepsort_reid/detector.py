@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from deepsort_reid.crops import ASPECT, Box, Slip, box_about
 from deepsort_reid.frames import Sight
+from deepsort_reid.overlaps import intersections_over_unions
 from deepsort_reid.people import Rng
 
 Floats = NDArray[np.float64]
@@ -70,11 +71,14 @@ def detect(
 
 def suppressed(detections: Iterable[Detection]) -> list[Detection]:
     """Of a frame's detections, the surest first, those that no surer one nearly coincides with."""
-    kept: list[Detection] = []
-    for detection in detections:
-        if all(other.box.overlap(detection.box) <= SAME for other in kept):
-            kept.append(detection)
-    return kept
+    found = list(detections)
+    ltwh = np.array([(d.box.left, d.box.top, d.box.width, d.box.height) for d in found])
+    overlaps = intersections_over_unions(ltwh, ltwh)
+    kept: list[int] = []
+    for number in range(len(found)):
+        if (overlaps[number, kept] <= SAME).all():
+            kept.append(number)
+    return [found[number] for number in kept]
 
 
 def miss_chances(visible: Floats, missed: float) -> Floats:

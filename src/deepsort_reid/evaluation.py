@@ -114,6 +114,8 @@ def evaluate(
 ) -> Evaluation:
     """Search the gallery for each query's identity, find a threshold, classify the validation part.
 
+    The threshold comes from what a tracker would compare; see `as_followed`.
+
     Where the dataset knows no cameras, or no identity asked for is seen by two of them (as none
     is in annotated videos), nothing is passed over but the query itself, which is not in the
     gallery; `metrics()` says so under "same_camera_removed" and "cameras_known".

@@ -23,7 +23,7 @@ ZIP_START = b"PK\x03\x04"
 BLOCK = 1 << 20  # bytes read at a time
 ARCHS = ("resnet18", "resnet34", "resnet50", "deepsort")
 HEADS = ("linear", "cosine")
-SCALE = 16.0  # of a cosine head, at first: one in 1 + classes / e^16 at cosine 1
+SCALE = 16.0  # what a cosine head multiplies cosines by, at first
 CLASSIFIERS = ("fc", "classifier")  # what a network has to learn by, and no embedding needs
 
 

@@ -16,6 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from trackeval.metrics import CLEAR, HOTA, Identity
 
 from deepsort_reid.mot import PEDESTRIAN, Boxes
+from deepsort_reid.overlaps import intersections_over_unions
 from deepsort_reid.tracker import Tracks
 
 DISTRACTORS = (2, 7, 8, 12)  # person on vehicle, static person, distractor, reflection
@@ -165,16 +166,6 @@ def are_distractors(overlaps: Floats, distracts: NDArray[np.bool_]) -> NDArray[n
     matched = close[rows, columns] > EPSILON
     found[columns[matched]] = distracts[rows[matched]]
     return found
-
-
-def intersections_over_unions(first: Floats, second: Floats) -> Floats:
-    """(G, 4) and (T, 4) boxes as left, top, width, height -> (G, T) in [0, 1]."""
-    corners = np.maximum(first[:, None, :2], second[None, :, :2])
-    ends = np.minimum((first[:, :2] + first[:, 2:])[:, None], second[:, :2] + second[:, 2:])
-    shared = np.maximum(ends - corners, 0.0).prod(2)
-    union = first[:, 2:].prod(1)[:, None] + second[:, 2:].prod(1)[None] - shared
-    shares: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    return shares
 
 
 def renumbered(ids: list[Ids]) -> tuple[list[Ids], int]:

@@ -20,6 +20,11 @@ def read_threshold(path: str | Path) -> float:
     except (OSError, ValueError) as error:
         raise ReportError(f"{path}: cannot be read ({error}); {remedy}") from None
     found = content.get(KEY) if isinstance(content, dict) else None
+    if isinstance(content, dict) and found is None:
+        raise ReportError(
+            f"{path}: recommends no {KEY}, the test part has no pairs to find one by; hold out "
+            "more people (split.test_fraction), or more images of each"
+        )
     if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= 2:
         raise ReportError(f"{path}: its {KEY} is {found}; expected a number from 0 to 2; {remedy}")
     return float(found)
