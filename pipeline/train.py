@@ -26,7 +26,7 @@ def main() -> None:
     params, data = load_params(), Path("data/split")
     config, summary = params.train, read_summary(data)
     train, val = open_part(data, "train"), open_part(data, "val")
-    net = model.build(config.arch, len(train.classes), head=config.head, seed=config.seed)
+    net = model.build(classes=len(train.classes), **config.design, seed=config.seed)
     if config.weights:
         model.load_weights(net, resolve(config.weights))
 
@@ -52,8 +52,7 @@ def main() -> None:
                     context="training",
                 )
                 network = {
-                    "arch": config.arch,
-                    "head": config.head,
+                    **config.design,
                     "embedding_size": net.feature_size,
                     "image_size": train.image_size,
                     "mean": augment.MEAN,

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms import functional
 
 from deepsort_reid.augment import MEAN, STD, Augmentation, normalise, uniforms
 
@@ -12,12 +13,14 @@ IMAGES = torch.from_numpy(
 INDICES = np.arange(100, 112)
 
 
-def augmentation(flip: float = 0.0, crop_padding: int = 0, erase: float = 0.0) -> Augmentation:
-    return Augmentation(seed=3, flip=flip, crop_padding=crop_padding, erase=erase)
+def augmentation(
+    flip: float = 0.0, crop_padding: int = 0, erase: float = 0.0, color_jitter: float = 0.0
+) -> Augmentation:
+    return Augmentation(3, flip, crop_padding, erase, color_jitter)
 
 
 def test_an_image_is_augmented_alike_in_any_batch() -> None:
-    augment = augmentation(flip=0.5, crop_padding=4, erase=0.5)
+    augment = augmentation(flip=0.5, crop_padding=4, erase=0.5, color_jitter=0.3)
     together = augment(IMAGES, INDICES, 7)
     order = torch.tensor([5, 0, 11])
     assert torch.equal(augment(IMAGES[order], INDICES[order.numpy()], 7), together[order])
@@ -61,6 +64,24 @@ def test_erasing_takes_a_rectangle_of_the_published_size() -> None:
         rows, columns = mask.any(1), mask.any(0)
         assert int(mask.sum()) == int(rows.sum()) * int(columns.sum())  # one full rectangle
         assert 0.01 < mask.float().mean() < 0.45
+
+
+def test_jitter_is_torchvisions_by_the_same_factors() -> None:
+    strength = 0.4
+    draws = torch.from_numpy(uniforms(3, 5, INDICES))
+    factors = 1 + strength * (2 * draws[:, 8:11] - 1)
+    assert (factors.amin(0) < 0.9).all()  # so that each of the three does something
+    assert (factors.amax(0) > 1.1).all()
+    images = IMAGES.permute(0, 3, 1, 2).float() / 255
+    expected = []
+    for image, (brightness, contrast, saturation) in zip(images, factors.tolist(), strict=True):
+        changed = functional.adjust_brightness(image, brightness)
+        changed = functional.adjust_contrast(changed, contrast)
+        expected.append(functional.adjust_saturation(changed, saturation))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    found = augmentation(color_jitter=strength)(IMAGES, INDICES, 5) * std + mean
+    # torchvision's shares of the colours add up to 0.9999.
+    torch.testing.assert_close(found, torch.stack(expected), rtol=0, atol=1e-3)
 
 
 def test_uniforms_are_uniform_and_independent() -> None:

@@ -64,6 +64,61 @@ def test_a_cosine_head_sees_directions_alone(arch: str) -> None:
     )
 
 
+@pytest.mark.parametrize("arch", ARCHS)
+def test_a_last_stride_of_one_keeps_the_feature_map(arch: str) -> None:
+    images = torch.randn(2, 3, 64, 32)
+    sizes = {}
+    for stride in (1, 2):
+        net = model.build(arch, 3, last_stride=stride).eval()
+        net.avgpool.register_forward_hook(
+            lambda _, inputs, __, stride=stride: sizes.update({stride: inputs[0].shape[2:]})
+        )
+        net(images)
+    assert sizes[1] == (2 * sizes[2][0], 2 * sizes[2][1])
+    # Nothing else differs: weights of one are weights of the other.
+    other = model.build(arch, 3)
+    other.load_state_dict(model.build(arch, 3, last_stride=1).state_dict())
+
+
+def test_a_generalised_mean() -> None:
+    pool, maps = model.GemPool(), torch.rand(2, 5, 4, 3) + 0.1
+    expected = (maps**3).mean((2, 3), keepdim=True) ** (1 / 3)
+    torch.testing.assert_close(pool(maps), expected)
+    with torch.no_grad():
+        pool.p.fill_(1.0)
+    torch.testing.assert_close(pool(maps), maps.mean((2, 3), keepdim=True))
+    with torch.no_grad():
+        pool.p.fill_(60.0)
+    torch.testing.assert_close(pool(maps), maps.amax((2, 3), keepdim=True), rtol=0.05, atol=0)
+    pool(torch.zeros(1, 5, 4, 3)).sum().backward()
+    assert pool.p.grad is not None
+    assert pool.p.grad.isfinite()
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_the_neck_stands_between_distances_and_classes(arch: str) -> None:
+    net = model.build(arch, 7, neck="bnneck").train()
+    images = torch.randn(6, 3, 64, 32)
+    logits, pooled = model.Taught(net)(images)
+    behind = net.neck(pooled)
+    torch.testing.assert_close(behind.mean(0), torch.zeros(net.feature_size), atol=1e-4, rtol=0)
+    assert not net.neck.bias.requires_grad
+    net.eval()
+    logits, pooled = model.Taught(net)(images)
+    assert torch.equal(logits, net(images))
+    torch.testing.assert_close(net.neck(pooled), net.features(images))
+    assert "neck.running_mean" in model.without_classifier(net).state_dict()
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_without_a_neck_all_is_as_published(arch: str) -> None:
+    net, images = model.build(arch, 7).eval(), torch.randn(2, 3, 64, 32)
+    logits, pooled = model.Taught(net)(images)
+    assert torch.equal(pooled, net.features(images))
+    assert torch.equal(logits, net(images))
+    assert not [name for name in net.state_dict() if "neck" in name]
+
+
 def test_weights_depend_on_the_seed_alone() -> None:
     torch.manual_seed(1)
     state = torch.get_rng_state()

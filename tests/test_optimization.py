@@ -26,6 +26,38 @@ def test_without_warmup_the_first_step_has_the_full_rate() -> None:
     assert lr_at(0, steps=1, warmup_steps=0, lr=0.1, lrf=0.5) == 0.1
 
 
+def test_flat_first_then_cosine() -> None:
+    lrs = [
+        lr_at(s, steps=101, warmup_steps=10, lr=0.4, lrf=0.01, schedule="flat_cosine")
+        for s in range(101)
+    ]
+    assert lrs[9:51] == [0.4] * 42
+    assert lrs[75] == pytest.approx(0.4 * (0.01 + 0.99 * 0.5))
+    assert lrs[-1] == pytest.approx(0.004, rel=1e-12)
+    assert all(later < earlier for earlier, later in pairwise(lrs[50:]))
+
+
+def test_two_steps_down() -> None:
+    lrs = [
+        lr_at(s, steps=100, warmup_steps=10, lr=0.4, lrf=0.01, schedule="step") for s in range(100)
+    ]
+    assert lrs[:10] == pytest.approx([0.04 * (i + 1) for i in range(10)])
+    assert lrs[10:50] == [0.4] * 40
+    assert lrs[50:75] == pytest.approx([0.04] * 25)
+    assert lrs[75:] == pytest.approx([0.004] * 25)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "flat_cosine", "step"])
+@pytest.mark.parametrize("warmup_steps", [0, 3, 9])
+def test_every_schedule_ends_where_it_was_told_to(schedule: str, warmup_steps: int) -> None:
+    lrs = [
+        lr_at(s, steps=10, warmup_steps=warmup_steps, lr=0.1, lrf=0.5, schedule=schedule)
+        for s in range(10)
+    ]
+    assert lrs[-1] == pytest.approx(0.05)
+    assert max(lrs) == pytest.approx(0.1)
+
+
 @pytest.mark.parametrize(("rule", "factor"), [("linear", 4), ("sqrt", 2), ("none", 1)])
 def test_scaling_by_world_size(rule: str, factor: float) -> None:
     assert scale_lr(0.1, rule, 4) == pytest.approx(0.1 * factor)

@@ -18,6 +18,7 @@ from deepsort_reid.augment import normalise
 from deepsort_reid.config import TrainConfig, load_params
 from deepsort_reid.distributed import ALONE, Process
 from deepsort_reid.errors import ConfigError, PackedError, TrainingError
+from deepsort_reid.machine import multiplies_bfloat16
 from deepsort_reid.packed import Part
 from deepsort_reid.passes import Pass
 from deepsort_reid.resume import States
@@ -71,10 +72,11 @@ class Keep:
 
 def train_in_float64(process: Process, recipe: TrainConfig) -> tuple[Any, Any]:
     """Train and return the curve and the weights, as plain numbers."""
-    net = model.build("resnet18", 4, seed=recipe.seed).double()
-    history = Trainer(net, part(11, 0), part(3, 1), recipe, process).fit(Keep(), States())
+    net = model.build(classes=4, **recipe.design, seed=recipe.seed).double()
+    learner = Trainer(net, part(11, 0), part(3, 1), recipe, process)
+    history = learner.fit(Keep(), States())
     curve = [(r.lr, r.train_loss, r.train_error, r.val_loss, r.val_error) for r in history]
-    return curve, {name: w.numpy() for name, w in net.state_dict().items()}
+    return curve, {name: w.numpy() for name, w in learner.measured.state_dict().items()}
 
 
 def largest_difference(one: tuple[Any, Any], other: tuple[Any, Any]) -> float:
@@ -82,10 +84,30 @@ def largest_difference(one: tuple[Any, Any], other: tuple[Any, Any]) -> float:
     return max(np.abs(np.array(one[0]) - np.array(other[0])).max(), *weights)
 
 
-@pytest.mark.parametrize("frozen", [(), ("conv1", "bn1", "layer1")], ids=["all", "frozen"])
-def test_two_ranks_give_what_one_gives(frozen: tuple[str, ...]) -> None:
-    alone = train_in_float64(ALONE, config(batch_size=16, freeze_layers=frozen))
-    first, second = on_ranks(2, train_in_float64, config(batch_size=8, freeze_layers=frozen))
+EVERYTHING: dict[str, Any] = {
+    "last_stride": 1,
+    "pooling": "gem",
+    "neck": "bnneck",
+    "head": "cosine",
+    "angular_margin": 0.1,
+    "triplet_weight": 1.0,
+    "num_instances": 4,
+    "ema": 0.9,
+    "color_jitter": 0.2,
+    "lr": 0.003,
+}
+RECIPES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "frozen": {"freeze_layers": ("conv1", "bn1", "layer1")},
+    "everything": EVERYTHING,
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_two_ranks_give_what_one_gives(recipe: str) -> None:
+    """Also where ranks have shares of unlike sizes, and where losses look at all of them."""
+    alone = train_in_float64(ALONE, config(batch_size=16, **RECIPES[recipe]))
+    first, second = on_ranks(2, train_in_float64, config(batch_size=8, **RECIPES[recipe]))
     assert largest_difference(first, second) == 0
     assert largest_difference(alone, first) < 1e-9
     curve = np.array(alone[0])
@@ -129,7 +151,7 @@ def test_gradients_cross_the_network_once_a_step(accumulate_steps: int) -> None:
 
 def trainer(**changes: Any) -> Trainer:
     recipe = config(**changes)
-    net = model.build(recipe.arch, 4, head=recipe.head)
+    net = model.build(classes=4, **recipe.design)
     return Trainer(net, part(11, 0), part(3, 1), recipe, ALONE)
 
 
@@ -137,7 +159,7 @@ def trainer(**changes: Any) -> Trainer:
 @pytest.mark.parametrize("head", model.HEADS)
 def test_it_learns_what_can_be_learned(arch: str, head: str) -> None:
     plain = {"flip": 0.0, "crop_padding": 0, "erase": 0.0, "label_smoothing": 0.0}
-    history = trainer(arch=arch, head=head, epochs=6, lr=0.01, **plain).fit(Keep(), States())
+    history = trainer(arch=arch, head=head, epochs=8, lr=0.01, **plain).fit(Keep(), States())
     assert history[-1].train_loss < 0.7 * history[0].train_loss
     assert history[-1].val_error <= 0.25  # chance is 0.75
 
@@ -165,11 +187,52 @@ def test_smoothed_labels_spread_over_all_identities(smoothing: float) -> None:
     images, labels = torch.from_numpy(train.images), torch.from_numpy(train.labels)
     with torch.no_grad():  # in train mode, as the step is taken
         logits = copy.deepcopy(learner.net)(normalise(images).to(learner.dtype))
-    loss, _ = learner.backward(images, labels, np.arange(len(train)), 1, len(train)).tolist()
+    size = len(train)
+    loss, _ = learner.backward(images, labels, np.arange(size), 1, size, size).tolist()
     logs = logits.log_softmax(1).double()
     right = logs[torch.arange(len(train)), labels]
     expected = -((1 - smoothing) * right + smoothing * logs.mean(1)).sum()
     assert loss == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_triplet_loss_is_added_with_its_weight() -> None:
+    losses = []
+    for weight in (0.0, 1.0, 3.0):
+        learner = trainer(triplet_weight=weight, num_instances=4, batch_size=16)
+        train = part(11, 0)
+        images, labels = torch.from_numpy(train.images), torch.from_numpy(train.labels)
+        size = len(train)
+        losses.append(learner.backward(images, labels, np.arange(size), 1, size, size)[0].item())
+    without, once, thrice = losses
+    assert once > without
+    assert thrice - without == pytest.approx(3 * (once - without), rel=1e-4)
+
+
+def test_the_average_is_what_is_measured_and_kept() -> None:
+    learner, kept = trainer(ema=0.9, epochs=1), []
+
+    class Networks:
+        def record(self, _: object, net: nn.Module, **__: object) -> None:
+            kept.append(copy.deepcopy(net.state_dict()))
+
+    (result,) = learner.fit(Networks(), States())
+    assert not torch.equal(kept[0]["conv1.weight"], learner.net.conv1.weight)
+    assert torch.equal(kept[0]["conv1.weight"], learner.measured.conv1.weight)
+    val = part(3, 1)
+    with torch.no_grad():
+        logits = learner.measured(normalise(torch.from_numpy(val.images)))
+    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(val.labels))
+    assert result.val_loss == pytest.approx(loss.item(), rel=1e-5)
+
+
+@pytest.mark.skipif(not multiplies_bfloat16(), reason="the processor has no units for bfloat16")
+def test_bfloat16_on_a_processor_that_has_it() -> None:
+    learner = trainer(amp_cpu=True, epochs=6, erase=0.0, flip=0.0, crop_padding=0)
+    dtypes = set()
+    learner.net.layer1.register_forward_hook(lambda _, __, output: dtypes.add(output.dtype))
+    history = learner.fit(Keep(), States())
+    assert dtypes == {torch.bfloat16}
+    assert history[-1].train_loss < history[0].train_loss
 
 
 def test_the_same_recipe_gives_the_same_weights() -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from deepsort_reid import files, model
+from deepsort_reid.config import DESIGN
 from deepsort_reid.errors import WeightsError
 
 
@@ -28,6 +29,14 @@ class Description:
     data_digest: str  # SHA-256 of the split it was trained on
     identity: Mapping[str, Any]  # of the training, as `identity.Identity.as_plain` has it
     head: str = "linear"  # the classifier
+    last_stride: int = 2
+    pooling: str = "average"
+    neck: str = "none"
+
+    @property
+    def design(self) -> dict[str, Any]:
+        """What `model.build` makes the network from, besides the number of classes."""
+        return {name: getattr(self, name) for name in DESIGN}
 
 
 def save(path: Path, net: nn.Module, description: Description) -> None:
@@ -58,7 +67,8 @@ def load(path: Path) -> tuple[nn.Module, Description]:
     Raises:
         WeightsError: the file cannot be read, or is no checkpoint of this project.
     """
-    content: dict[Any, Any] = {"head": "linear"} | dict_or_empty(model.read_safely(path))
+    usual = {field.name: field.default for field in fields(Description) if field.default != MISSING}
+    content: dict[Any, Any] = usual | dict_or_empty(model.read_safely(path))
     expected = [field.name for field in fields(Description)]
     missing = [key for key in ("net_dict", *expected) if key not in content]
     if missing:
@@ -72,7 +82,7 @@ def load(path: Path) -> tuple[nn.Module, Description]:
             f"{path}: no checkpoint of this project, its '{wrong}' is not what it should be; "
             "expected models/model.pth as stage train writes it"
         )
-    net = model.build(description.arch, len(description.classes), head=description.head)
+    net = model.build(classes=len(description.classes), **description.design)
     try:
         net.load_state_dict(dict(model.named_tensors(content["net_dict"])))
     except (RuntimeError, NotImplementedError) as error:
@@ -97,6 +107,9 @@ def what_is_wrong(description: Description) -> str | None:
         "acc": is_number(d.acc),
         "arch": d.arch in model.ARCHS,
         "head": d.head in model.HEADS,
+        "last_stride": is_whole(d.last_stride, 1) and d.last_stride <= 2,
+        "pooling": d.pooling in model.POOLINGS,
+        "neck": d.neck in model.NECKS,
         "embedding_size": is_whole(d.embedding_size, 1),
         "image_size": is_list(d.image_size, lambda x: is_whole(x, 1), 2),
         "mean": is_list(d.mean, is_number, 3),

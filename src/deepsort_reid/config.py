@@ -15,6 +15,7 @@ from deepsort_reid.errors import ConfigError
 
 MAX_BYTES = 1 << 20  # of params.yaml; PyYAML takes a second or so for that much
 MAX_INT = 2**63 - 1  # what NumPy and torch take
+DESIGN = ("arch", "head", "last_stride", "pooling", "neck")  # what kind of network it is
 SHOWN = 100  # characters of a value in a message
 
 Config = TypeVar("Config")
@@ -103,6 +104,15 @@ class TrainConfig:
     head: Literal["linear", "cosine"] = parameter(
         "the classifier: the network's own, or Deep SORT's cosine softmax"
     )
+    last_stride: int = parameter(
+        "of the last layer; 1 keeps its feature map large", at_least=1, at_most=2
+    )
+    pooling: Literal["average", "gem"] = parameter(
+        "what makes an embedding of the last feature map; `gem`: a generalised mean"
+    )
+    neck: Literal["none", "bnneck"] = parameter(
+        "`bnneck`: a batch normalisation between embedding and classifier"
+    )
     weights: str | None = parameter("a file of pretrained weights to start from")
     freeze_layers: tuple[str, ...] = parameter(
         "parts that keep their weights: [conv1, bn1, layer1]"
@@ -116,27 +126,70 @@ class TrainConfig:
         "how `lr` grows with the number of processes"
     )
     lrf: float = parameter("the last learning rate, as a share of the first", at_least=0, at_most=1)
+    schedule: Literal["cosine", "flat_cosine", "step"] = parameter(
+        "how the learning rate falls: all the time, from the middle on, or twice"
+    )
     warmup_epochs: float = parameter("epochs in which the learning rate rises from 0", at_least=0)
     momentum: float = parameter("SGD's momentum; beta 1 of Adam and AdamW", at_least=0, below=1)
     weight_decay: float = parameter("pull of the weights towards 0", at_least=0)
     label_smoothing: float = parameter(
         "share of each label that is spread over all identities", at_least=0, below=1
     )
+    angular_margin: float = parameter(
+        "radians that a cosine head adds between an image and its identity", at_least=0, at_most=1
+    )
+    triplet_weight: float = parameter(
+        "of the batch-hard triplet loss beside the classification", at_least=0
+    )
+    triplet_margin: float | None = parameter(
+        "by how much other identities shall be farther; `null`: the soft margin", at_least=0
+    )
+    num_instances: int = parameter(
+        "images of an identity that come together in a batch; 0: as it happens", at_least=0
+    )
+    ema: float = parameter(
+        "share of the weights' moving average that a step leaves; 0: none is kept",
+        at_least=0,
+        below=1,
+    )
     sync_bn: bool = parameter("batch statistics over all processes")
     amp: bool = parameter("bfloat16 arithmetic where a GPU has it")
+    amp_cpu: bool = parameter("bfloat16 arithmetic where a CPU has matrix units for it (AMX)")
     deterministic: bool = parameter("kernels that give the same bits at every run on a GPU")
     flip: float = parameter("chance of a mirrored image", at_least=0, at_most=1)
     crop_padding: int = parameter("largest random shift, pixels", at_least=0)
     erase: float = parameter("chance of a random rectangle erased", at_least=0, at_most=1)
+    color_jitter: float = parameter(
+        "strength of random brightness, contrast and saturation", at_least=0, below=1
+    )
     best_metric: Literal["val_error", "val_loss"] = parameter("what the best epoch is lowest in")
     patience: int = parameter("epochs without a better one before the end; 0: never", at_least=0)
     num_workers: int = parameter("threads that read batches ahead; 0: none", at_least=0)
+
+    @property
+    def design(self) -> dict[str, Any]:
+        """What `model.build` makes the network from, besides the number of classes."""
+        return {name: getattr(self, name) for name in DESIGN}
 
     def __post_init__(self) -> None:
         """Refuse what cannot work together."""
         if self.warmup_epochs >= self.epochs:
             raise ConfigError(
                 f"warmup_epochs={self.warmup_epochs} must be less than epochs={self.epochs}"
+            )
+        if self.schedule == "step" and self.lrf == 0:
+            raise ConfigError("schedule=step needs an lrf above 0: it is reached in equal factors")
+        if self.angular_margin and self.head != "cosine":
+            raise ConfigError(
+                f"angular_margin={self.angular_margin} needs head=cosine, but head={self.head}: "
+                "a linear head knows no angles"
+            )
+        if self.num_instances == 1:
+            raise ConfigError("num_instances=1 brings nothing together; expected 0, or at least 2")
+        if self.triplet_weight and not self.num_instances:
+            raise ConfigError(
+                f"triplet_weight={self.triplet_weight} needs num_instances of at least 2: without, "
+                "a batch seldom has two images of an identity"
             )
 
 

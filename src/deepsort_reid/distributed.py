@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -201,6 +202,27 @@ def gather_over_ranks(values: Tensor) -> Tensor:
     gathered = [torch.empty_like(values) for _ in range(dist.get_world_size())]
     dist.all_gather(gathered, values.contiguous())
     return torch.stack(gathered)
+
+
+class _Gather(torch.autograd.Function):
+    """`gather_over_ranks`, through which gradients return to the rank that each row came from."""
+
+    @staticmethod
+    def forward(_: Any, values: Tensor) -> Tensor:
+        return gather_over_ranks(values)
+
+    @staticmethod
+    def backward(_: Any, grad: Tensor) -> Tensor:
+        rank = dist.get_rank() if dist.is_initialized() else 0
+        return sum_over_ranks(grad.clone(memory_format=torch.contiguous_format))[rank]
+
+
+def gather_with_gradient(values: Tensor) -> Tensor:
+    """`gather_over_ranks` whose gradient is the sum of what all ranks make of a rank's values.
+
+    Every rank must run backward through it, or none.
+    """
+    return cast("Tensor", _Gather.apply(values))
 
 
 def gather_on_cpu(values: Tensor) -> Tensor:

@@ -58,6 +58,12 @@ class Trained:
             "data_digest": about.data_digest,
         }
 
+    @property
+    def beyond_plain(self) -> list[str]:
+        """In what the embedding is made in another way than by the published architecture."""
+        plain = {"last_stride": 2, "pooling": "average", "neck": "none"}
+        return [name for name, value in plain.items() if self.about.design[name] != value]
+
     def weights(self) -> Mapping[str, torch.Tensor]:
         """The state dict without the classifier."""
         return checkpoint.weights(model.without_classifier(self.net))
@@ -76,12 +82,16 @@ class Form:
     archs: tuple[str, ...] = model.ARCHS
     why_not: str = ""  # said of other archs
     image_size: tuple[int, int] | None = None  # the only one, if its reader knows but one
+    plain: bool = False  # whether its reader builds the network, and knows the plain one alone
     least_cosine: float = 0.99999
 
     def obstacle(self, trained: Trained) -> str | None:
         """Why a network cannot go into this form; None if it can."""
         if trained.about.arch not in self.archs:
             return f"{self.why_not}, arch is {trained.about.arch}"
+        unlike = [f"{name} is {trained.about.design[name]}" for name in trained.beyond_plain]
+        if self.plain and unlike:
+            return f"{self.reader} builds the plain {trained.about.arch}, {', '.join(unlike)}"
         if self.image_size not in (None, trained.image_size):
             height, width = self.image_size or (0, 0)
             return (
@@ -243,7 +253,7 @@ embeddings = ReID("models/export/boxmot.onnx")(frame_bgr, boxes_ltrb)""",
         "boxmot.pt", "boxmot", "torchvision", write_boxmot, runtimes.torchvision_resnet,
         """from boxmot.reid.core.runtime import ReID
 embeddings = ReID("models/export/boxmot.pt")(frame_bgr, boxes_ltrb)""",
-        archs=RESNETS, why_not="boxmot has no such network (boxmot.onnx does the same)",
+        archs=RESNETS, why_not="boxmot has no such network (boxmot.onnx does the same)", plain=True,
     ),
     Form(
         "ultralytics.onnx", "ultralytics", "onnxruntime", write_onnx_colours, runtimes.onnx_colours,
@@ -260,7 +270,7 @@ embeddings = embed(colours)  # (N, 3, {height}, {width}) float32 RGB in [0, 1]""
         "from torchreid.reid.utils import FeatureExtractor  # in a checkout: torchreid.utils\n"
         'embed = FeatureExtractor("{arch}", "models/export/torchreid.pth", ({height}, {width}), '
         'device="cpu")',
-        archs=RESNETS, why_not="torchreid has no such network",
+        archs=RESNETS, why_not="torchreid has no such network", plain=True,
     ),
     Form(
         "deep_sort_pytorch.pth", "deep_sort_pytorch", "torch", write_deep_sort_pytorch,
@@ -268,6 +278,6 @@ embeddings = embed(colours)  # (N, 3, {height}, {width}) float32 RGB in [0, 1]""
         """from deep_sort.deep.feature_extractor import Extractor
 extractor = Extractor("models/export/deep_sort_pytorch.pth"); extractor.net.eval()""",
         archs=("deepsort",), why_not="deep_sort_pytorch's own network is arch: deepsort",
-        image_size=ORIGIN_SIZE,
+        image_size=ORIGIN_SIZE, plain=True,
     ),
 )  # fmt: skip

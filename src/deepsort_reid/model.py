@@ -23,7 +23,10 @@ ZIP_START = b"PK\x03\x04"
 BLOCK = 1 << 20  # bytes read at a time
 ARCHS = ("resnet18", "resnet34", "resnet50", "deepsort")
 HEADS = ("linear", "cosine")
+POOLINGS = ("average", "gem")
+NECKS = ("none", "bnneck")
 SCALE = 16.0  # what a cosine head multiplies cosines by, at first
+LEAST = 1e-6  # of a feature map whose powers are taken
 CLASSIFIERS = ("fc", "classifier")  # what a network has to learn by, and no embedding needs
 
 
@@ -31,9 +34,18 @@ class ReidNet(Protocol):
     """What every network offers; `build` makes one."""
 
     feature_size: int
+    neck: nn.Module
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) float, normalised -> (B, feature_size) as the pooling leaves them."""
+        ...
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) float, normalised -> (B, feature_size) before any scaling."""
+        """(B, 3, H, W) float, normalised -> (B, feature_size) behind the neck, of any length."""
+        ...
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(B, feature_size) behind the neck -> (B, classes)."""
         ...
 
     def forward(self, images: Tensor) -> Tensor:
@@ -51,16 +63,25 @@ class ReidResNet(resnet.ResNet):
     def __init__(self, block: type[BasicBlock | Bottleneck], layers: list[int], classes: int):
         super().__init__(block, layers, num_classes=classes)
         self.feature_size = self.fc.in_features
+        self.neck: nn.Module = nn.Identity()
 
-    def features(self, images: Tensor) -> Tensor:
+    def pooled(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 512), or 2048 for ResNet50."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return cast("Tensor", self.avgpool(x).flatten(1))
 
+    def features(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 512), or 2048 for ResNet50."""
+        return cast("Tensor", self.neck(self.pooled(images)))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(B, 512), or 2048 for ResNet50 -> (B, classes)."""
+        return cast("Tensor", self.fc(features))
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, classes) logits."""
-        return cast("Tensor", self.fc(self.features(x)))
+        return self.logits(self.features(x))
 
 
 class DeepSortNet(nn.Module):
@@ -92,15 +113,24 @@ class DeepSortNet(nn.Module):
             nn.Dropout(),
             nn.Linear(256, classes),
         )
+        self.neck: nn.Module = nn.Identity()
 
-    def features(self, images: Tensor) -> Tensor:
+    def pooled(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 512)."""
         x = self.layer2(self.layer1(self.conv(images)))
         return cast("Tensor", self.avgpool(self.layer4(self.layer3(x))).flatten(1))
 
+    def features(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 512)."""
+        return cast("Tensor", self.neck(self.pooled(images)))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(B, 512) -> (B, classes)."""
+        return cast("Tensor", self.classifier(features))
+
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, classes) logits."""
-        return cast("Tensor", self.classifier(self.features(images)))
+        return self.logits(self.features(images))
 
 
 def two_blocks(channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
@@ -134,16 +164,72 @@ class CosineClassifier(nn.Module):
         features = features.to(self.weight.dtype)  # cosines are too coarse in bfloat16
         with torch.autocast(features.device.type, enabled=False):
             cosines = F.linear(F.normalize(features), F.normalize(self.weight))
-            return F.softplus(self.scale) * cosines
+            return self.multiplier() * cosines
+
+    def multiplier(self) -> Tensor:
+        """() what cosines are multiplied by."""
+        return F.softplus(self.scale)
 
 
-def build(arch: str, classes: int, *, head: str = "linear", seed: int = 0) -> nn.Module:
+class GemPool(nn.Module):
+    """Generalised mean over a feature map: between the average (p = 1) and the maximum.
+
+    Radenović, Tolias and Chum, "Fine-tuning CNN Image Retrieval with No Human Annotation", TPAMI
+    2019; p is learned and begins at 3, as there.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.p = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, C, H, W), of which negative values count as 0 -> (B, C, 1, 1)."""
+        with torch.autocast(maps.device.type, enabled=False):  # bfloat16 is too coarse for powers
+            maps = maps.to(self.p.dtype).clamp(min=LEAST)
+            most = maps.detach().amax((2, 3), keepdim=True)  # else small numbers' powers vanish
+            powers = (maps / most).pow(self.p)
+            return most * powers.mean((2, 3), keepdim=True).pow(1 / self.p)
+
+
+class Taught(nn.Module):
+    """A network as the losses see it, in one pass forward."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) -> (B, classes) logits, and the (B, D) before the neck."""
+        net = cast("ReidNet", self.net)
+        pooled = net.pooled(images)
+        return net.logits(net.neck(pooled)), pooled
+
+
+def build(
+    arch: str,
+    classes: int,
+    *,
+    head: str = "linear",
+    last_stride: int = 2,
+    pooling: str = "average",
+    neck: str = "none",
+    seed: int = 0,
+) -> nn.Module:
     """Make a network with random weights that depend on the seed alone.
+
+    `last_stride: 1` and the neck are of Luo et al., "Bag of Tricks and a Strong Baseline for Deep
+    Person Re-identification", CVPRW 2019 (the first after Sun et al., "Beyond Part Models", ECCV
+    2018): a larger last feature map, and a batch normalisation without offset between what
+    distances are learned on and what identities are told by. The embedding is what comes out of
+    the neck.
 
     Args:
         arch: `resnet18`, `resnet34`, `resnet50` or `deepsort`.
         classes: identities to tell apart.
         head: the classifier: `linear`, the architecture's own, or `cosine`.
+        last_stride: of the last layer: 2, or 1 to keep the feature map's size there.
+        pooling: `average` over the last feature map, or `gem`.
+        neck: `bnneck`, or `none`.
         seed: draws the weights; the global random state is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
@@ -155,10 +241,39 @@ def build(arch: str, classes: int, *, head: str = "linear", seed: int = 0) -> nn
             block = Bottleneck if arch == "resnet50" else BasicBlock
             layers = [2, 2, 2, 2] if arch == "resnet18" else [3, 4, 6, 3]
             net = ReidResNet(block, layers, classes)
+        if last_stride == 1:
+            for layer in net.layer4.modules():
+                if isinstance(layer, nn.Conv2d):
+                    layer.stride = (1, 1)
+        if pooling == "gem":
+            net.avgpool = cast("nn.AdaptiveAvgPool2d", GemPool())
+        if neck == "bnneck":
+            norm = net.neck = nn.BatchNorm1d(net.feature_size)
+            norm.bias.requires_grad_(False)
         if head == "cosine":
-            name = next(name for name in CLASSIFIERS if hasattr(net, name))
-            setattr(net, name, CosineClassifier(net.feature_size, classes))
+            setattr(net, classifier_name(net), CosineClassifier(net.feature_size, classes))
         return net
+
+
+def classifier_name(net: nn.Module) -> str:
+    """What a network's classifier is called."""
+    return next(name for name in CLASSIFIERS if hasattr(net, name))
+
+
+def multiplier(net: nn.Module) -> Tensor | None:
+    """() what a cosine head multiplies cosines by; None of a linear one."""
+    head = getattr(net, classifier_name(net))
+    return head.multiplier() if isinstance(head, CosineClassifier) else None
+
+
+def layout(device: torch.device, *, bfloat16: bool) -> torch.memory_format:
+    """The order in memory that a network's images and weights train fastest in.
+
+    Colours innermost on a GPU and in bfloat16, outermost in float32 on a CPU, where the last
+    layers' many weights meet few pixels; benchmarks/speed.py measures both.
+    """
+    innermost = device.type != "cpu" or bfloat16
+    return torch.channels_last if innermost else torch.contiguous_format
 
 
 def embed(net: nn.Module, images: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ def make_optimizer(
     momentum: float,
     weight_decay: float,
 ) -> torch.optim.Optimizer:
-    """Make an optimizer over the parameters that are not frozen.
+    """Make an optimizer over the parameters that are not frozen; its step is one fused kernel.
 
     Args:
         parameters: of the network.
@@ -27,9 +27,11 @@ def make_optimizer(
     """
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
     if name == "sgd":
-        return torch.optim.SGD(trainable, lr, momentum=momentum, weight_decay=weight_decay)
+        return torch.optim.SGD(
+            trainable, lr, momentum=momentum, weight_decay=weight_decay, fused=True
+        )
     kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
-    return kind(trainable, lr, betas=(momentum, 0.999), weight_decay=weight_decay)
+    return kind(trainable, lr, betas=(momentum, 0.999), weight_decay=weight_decay, fused=True)
 
 
 def scale_lr(lr: float, rule: str, world_size: int) -> float:
@@ -43,11 +45,12 @@ def scale_lr(lr: float, rule: str, world_size: int) -> float:
     return lr * {"linear": world_size, "sqrt": math.sqrt(world_size), "none": 1.0}[rule]
 
 
-def lr_at(step: int, *, steps: int, warmup_steps: int, lr: float, lrf: float) -> float:
-    """The learning rate of one step: a linear rise, then half a cosine down to `lr * lrf`.
+def lr_at(
+    step: int, *, steps: int, warmup_steps: int, lr: float, lrf: float, schedule: str = "cosine"
+) -> float:
+    """The learning rate of one step: a linear rise, then a fall to exactly `lr * lrf`.
 
-    Loshchilov & Hutter, "SGDR", ICLR 2017. The last step of the warm-up has `lr`, the last of all
-    exactly `lr * lrf`.
+    The last step of the warm-up has `lr`, the last of all `lr * lrf`.
 
     Args:
         step: from 0 to steps - 1.
@@ -55,9 +58,16 @@ def lr_at(step: int, *, steps: int, warmup_steps: int, lr: float, lrf: float) ->
         warmup_steps: of the rise, fewer than `steps`.
         lr: the highest learning rate.
         lrf: the last learning rate as a share of it.
+        schedule: how it falls: `cosine`, half a cosine (Loshchilov & Hutter, "SGDR", ICLR 2017);
+            `flat_cosine`, the same after half of the steps (He et al., "FastReID", 2020); `step`,
+            by the same factor after half and after three quarters of the steps (He et al., "Deep
+            Residual Learning for Image Recognition", CVPR 2016).
     """
     if step < warmup_steps:
         return lr * (step + 1) / warmup_steps
-    start = max(warmup_steps - 1, 0)
-    done = (step - start) / max(steps - 1 - start, 1)
+    if schedule == "step":
+        falls = (step >= steps / 2) + (step >= 3 * steps / 4)
+        return lr * math.pow(lrf, falls / 2)
+    start = max(warmup_steps - 1, steps // 2 if schedule == "flat_cosine" else 0)
+    done = max(step - start, 0) / max(steps - 1 - start, 1)
     return lr * (lrf + (1 - lrf) * (1 + math.cos(math.pi * done)) / 2)

@@ -15,7 +15,7 @@ def in_parallel(net: nn.Module, process: Process, image_size: tuple[int, int]) -
     """Wrap a network so that gradients are averaged over ranks; the first weights are rank 0's.
 
     Args:
-        net: on its rank's device, its frozen parts in eval mode.
+        net: a `model.Taught` on its rank's device, its frozen parts in eval mode.
         process: this rank.
         image_size: height and width in pixels.
 
@@ -48,7 +48,8 @@ def settle_buckets(parallel: DistributedDataParallel, image_size: tuple[int, int
     weight = next(parallel.parameters())
     before = [buffer.clone() for buffer in parallel.buffers()]
     nothing = torch.zeros(2, 3, *image_size, dtype=weight.dtype, device=weight.device)
-    (parallel(nothing.to(memory_format=torch.channels_last)).sum() * 0).backward()
+    logits, _ = parallel(nothing)
+    (logits.sum() * 0).backward()
     parallel.zero_grad(set_to_none=True)
     with torch.no_grad():
         for buffer, value in zip(parallel.buffers(), before, strict=True):

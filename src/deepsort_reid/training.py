@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from deepsort_reid import distributed, model, parallel, stopping, syncbn
+from deepsort_reid import distributed, losses, model, parallel, stopping, syncbn
 from deepsort_reid.augment import Augmentation, normalise
+from deepsort_reid.averaging import Averaged
 from deepsort_reid.config import TrainConfig
 from deepsort_reid.distributed import Process
 from deepsort_reid.errors import PackedError, TrainingError
+from deepsort_reid.machine import multiplies_bfloat16
 from deepsort_reid.optimization import lr_at, make_optimizer, scale_lr
 from deepsort_reid.packed import Part
 from deepsort_reid.passes import Pass
@@ -95,14 +97,17 @@ class Trainer:
             batch_size=config.batch_size,
             accumulate_steps=config.accumulate_steps,
             world_size=process.world_size,
+            num_instances=config.num_instances,
         )
         model.freeze(net, config.freeze_layers)
         self.synchronised = config.sync_bn and process.world_size > 1
         net = syncbn.convert(net) if self.synchronised else net
-        self.net = net.to(process.device).to(memory_format=torch.channels_last)
-        model.set_training(self.net, config.freeze_layers)
-        self.parallel = parallel.in_parallel(self.net, process, train.image_size)
         self.dtype = next(net.parameters()).dtype
+        self.layout = model.layout(process.device, bfloat16=self.in_bfloat16)
+        self.net = net.to(process.device).to(memory_format=self.layout)
+        model.set_training(self.net, config.freeze_layers)
+        self.averaged = Averaged(self.net, config.ema) if config.ema else None
+        self.parallel = parallel.in_parallel(model.Taught(self.net), process, train.image_size)
         self.lr = scale_lr(config.lr, config.lr_scale, process.world_size)
         self.optimizer = make_optimizer(
             net.parameters(),
@@ -111,7 +116,9 @@ class Trainer:
             momentum=config.momentum,
             weight_decay=config.weight_decay,
         )
-        self.augment = Augmentation(config.seed, config.flip, config.crop_padding, config.erase)
+        self.augment = Augmentation(
+            config.seed, config.flip, config.crop_padding, config.erase, config.color_jitter
+        )
         self.read_ahead = ReadAhead(config.num_workers)
         self.advised = False
         torch.manual_seed(config.seed + process.rank)  # dropout's, on every rank another
@@ -148,6 +155,11 @@ class Trainer:
         done, patience = len(self.history), self.config.patience
         return done == self.config.epochs or 0 < patience <= done - self.best
 
+    @property
+    def measured(self) -> nn.Module:
+        """The network that is validated and kept: the average of the weights, if there is one."""
+        return self.averaged.net if self.averaged else self.net
+
     def measure(self, result: EpochResult) -> tuple[float, float]:
         """What the best epoch is lowest in; the loss decides between equal errors."""
         return getattr(result, self.config.best_metric), result.val_loss
@@ -174,7 +186,7 @@ class Trainer:
             while not self.is_done:
                 self.run_epoch()
                 is_best = self.best == len(self.history)
-                recorder.record(self.history, self.net, is_best=is_best)
+                recorder.record(self.history, self.measured, is_best=is_best)
                 self.look_up()
             self.states.save(self.state(), best=self.best)
         if len(self.history) < self.config.epochs:
@@ -191,7 +203,8 @@ class Trainer:
         """Train and validate from where the epoch stands, and add its result to the history."""
         self.train_epoch()
         if self.val_pass.step == 0 and not self.synchronised:
-            parallel.share_statistics(self.net, self.process.world_size)
+            for net in self.nets:
+                parallel.share_statistics(net, self.process.world_size)
         self.validate()
         train, val = self.train_pass, self.val_pass
         train_loss, train_error = train.mean(len(self.train))
@@ -214,28 +227,32 @@ class Trainer:
         """Go over what the epoch has not yet gone over of the training part."""
         config, process, work = self.config, self.process, self.train_pass
         plan = plan_epoch(
-            len(self.train),
+            self.train.labels,
             self.steps,
             seed=config.seed,
             epoch=self.epoch,
             rank=process.rank,
             world_size=process.world_size,
             accumulate_steps=config.accumulate_steps,
+            num_instances=config.num_instances,
         )
         batches = self.read_ahead(self.read_training_batch, flatten(plan[work.step :]))
         model.set_training(self.net, config.freeze_layers)
 
         def take(step: int) -> int:
-            global_size, shares = plan[step]
-            self.set_lr(self.lr_of((self.epoch - 1) * self.steps + step))
-            for number in range(len(shares)):
-                with self.reducing_gradients(is_last=number == len(shares) - 1):
-                    work.sums[step] += self.backward(*next(batches), self.epoch, global_size)
+            size, widths = plan[step].size, plan[step].widths
+            before = (self.epoch - 1) * self.steps + step
+            self.set_lr(self.lr_of(before))
+            for number, width in enumerate(widths):
+                with self.reducing_gradients(is_last=number == len(widths) - 1):
+                    work.sums[step] += self.backward(*next(batches), self.epoch, size, width)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
-            return global_size
+            if self.averaged:
+                self.averaged.add(self.net, before)
+            return size
 
-        self.go_over(work, take, "epoch", [size for size, _ in plan])
+        self.go_over(work, take, "epoch", [step.size for step in plan])
 
     def go_over(
         self, work: Pass, take: Callable[[int], int], what: str, sizes: Sequence[int]
@@ -298,29 +315,63 @@ class Trainer:
         return min(max(int(steps), 1), MOST_STEPS)
 
     def backward(
-        self, images: Tensor, labels: Tensor, indices: Indices, epoch: int, global_size: int
+        self,
+        images: Tensor,
+        labels: Tensor,
+        indices: Indices,
+        epoch: int,
+        global_size: int,
+        width: int,
     ) -> Tensor:
         """Add one batch's gradients; return its summed loss and number of errors, (2,) float64.
-
-        Labels are smoothed as in Szegedy et al., "Rethinking the Inception Architecture for
-        Computer Vision", CVPR 2016; validation measures the plain loss.
 
         DistributedDataParallel takes the mean over ranks of what each one adds up, so each adds
         its summed loss × world_size / global_size: the mean over the global batch, whatever the
         sizes of the shares.
+
+        Args:
+            images: (B, H, W, 3) uint8.
+            labels: (B,) int64.
+            indices: (B,) the images' places in the training part.
+            epoch: counted from 1.
+            global_size: images of all ranks in this step.
+            width: the most images that any rank has in this batch.
         """
-        augmented = self.augment(self.to_device(images), indices, epoch).to(self.dtype)
+        augmented = self.augment(self.to_device(images), indices, epoch)
         labels = self.to_device(labels)
         with self.autocast():
-            logits = self.parallel(augmented)
-        loss = F.cross_entropy(
-            logits.to(at_least_float32(logits)),
+            logits, pooled = self.parallel(self.laid_out(augmented))
+        loss = losses.classification(
+            logits,
             labels,
-            reduction="sum",
             label_smoothing=self.config.label_smoothing,
+            angular_margin=self.config.angular_margin,
+            scale=model.multiplier(self.net),
         )
+        if self.config.triplet_weight:
+            loss = loss + self.config.triplet_weight * self.triplet(pooled, labels, width)
         (loss * (self.process.world_size / global_size)).backward()  # type: ignore[no-untyped-call]
         return summed(loss, logits, labels)
+
+    def triplet(self, pooled: Tensor, labels: Tensor, width: int) -> Tensor:
+        """The batch-hard triplet loss of this rank's images among those of all ranks.
+
+        Args:
+            pooled: (B, D) embeddings before the neck.
+            labels: (B,) int64.
+            width: the most images that any rank has in this batch.
+        """
+        missing = width - len(labels)
+        padded = F.pad(pooled.to(at_least_float32(pooled)), (0, 0, 0, missing))
+        everywhere = F.pad(labels, (0, missing), value=losses.NOBODY)
+        return losses.batch_hard(
+            padded[: len(labels)],
+            labels,
+            distributed.gather_with_gradient(padded).flatten(0, 1),
+            distributed.gather_over_ranks(everywhere).flatten(),
+            first=self.process.rank * width,
+            margin=self.config.triplet_margin,
+        )
 
     def check_losses(self, rows: Tensor, first: int) -> None:
         """Stop every rank at a non-finite loss.
@@ -345,7 +396,7 @@ class Trainer:
     @torch.no_grad()
     def validate(self) -> None:
         """Go over what the epoch has not yet gone over of val, every image on exactly one rank."""
-        self.net.eval()
+        self.measured.eval()
         work, process, size = self.val_pass, self.process, self.val_batch_size
         plan = plan_validation(
             len(self.val), batch_size=size, rank=process.rank, world_size=process.world_size
@@ -356,16 +407,17 @@ class Trainer:
 
         def take(step: int) -> int:
             if step < len(plan):  # a rank may have one batch fewer than the first
-                work.sums[step] += self.measured(*next(batches))
+                work.sums[step] += self.judge(*next(batches))
             return sizes[step]
 
         self.go_over(work, take, "val", sizes)
 
-    def measured(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Summed loss and number of errors of a batch, (2,) float64."""
+    def judge(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Summed plain loss and number of errors of a batch, (2,) float64."""
+        normalised = self.laid_out(normalise(self.to_device(images)))
         with self.autocast():
             # The bare network: the parallel one would wait for ranks that have fewer batches.
-            logits = self.net(normalise(self.to_device(images)).to(self.dtype))
+            logits = self.measured(normalised)
         target = self.to_device(labels)
         loss = F.cross_entropy(logits.to(at_least_float32(logits)), target, reduction="sum")
         return summed(loss, logits, target)
@@ -388,13 +440,14 @@ class Trainer:
         The weights are the same on every rank; each rank's own are the running statistics, where
         they are not synchronised, and the random generators. Every rank must call this.
         """
+        nets = self.nets
         return {
             "history": [asdict(result) for result in self.history],
             "train_pass": self.train_pass.as_plain(),
             "val_pass": self.val_pass.as_plain(),
-            "net": copied(parallel.all_but_statistics(self.net)),
+            "nets": [copied(parallel.all_but_statistics(net)) for net in nets],
             "optimizer": copied(self.optimizer.state_dict()),
-            "statistics": distributed.gather_on_cpu(parallel.statistics(self.net)),
+            "statistics": [distributed.gather_on_cpu(parallel.statistics(net)) for net in nets],
             "random": distributed.gather_on_cpu(random_state(self.process.device)),
         }
 
@@ -413,14 +466,22 @@ class Trainer:
         self.history = [EpochResult(**result) for result in state["history"]]
         self.train_pass = Pass.from_plain(state["train_pass"], device)
         self.val_pass = Pass.from_plain(state["val_pass"], device)
-        self.net.load_state_dict(state["net"], strict=False)
+        for net, weights, statistics in zip(
+            self.nets, state["nets"], state["statistics"], strict=True
+        ):
+            net.load_state_dict(weights, strict=False)
+            parallel.set_statistics(net, statistics[rank].to(device))
         self.optimizer.load_state_dict(state["optimizer"])
-        parallel.set_statistics(self.net, state["statistics"][rank].to(device))
         set_random_state(state["random"][rank], device)
         step = self.train_pass.step + 1
         logger.info("going on with an interrupted training: epoch %d, step %d", self.epoch, step)
 
     # Small parts
+
+    @property
+    def nets(self) -> list[nn.Module]:
+        """The network that is trained, and the average of its weights if there is one."""
+        return [self.net, *([self.averaged.net] if self.averaged else [])]
 
     @property
     def val_batch_size(self) -> int:
@@ -456,6 +517,7 @@ class Trainer:
             warmup_steps=math.ceil(self.steps * self.config.warmup_epochs),
             lr=self.lr,
             lrf=self.config.lrf,
+            schedule=self.config.schedule,
         )
 
     def set_lr(self, lr: float) -> None:
@@ -463,14 +525,23 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
 
+    def laid_out(self, images: Tensor) -> Tensor:
+        """Images in the network's type and order in memory."""
+        return images.to(self.dtype).contiguous(memory_format=self.layout)
+
+    @property
+    def in_bfloat16(self) -> bool:
+        """Whether bfloat16 arithmetic is wanted and the device has it."""
+        if self.dtype != torch.float32:
+            return False
+        if self.process.device.type == "cuda":
+            return self.config.amp and torch.cuda.is_bf16_supported()
+        return self.config.amp_cpu and multiplies_bfloat16()
+
     def autocast(self) -> torch.autocast:
-        """bfloat16 arithmetic where it is wanted and the GPU has it."""
-        cuda = self.process.device.type == "cuda"
-        wanted = self.config.amp and cuda and self.dtype == torch.float32
+        """bfloat16 arithmetic where it is wanted and the device has it."""
         return torch.autocast(
-            self.process.device.type,
-            dtype=torch.bfloat16,
-            enabled=wanted and torch.cuda.is_bf16_supported(),
+            self.process.device.type, dtype=torch.bfloat16, enabled=self.in_bfloat16
         )
 
     def reducing_gradients(self, *, is_last: bool) -> AbstractContextManager[None]:

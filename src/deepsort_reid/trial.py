@@ -181,7 +181,7 @@ def untrained(
         short_range: likewise.
         device: where to compute.
     """
-    net = model.build(about.arch, len(about.classes), seed=seed)
+    net = model.build(classes=len(about.classes), **about.design, seed=seed)
     reader = evaluation.Reader(
         net, mean=about.mean, std=about.std, batch_size=BATCH_SIZE, device=device
     )
