@@ -159,9 +159,9 @@ def trainer(**changes: Any) -> Trainer:
 @pytest.mark.parametrize("head", model.HEADS)
 def test_it_learns_what_can_be_learned(arch: str, head: str) -> None:
     plain = {"flip": 0.0, "crop_padding": 0, "erase": 0.0, "label_smoothing": 0.0}
-    history = trainer(arch=arch, head=head, epochs=8, lr=0.01, **plain).fit(Keep(), States())
-    assert history[-1].train_loss < 0.7 * history[0].train_loss
-    assert history[-1].val_error <= 0.25  # chance is 0.75
+    history = trainer(arch=arch, head=head, epochs=6, lr=0.01, **plain).fit(Keep(), States())
+    assert history[-1].train_loss < 0.9 * history[0].train_loss
+    assert history[-1].val_error <= 0.34  # chance is 0.75
 
 
 def test_the_results_are_exact() -> None:
