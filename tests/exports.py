@@ -13,9 +13,9 @@ from deepsort_reid.packed import Images, Part
 THRESHOLD = 0.137
 
 
-def trained(arch: str = "resnet18", size: Sequence[int] = (32, 16)) -> Trained:
+def trained(arch: str = "resnet18", size: Sequence[int] = (32, 16), **design: object) -> Trained:
     """A network with weights of chance, and batch statistics of crops."""
-    net = model.build(arch, 4, seed=1)
+    net = model.build(arch, 4, **design, seed=1)  # type: ignore[arg-type]
     net.train()
     with torch.no_grad():
         for seed in range(4):
@@ -24,6 +24,7 @@ def trained(arch: str = "resnet18", size: Sequence[int] = (32, 16)) -> Trained:
         epoch=3, acc=50.0, arch=arch, embedding_size=net.feature_size, image_size=list(size),
         mean=list(augment.MEAN), std=list(augment.STD), classes=list("abcd"),
         data_digest="ab" * 32, identity={"data": {}, "params": {}, "code": {}, "environment": {}},
+        **design,
     )  # fmt: skip
     return Trained(net=net.eval(), about=about, max_cosine_distance=THRESHOLD)
 

@@ -93,6 +93,23 @@ def test_the_head_is_rebuilt_and_linear_where_none_is_named(tmp_path: Path) -> N
     assert checkpoint.load(path)[1].head == "linear"
 
 
+def test_the_design_is_rebuilt_and_plain_where_none_is_told(tmp_path: Path) -> None:
+    path, images = tmp_path / "m.pth", torch.randn(2, 3, 64, 32)
+    design = {"last_stride": 1, "pooling": "gem", "neck": "bnneck"}
+    net = model.build("resnet18", 3, **design, seed=3).eval()
+    checkpoint.save(path, net, dataclasses.replace(description(), **design))
+    loaded, about = checkpoint.load(path)
+    assert torch.equal(model.embed(loaded, images), model.embed(net, images))
+    assert about.design == {"arch": "resnet18", "head": "linear", **design}
+    checkpoint.save(path, model.build("resnet18", 3), description())
+    content = torch.load(path, weights_only=True)
+    for name in design:
+        del content[name]
+    torch.save(content, path)
+    plain = {"last_stride": 2, "pooling": "average", "neck": "none"}
+    assert checkpoint.load(path)[1].design == {"arch": "resnet18", "head": "linear", **plain}
+
+
 def test_weights_of_another_network(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "m.pth", model.build("resnet18", 3), description(classes=4))
     with pytest.raises(WeightsError, match="do not fit its own arch"):
@@ -102,7 +119,7 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("epoch", 0), ("acc", float("nan")), ("arch", "vgg"), ("embedding_size", "512"),
+        ("epoch", 0), ("acc", float("nan")), ("arch", "vgg"), ("last_stride", 3), ("pooling", "max"), ("neck", 1), ("embedding_size", "512"),
         ("image_size", [64]), ("image_size", [0, 32]), ("mean", [0.5, 0.5]), ("mean", 7),
         ("std", [0.2, 0.0, 0.2]), ("classes", [1, 2, 3]), ("classes", "abc"), ("data_digest", None),
         ("head", "mlp"),

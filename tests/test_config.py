@@ -96,6 +96,12 @@ def test_scalars_are_yaml_1_2(tmp_path: Path, text: str, value: object) -> None:
         ({"split__image_size": [128, 8]}, "split.image_size[1]=8 must be at least 16"),
         ({"split": 3}, "split=3 must be a section of parameters"),
         ({"split__val_fraction": 1}, "split.val_fraction=1.0 must be above 0 and below 1"),
+        ({"schedule": "step", "lrf": 0}, "schedule=step needs an lrf above 0"),
+        ({"angular_margin": 0.3}, "angular_margin=0.3 needs head=cosine, but head=linear"),
+        ({"num_instances": 1}, "num_instances=1 brings nothing together; expected 0, or at least"),
+        ({"triplet_weight": 1}, "triplet_weight=1.0 needs num_instances of at least 2"),
+        ({"last_stride": 3}, "last_stride=3 must be at least 1 and at most 2"),
+        ({"ema": 1}, "ema=1.0 must be at least 0 and below 1"),
         ({"warmup_epochs": 99}, "warmup_epochs=99.0 must be less than epochs=12"),
     ],
 )

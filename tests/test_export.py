@@ -63,6 +63,18 @@ def test_every_form_of_a_network(arch: str, size: tuple[int, int], tmp_path: Pat
     assert all(row.passed and row.least == 0.99999 and row.speed > 0 for row in done.rows)
 
 
+def test_what_the_embedding_is_made_by_goes_along(tmp_path: Path) -> None:
+    """Stride, pooling and neck are in graphs; readers that build the plain network get no file."""
+    network = trained(last_stride=1, pooling="gem", neck="bnneck", head="cosine")
+    done = run(tmp_path, network, ("fp16", "int8"))
+    in_full = {row.file for row in done.rows if row.least == 0.99999}
+    assert in_full == EVERYWHERE | {"model.pth"}
+    assert (
+        "torchreid builds the plain resnet18, last_stride is 1, pooling is gem, neck is"
+        in (tmp_path / "README.md").read_text()
+    )
+
+
 @pytest.mark.parametrize("arch", ["resnet34", "resnet50"])
 def test_weights_of_deeper_networks_fit_torchvision_s(arch: str, tmp_path: Path) -> None:
     network, images = trained(arch), crops(7)

@@ -17,7 +17,7 @@ from deepsort_reid.resume import States
 from deepsort_reid.stopping import Stop
 from deepsort_reid.training import Trainer
 from tests.ranks import on_ranks
-from tests.test_training import Keep, config, part
+from tests.test_training import EVERYTHING, Keep, config, part
 
 
 class InMemory(States):
@@ -45,7 +45,12 @@ class InMemory(States):
 def result(trainer: Trainer) -> tuple[Any, ...]:
     """The curve and the weights, bit by bit."""
     curve = [astuple(epoch)[:6] for epoch in trainer.history]
-    return curve, {name: w.clone().numpy() for name, w in trainer.net.state_dict().items()}
+    weights = [net.state_dict().items() for net in trainer.nets]
+    return curve, {
+        f"{number} {name}": tensor.clone().numpy()
+        for number, items in enumerate(weights)
+        for name, tensor in items
+    }
 
 
 def train(process: Process, recipe: TrainConfig, stops: list[int]) -> tuple[Any, ...]:
@@ -53,9 +58,8 @@ def train(process: Process, recipe: TrainConfig, stops: list[int]) -> tuple[Any,
     training.LOOK_EVERY = 0.0  # a look, and a state, after every step
     states = InMemory(after=0)
     for after in [*stops, 0]:
-        trainer = Trainer(
-            model.build(recipe.arch, 4, seed=1), part(11, 0), part(5, 1), recipe, process
-        )
+        net = model.build(classes=4, **recipe.design, seed=1)
+        trainer = Trainer(net, part(11, 0), part(5, 1), recipe, process)
         trainer.load(states.newest())
         states.left, states.stop = after, Stop()
         if after:
@@ -74,6 +78,7 @@ def same(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
 RECIPES: dict[str, dict[str, Any]] = {
     "sgd": {},
     "dropout": {"arch": "deepsort", "optimizer": "adamw", "lr": 1e-3},
+    "everything": EVERYTHING | {"batch_size": 10},
     "accumulated": {"accumulate_steps": 2, "freeze_layers": ("conv1", "bn1")},
 }
 
@@ -93,6 +98,7 @@ def undisturbed(name: str) -> tuple[Any, ...]:
         ("sgd", [8]),
         ("sgd", [2, 1, 3, 6]),
         ("dropout", [3, 7]),
+        ("everything", [2, 5]),
         ("accumulated", [2, 4]),
     ],
     ids=str,
@@ -107,7 +113,8 @@ def interrupted_and_not(process: Process, recipe: TrainConfig, stops: list[int])
 
 @pytest.mark.parametrize(("ranks", "sync_bn"), [(2, True), (2, False), (3, False)])
 def test_more_ranks(ranks: int, sync_bn: bool) -> None:
-    recipe = config(sync_bn=sync_bn, batch_size=4)
+    averaged = {"ema": 0.9, "triplet_weight": 0.5, "num_instances": 2, "neck": "bnneck"}
+    recipe = config(sync_bn=sync_bn, batch_size=4, **averaged)
     first, *others = on_ranks(ranks, interrupted_and_not, recipe, [2, 4])
     assert same(*first)
     assert all(same(*pair) and same(first[0], pair[0]) for pair in others)
