@@ -119,7 +119,8 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("epoch", 0), ("acc", float("nan")), ("arch", "vgg"), ("last_stride", 3), ("pooling", "max"), ("neck", 1), ("embedding_size", "512"),
+        ("epoch", 0), ("acc", float("nan")), ("arch", "vgg"),
+        ("last_stride", 3), ("pooling", "max"), ("neck", 1), ("embedding_size", "512"),
         ("image_size", [64]), ("image_size", [0, 32]), ("mean", [0.5, 0.5]), ("mean", 7),
         ("std", [0.2, 0.0, 0.2]), ("classes", [1, 2, 3]), ("classes", "abc"), ("data_digest", None),
         ("head", "mlp"),
