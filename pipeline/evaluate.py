@@ -16,7 +16,8 @@ def main() -> None:
     """Embed query and gallery, rank them, write the reports, add them to the training's run."""
     params, data, folder = load_params().evaluate, Path("data/split"), Path("reports")
     net, description = checkpoint.load(Path("models/model.pth"))
-    verify_parts(data, read_summary(data), EVALUATED)
+    summary = read_summary(data)
+    verify_parts(data, summary, EVALUATED)
     query, gallery, val = (open_part(data, name) for name in EVALUATED)
     with distributed.joined() as process:
         reader = Reader(
@@ -34,6 +35,7 @@ def main() -> None:
             classes=description.classes,
             false_match_rate=params.false_match_rate,
             short_range=params.short_range,
+            tuning=summary.tuning,
         )
     metrics = evaluation.metrics()
     with files.together(folder) as new:

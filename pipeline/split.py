@@ -30,11 +30,12 @@ def main() -> None:
             image_size=params.image_size,
             val_fraction=params.val_fraction,
             test_fraction=params.test_fraction,
+            tune_fraction=params.tune_fraction,
             seed=params.seed,
             skip_unreadable=params.skip_unreadable,
             skip_single=params.skip_single,
         )
-        summary = split.summarise(folder, dataset.layout, parts)
+        summary = split.summarise(folder, dataset.layout, parts, tuning=params.tune_fraction > 0)
         reports.write_split(tables, summary, parts)
 
 

@@ -63,6 +63,7 @@ def search(
     gallery: Part = GALLERY,
     val: Part = VAL,
     classes: Sequence[str] = ("1", "2"),
+    tuning: bool = False,
 ) -> Evaluation:
     return evaluate(
         reader(net),
@@ -72,6 +73,7 @@ def search(
         classes=classes,
         false_match_rate=0.2,
         short_range=100,
+        tuning=tuning,
     )
 
 
@@ -182,6 +184,13 @@ def test_the_closing_summary_names_the_protocol() -> None:
     assert "same identity and camera removed" in text
     assert "max_cosine_distance 0.2" in text
     assert "MLflow run one" in text
+
+
+def test_a_result_on_people_held_out_to_choose_by_says_so() -> None:
+    chosen, tested = (search(ColourNet(), tuning=tuning).metrics() for tuning in (True, False))
+    assert (chosen["tuning"], tested["tuning"]) == (True, False)
+    told = [reports.closing_summary(metrics, "", "") for metrics in (chosen, tested)]
+    assert ["held out to choose parameters by" in text for text in told] == [True, False]
 
 
 def test_in_videos_neighbours_in_time_are_compared_for_the_threshold() -> None:

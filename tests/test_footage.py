@@ -17,7 +17,7 @@ from tests import stages, videos
 
 LIMITS: dict[str, Any] = {"every": 1, "classes": [1], "min_visibility": 0.5, "min_height": 10}
 RULES: dict[str, Any] = {
-    "val_fraction": 0.25, "test_fraction": 0.25, "seed": 0, "skip_single": 0,
+    "val_fraction": 0.25, "test_fraction": 0.25, "tune_fraction": 0.0, "seed": 0, "skip_single": 0,
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from deepsort_reid.split import digest_of
 from tests import stages, stores
 
 KEY = "0123456789abcdef" * 2
-DATA = digest_of("folders", {}, {})
+DATA = digest_of("folders", False, {}, {})
 NOTHING = Identity({}, {}, {}, {})
 DECLARED: dict[str, Any] = {
     "download": {"cmd": "fetch", "deps": ["pipeline/download.py"], "outs": ["data/raw"]},
@@ -77,7 +77,7 @@ def stated(params: Any, key: str) -> Any:
 
 def train(key: str = KEY, **about: Any) -> str:
     """Leave what the pipeline leaves; return the checkpoint's MD5."""
-    summary = {"layout": "folders", "digest": DATA, "counts": {}, "files": {}}
+    summary = {"layout": "folders", "digest": DATA, "tuning": False, "counts": {}, "files": {}}
     files.write_json(Path("data/split/summary.json"), summary)
     made_of = workspace.would_be(load_params(), NOTHING, Path.cwd(), keep_data=False).as_plain()
     content = {"net_dict": {}, "epoch": 3, "acc": 75.0, "identity": made_of, **about}
@@ -85,7 +85,9 @@ def train(key: str = KEY, **about: Any) -> str:
     torch.save(content, workspace.CHECKPOINT)
     files.write_json(Path("reports/identity.json"), content["identity"])
     files.write_json(Path("reports/train.json"), {"best_epoch": 3, "best_val_error": 0.25})
-    files.write_json(Path("reports/split.json"), {"train": {"images": 20}, "val": {"images": 4}})
+    files.write_json(
+        Path("reports/split.json"), {"train": {"images": 20}, "val": {"images": 4}, "tuning": True}
+    )
     files.write_json(Path("reports/run.json"), {"key": key, "run_id": None, "run_name": "misty"})
     md5 = files.md5(Path(workspace.CHECKPOINT))
     write_lock(md5)
@@ -151,6 +153,7 @@ def test_the_workspaces_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
         "source synthetic\n",
         f"split sha256 {DATA}\n",
         "train 20 images   val 4 images\n",
+        "query and gallery of people held out to choose parameters by\n",
         "split.val_fraction 0.2",
         f"1 files, all as in commit {head}\n",
         "processes 1",

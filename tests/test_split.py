@@ -12,13 +12,14 @@ import pytest
 from PIL import Image
 
 from deepsort_reid import split
-from deepsort_reid.datasets import Dataset, Sample, read_dataset
+from deepsort_reid.datasets import Crop, Dataset, Sample, read_dataset
 from deepsort_reid.errors import DatasetError, PackedError
 from deepsort_reid.packed import open_part
 
 RULES: dict[str, Any] = {
     "val_fraction": 0.2,
     "test_fraction": 0.25,
+    "tune_fraction": 0.0,
     "seed": 0,
     "skip_single": 0,
 }
@@ -190,6 +191,84 @@ def test_one_image_identities_may_be_left_out() -> None:
     assert "0777" not in identities(parts["train"]) | identities(parts["val"])
 
 
+# People held out of the training part, to choose parameters by
+
+
+def videos(tracks: int = 12, images: int = 6) -> Dataset:
+    samples = [
+        Sample(f"s{t % 2}/img1/{k:06}.png#{t:02}", f"s{t % 2}/{t:02}", t + 1, t % 2, "any",
+               Crop(f"s{t % 2}/img1/{k:06}.png", k, (0.0, 0.0, 8.0, 16.0)))
+        for t in range(tracks) for k in range(1, images + 1)
+    ]  # fmt: skip
+    return Dataset("mot", sorted(samples, key=lambda sample: sample.name))
+
+
+LAYOUTS = {
+    "folders": folders(16, 8),
+    "folders without cameras": read_dataset(f"id{i:02}/{k}.png" for i in range(16) for k in "123"),
+    "market1501": read_dataset(market(train=12)),
+    "videos": videos(),
+}
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.25, 0.5, 0.99])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_people_to_choose_by_come_out_of_the_training_part(layout: str, fraction: float) -> None:
+    before = assigned(LAYOUTS[layout])
+    after = assigned(LAYOUTS[layout], tune_fraction=fraction)
+    test_part = names(before["query"]) | names(before["gallery"])
+    assert not test_part & set().union(*(names(samples) for samples in after.values()))
+    learned, held_out = identities(after["train"]), identities(after["gallery"])
+    assert not learned & held_out
+    assert learned | held_out == identities(before["train"])
+    assert identities(after["val"]) == learned
+    assert identities(after["query"]) == held_out
+    count = len(learned | held_out)
+    assert len(held_out) == min(max(2, round(fraction * count)), count - 2)
+    # Whoever is learned still is learned from the same images.
+    for part in ("train", "val"):
+        assert names(after[part]) == {s.name for s in before[part] if s.identity in learned}
+
+
+def test_who_is_held_out_to_choose_by_depends_on_seed_and_names_alone() -> None:
+    dataset = LAYOUTS["market1501"]
+
+    def drawn(dataset: Dataset, seed: int = 0) -> set[str]:
+        return identities(assigned(dataset, tune_fraction=0.25, seed=seed)["query"])
+
+    assert drawn(dataset) == drawn(Dataset(dataset.layout, dataset.samples[::-1]))
+    assert len({frozenset(drawn(dataset, seed)) for seed in range(5)}) > 1
+    more = read_dataset([*market(train=12), "bounding_box_train/0001_c1s1_7_0.jpg"])
+    assert drawn(dataset) == drawn(more)
+
+
+def test_queries_to_choose_by_are_drawn_as_those_of_a_test_part() -> None:
+    after = assigned(LAYOUTS["folders"], tune_fraction=0.5)
+    asked = Counter((s.identity, s.camid) for s in after["query"])
+    assert set(asked.values()) == {1}
+    assert len(asked) == 2 * len(identities(after["query"]))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "fraction", "message"),
+    [
+        (read_dataset(market(train=3)), 0.5, "split.tune_fraction=0.5 shares out 3 training id"),
+        (folders(5, 8), 0.25, "split.tune_fraction=0.25 shares out 3 training identities"),
+        (videos(5), 0.25, "split.tune_fraction=0.25 shares out 3 training identities"),
+        (
+            folders(16, 8, cameras=1),
+            0.25,
+            "gallery images but no query image with split.tune_fraction=0.25",
+        ),
+    ],
+)
+def test_too_few_people_to_choose_by(dataset: Dataset, fraction: float, message: str) -> None:
+    with pytest.raises(DatasetError) as caught:
+        assigned(dataset, tune_fraction=fraction)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 # Packing
 
 
@@ -294,10 +373,26 @@ def test_the_summary_tells_the_data_apart(tmp_path: Path) -> None:
     for number, change in enumerate([{}, {"id00/c1_0.png": picture(99)}, {}]):
         dataset, folder = folders(8, 10), tmp_path / str(number)
         parts = pack(folder, dataset, contents(dataset) | change)
-        split.summarise(folder, "folders", parts)
+        split.summarise(folder, "folders", parts, tuning=False)
         digests.add(split.read_summary(folder).digest)
     assert len(digests) == 2
     assert split.read_summary(folder).flat()["query_images"] == len(parts["query"])
+
+
+def test_a_split_to_choose_by_is_other_data_and_says_what_it_is(tmp_path: Path) -> None:
+    """MLflow's alias goes to the best network on data of the same digest."""
+    dataset, found = folders(16, 8), {}
+    for fraction in (0.0, 0.25):
+        folder = tmp_path / str(fraction)
+        parts = pack(folder, dataset, contents(dataset), tune_fraction=fraction)
+        split.summarise(folder, "folders", parts, tuning=fraction > 0)
+        found[fraction] = split.read_summary(folder)
+    assert [summary.tuning for summary in found.values()] == [False, True]
+    assert [summary.flat()["tuning"] for summary in found.values()] == [False, True]
+    assert found[0.0].digest != found[0.25].digest
+    # Files alike, the digest still differs by what they are for.
+    split.summarise(folder, "folders", parts, tuning=False)
+    assert split.read_summary(folder).digest != found[0.25].digest
 
 
 def test_a_missing_summary(tmp_path: Path) -> None:
@@ -308,7 +403,7 @@ def test_a_missing_summary(tmp_path: Path) -> None:
 def packed(folder: Path) -> split.Summary:
     dataset = folders(8, 10)
     parts = pack(folder, dataset, contents(dataset))
-    return split.summarise(folder, "folders", parts)
+    return split.summarise(folder, "folders", parts, tuning=False)
 
 
 @pytest.mark.parametrize("name", ["train.npy", "train.csv"])
@@ -328,7 +423,12 @@ def test_a_changed_part_is_named(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [('"images": ', '"images": 1'), ('"train.npy": "', '"train.npy": "0'), ("folders", "folder")],
+    [
+        ('"images": ', '"images": 1'),
+        ('"train.npy": "', '"train.npy": "0'),
+        ("folders", "folder"),
+        ('"tuning": false', '"tuning": true'),
+    ],
 )
 def test_a_changed_summary_is_refused(tmp_path: Path, old: str, new: str) -> None:
     packed(tmp_path)

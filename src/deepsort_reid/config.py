@@ -87,7 +87,13 @@ class SplitConfig:
     test_fraction: float = parameter(
         "share of the identities held out for query and gallery (not market1501)", above=0, below=1
     )
-    seed: int = parameter("draws both shares", at_least=0)
+    tune_fraction: float = parameter(
+        "share of the training identities that takes the test part's place, to choose parameters "
+        "by; 0: none",
+        at_least=0,
+        below=1,
+    )
+    seed: int = parameter("draws these shares", at_least=0)
     skip_unreadable: int = parameter("how many unreadable images may be left out", at_least=0)
     skip_single: int = parameter("how many one-image identities may be left out", at_least=0)
 

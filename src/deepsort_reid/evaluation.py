@@ -35,6 +35,7 @@ class Evaluation:
     calibration: Calibration
     val_accuracy: float  # closed set, top-1, in [0, 1]
     cameras_known: bool  # whether the dataset says which camera took an image
+    tuning: bool  # whether the people are some of the training part's, held out of it
 
     def metrics(self) -> dict[str, float | int | bool]:
         """The numbers of reports/metrics.json: flat, shares in [0, 1]."""
@@ -49,6 +50,7 @@ class Evaluation:
             "gallery_images": ranking.num_gallery,
             "same_camera_removed": ranking.same_camera_removed,
             "cameras_known": self.cameras_known,
+            "tuning": self.tuning,
             **self.calibration.metrics(),
         }
 
@@ -111,6 +113,7 @@ def evaluate(
     classes: Sequence[str],
     false_match_rate: float,
     short_range: int,
+    tuning: bool,
 ) -> Evaluation:
     """Search the gallery for each query's identity, find a threshold, classify the validation part.
 
@@ -128,6 +131,7 @@ def evaluate(
         classes: the network's, to check that it was trained on this split.
         false_match_rate: share of pairs of two people that the threshold may take for one.
         short_range: frames between two images of a person that a tracker compares, at most.
+        tuning: whether query and gallery are held out of the training part, as the split says.
 
     Raises:
         PackedError: the network was trained on other identities.
@@ -155,6 +159,7 @@ def evaluate(
         calibration=found,
         val_accuracy=float((predicted == val.labels).mean()),
         cameras_known=asked.images.camids is not None,
+        tuning=tuning,
     )
 
 

@@ -136,7 +136,10 @@ def data_lines(origin: Origin) -> Iterator[str]:
         yield from (f"{name} sha256 {digest}" for name, digest in origin.identity.data.items())
     counts = origin.records.counts if origin.records else None
     if isinstance(counts, Mapping):
-        yield "   ".join(f"{part} {kinds['images']} images" for part, kinds in counts.items())
+        parts = {part: kinds for part, kinds in counts.items() if part != "tuning"}
+        yield "   ".join(f"{part} {kinds['images']} images" for part, kinds in parts.items())
+        if counts.get("tuning"):
+            yield "query and gallery of people held out to choose parameters by"
 
 
 def known_parameters(origin: Origin) -> dict[str, Any]:

@@ -18,8 +18,8 @@ CMC_DEPTH = 50
 
 
 def write_split(folder: Path, summary: Summary, split: Split) -> None:
-    """Write the split's counts, and how many identities have how many images."""
-    files.write_json(folder / "split.json", summary.counts)
+    """Write the split's counts, what it is for, and how many identities have how many images."""
+    files.write_json(folder / "split.json", {**summary.counts, "tuning": summary.tuning})
     counts = {part: images_per_identity(samples) for part, samples in split.items()}
     plots.images_per_identity(folder / "images_per_identity.png", counts)
     identities = {part: Counter(values) for part, values in counts.items()}
@@ -183,6 +183,7 @@ def closing_summary(metrics: Mapping[str, float], threshold: str, where_to_look:
         threshold: what `Calibration.summary` says.
         where_to_look: what the tracker says of the MLflow run.
     """
+    tuning = bool(metrics["tuning"])
     ranks = "   ".join(f"rank-{k} {metrics[f'rank{k}']:.1%}" for k in (1, 5, 10, 20))
     return "\n".join(
         [
@@ -190,6 +191,7 @@ def closing_summary(metrics: Mapping[str, float], threshold: str, where_to_look:
             f"  mAP {metrics['mAP']:.1%}   mINP {metrics['mINP']:.1%}   {ranks}",
             f"  {metrics['queries']:,} queries, {metrics['gallery_images']:,} gallery images; "
             f"{protocol(metrics)}",
+            *(["  of people held out to choose parameters by, not of the test part"] * tuning),
             f"  closed-set accuracy on val {metrics['val_accuracy']:.1%}",
             *(f"  {line}" for line in threshold.splitlines()),
             "",

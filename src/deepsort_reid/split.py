@@ -2,7 +2,8 @@
 
 Train and val hold the same identities (a closed set: val tells whether the classifier has learned
 them), query and gallery hold other ones (an open set: they tell whether the embedding serves for
-people it has never seen, which is what a tracker needs).
+people it has never seen, which is what a tracker needs). Those are of the test part, or, to choose
+parameters by, identities held out of the ones to learn from.
 """
 
 import hashlib
@@ -60,6 +61,7 @@ def make_parts(
     image_size: tuple[int, int],
     val_fraction: float,
     test_fraction: float,
+    tune_fraction: float,
     seed: int,
     skip_unreadable: int,
     skip_single: int,
@@ -76,7 +78,9 @@ def make_parts(
         image_size: height and width in pixels.
         val_fraction: share of each training identity's images for val, in (0, 1).
         test_fraction: share of identities for query and gallery, in (0, 1); not of market1501.
-        seed: draws both.
+        tune_fraction: share of the other identities for query and gallery in place of the test
+            part, of which no image is packed then; in [0, 1), 0 for the test part.
+        seed: draws them.
         skip_unreadable: how many images may be unreadable.
         skip_single: how many training identities may have one image and be left out; of videos
             they always are.
@@ -93,6 +97,7 @@ def make_parts(
             Dataset(dataset.layout, losses.left(dataset.samples)),
             val_fraction=val_fraction,
             test_fraction=test_fraction,
+            tune_fraction=tune_fraction,
             seed=seed,
             skip_single=skip_single,
         )
@@ -325,7 +330,13 @@ def check_unreadable(unreadable: Mapping[str, str], allowed: int) -> None:
 
 
 def assign(
-    dataset: Dataset, *, val_fraction: float, test_fraction: float, seed: int, skip_single: int
+    dataset: Dataset,
+    *,
+    val_fraction: float,
+    test_fraction: float,
+    tune_fraction: float,
+    seed: int,
+    skip_single: int,
 ) -> Split:
     """Say which image goes into which part; see `make_parts`.
 
@@ -337,14 +348,17 @@ def assign(
         learning, query, gallery = by_role["train"], by_role["query"], by_role["gallery"]
         learning = [sample for sample in learning if sample.pid not in (JUNK, DISTRACTOR)]
     elif dataset.layout == "mot":
-        return assign_tracks(dataset.samples, val_fraction, test_fraction, seed)
+        return assign_tracks(dataset.samples, val_fraction, test_fraction, tune_fraction, seed)
     else:
         learning, held_out = hold_out_identities(dataset.samples, test_fraction, seed)
+        query, gallery = choose_queries(held_out, seed)
+    if tune_fraction:
+        learning, held_out = hold_out_to_tune(learning, tune_fraction, seed)
         query, gallery = choose_queries(held_out, seed)
     learning = leave_out_single(learning, skip_single)
     train, val = split_each_identity(learning, val_fraction, seed)
     split = {"train": train, "val": val, "query": query, "gallery": gallery}
-    check_split(split, dataset.has_cameras)
+    check_split(split, dataset.has_cameras, tune_fraction)
     return split
 
 
@@ -363,11 +377,38 @@ def hold_out_identities(
             f"({', '.join(identities)}); it takes at least 4: two to tell apart in training and "
             "two others to test with"
         )
+    return deal_identities(samples, fraction, seed, "identities")
+
+
+def hold_out_to_tune(
+    samples: Sequence[Sample], fraction: float, seed: int
+) -> tuple[list[Sample], list[Sample]]:
+    """Deal identities out into those to learn from and those to choose parameters by.
+
+    Raises:
+        DatasetError: there are fewer than four identities.
+    """
+    count = len({sample.identity for sample in samples})
+    if count < 4:
+        raise DatasetError(
+            f"split.tune_fraction={fraction} shares out {count} training "
+            f"identit{'y' if count == 1 else 'ies'}; it takes at least 4: two to tell apart in "
+            "training and two others to choose parameters by; set it to 0 to evaluate on the test "
+            "part, or add identities"
+        )
+    return deal_identities(samples, fraction, seed, "tuning")
+
+
+def deal_identities(
+    samples: Sequence[Sample], fraction: float, seed: int, purpose: str
+) -> tuple[list[Sample], list[Sample]]:
+    """Draw a share of four identities or more: images of the others, images of those drawn."""
+    identities = sorted({sample.identity for sample in samples})
     count = min(max(2, round(fraction * len(identities))), len(identities) - 2)
-    held_out = set(shuffled(identities, seed, "identities")[:count])
+    drawn = set(shuffled(identities, seed, purpose)[:count])
     return (
-        [sample for sample in samples if sample.identity not in held_out],
-        [sample for sample in samples if sample.identity in held_out],
+        [sample for sample in samples if sample.identity not in drawn],
+        [sample for sample in samples if sample.identity in drawn],
     )
 
 
@@ -445,7 +486,11 @@ def val_count(images: int, fraction: float) -> int:
 
 
 def assign_tracks(
-    samples: Sequence[Sample], val_fraction: float, test_fraction: float, seed: int
+    samples: Sequence[Sample],
+    val_fraction: float,
+    test_fraction: float,
+    tune_fraction: float,
+    seed: int,
 ) -> Split:
     """Say which image of videos goes into which part.
 
@@ -465,6 +510,8 @@ def assign_tracks(
         logger.info("%d tracks have one image, too few to learn or to find them: left out", short)
     long = [sample for track in tracks.values() if len(track) > 1 for sample in track]
     learning, held_out = hold_out_identities(long, test_fraction, seed)
+    if tune_fraction:
+        learning, held_out = hold_out_to_tune(learning, tune_fraction, seed)
     split: dict[str, list[Sample]] = {part: [] for part in PARTS}
     for track in group(learning, lambda sample: sample.identity).values():
         count = val_count(len(track), val_fraction)
@@ -474,7 +521,7 @@ def assign_tracks(
         split["query"].append(track[-1])
         split["gallery"] += first_half(track)
     split = {part: sorted(chosen, key=lambda s: s.name) for part, chosen in split.items()}
-    check_split(split, has_cameras=False)
+    check_split(split, has_cameras=False, tune_fraction=tune_fraction)
     return split
 
 
@@ -489,24 +536,30 @@ def first_half(track: Sequence[Sample]) -> list[Sample]:
     return [sample for sample in track if 2 * moment(sample) <= ends]
 
 
-def check_split(split: Split, has_cameras: bool) -> None:
+def check_split(split: Split, has_cameras: bool, tune_fraction: float) -> None:
     """Refuse a split of which nothing can be learned or measured.
+
+    Args:
+        split: what was dealt out.
+        has_cameras: whether a right answer is by another camera.
+        tune_fraction: the share that was held out to choose parameters by, for the message.
 
     Raises:
         DatasetError: fewer than two identities to learn, no query or no gallery, or no query that
             has anything to find.
     """
+    held_out = f" with split.tune_fraction={tune_fraction}" if tune_fraction else ""
     identities = sorted({sample.identity for sample in split["train"]})
     if len(identities) < 2:
         raise DatasetError(
             f"the training part has {len(identities)} identit"
-            f"{'y' if len(identities) == 1 else 'ies'}; "
+            f"{'y' if len(identities) == 1 else 'ies'}{held_out}; "
             "it takes at least 2 to learn to tell them apart"
         )
     for part, other in (("query", "gallery"), ("gallery", "query")):
         if not split[part]:
             raise DatasetError(
-                f"there are {len(split[other])} {other} images but no {part} image; "
+                f"there are {len(split[other])} {other} images but no {part} image{held_out}; "
                 "an identity is looked for in the gallery by its query"
             )
     seen = defaultdict(set)
@@ -516,7 +569,7 @@ def check_split(split: Split, has_cameras: bool) -> None:
         other_camera = " under another camera" if has_cameras else ""
         raise DatasetError(
             f"none of the {len(split['query'])} query images has its identity in the "
-            f"gallery{other_camera}; there is nothing to find"
+            f"gallery{other_camera}{held_out}; there is nothing to find"
         )
 
 
@@ -546,32 +599,42 @@ class Summary:
 
     layout: str
     digest: str  # SHA-256 over all that follows and the layout: the same digest, the same data
+    tuning: bool  # whether query and gallery are held out of the training part to choose by
     counts: Mapping[str, Mapping[str, int]]  # part -> images, identities, cameras, …
     files: Mapping[str, str]  # name of a part's file -> its SHA-256
 
     def flat(self) -> dict[str, int]:
-        """The counts under names like `train_images`."""
-        return {
+        """The counts under names like `train_images`, and whether it is for tuning."""
+        counts = {
             f"{part}_{kind}": number
             for part, kinds in self.counts.items()
             for kind, number in kinds.items()
         }
+        return counts | {"tuning": self.tuning}
 
 
-def summarise(folder: Path, layout: str, split: Split) -> Summary:
-    """Count and checksum the parts in `folder`, and leave the summary there."""
+def summarise(folder: Path, layout: str, split: Split, *, tuning: bool) -> Summary:
+    """Count and checksum the parts in `folder`, and leave the summary there.
+
+    Args:
+        folder: where `make_parts` has written them.
+        layout: the dataset's.
+        split: what `make_parts` returned.
+        tuning: whether it held identities out to choose parameters by.
+    """
     names = [name for part in PARTS for name in packed.file_names(part)]
     found = files.checksums([folder / name for name in names])
     sums = {path.name: checksum for path, checksum in found.items()}
     counts = count(split)
-    summary = Summary(layout, digest_of(layout, counts, sums), counts, sums)
+    summary = Summary(layout, digest_of(layout, tuning, counts, sums), tuning, counts, sums)
     files.write_json(folder / "summary.json", asdict(summary))
     return summary
 
 
-def digest_of(layout: object, counts: object, sums: object) -> str:
+def digest_of(layout: object, tuning: object, counts: object, sums: object) -> str:
     """The SHA-256 of a summary's content, in 64 hexadecimal digits."""
-    return hashlib.sha256(json.dumps([layout, counts, sums]).encode()).hexdigest()
+    content = [layout, counts, sums, *([] if tuning is False else [tuning])]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def read_summary(folder: Path) -> Summary:
@@ -583,14 +646,14 @@ def read_summary(folder: Path) -> Summary:
     path = folder / "summary.json"
     try:
         content = files.read_json(path)
-        layout, digest, counts, sums = (content.pop(field.name) for field in fields(Summary))
-        if content or digest != digest_of(layout, counts, sums):
+        layout, digest, tuning, counts, sums = (content.pop(f.name) for f in fields(Summary))
+        if content or digest != digest_of(layout, tuning, counts, sums):
             raise ValueError("its content does not fit its digest")
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise PackedError(
             f"{path}: cannot be read ({error}); make the parts again: dvc repro -f split"
         ) from None
-    return Summary(layout, digest, counts, sums)
+    return Summary(layout, digest, tuning, counts, sums)
 
 
 def verify_parts(folder: Path, summary: Summary, parts: Sequence[str]) -> None:

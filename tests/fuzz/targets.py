@@ -382,10 +382,10 @@ def packed_parts(folder: Path, shade: int) -> dict[str, bytes]:
 
     dataset = read_dataset(contents)
     made = split.make_parts(
-        Source(), dataset, folder, image_size=SIZE, val_fraction=0.2, test_fraction=0.25, seed=0,
-        skip_unreadable=0, skip_single=0,
+        Source(), dataset, folder, image_size=SIZE, val_fraction=0.2, test_fraction=0.25,
+        tune_fraction=0.0, seed=0, skip_unreadable=0, skip_single=0,
     )  # fmt: skip
-    split.summarise(folder, dataset.layout, made)
+    split.summarise(folder, dataset.layout, made, tuning=False)
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
