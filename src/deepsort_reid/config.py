@@ -311,22 +311,31 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
             type or out of bounds; one line with the key, the value and what was expected.
     """
     raw = read_yaml(path)
-    top = {key: value for key, value in raw.items() if key not in SECTIONS}
     try:
-        known = [f.name for f in fields(TrainConfig)] + list(SECTIONS)
-        check_keys(raw, known, known, "")
-        return Params(
-            dataset=build(DatasetConfig, raw["dataset"], "dataset."),
-            split=build(SplitConfig, raw["split"], "split."),
-            train=build(TrainConfig, top, ""),
-            run=build(RunConfig, raw["run"], "run."),
-            evaluate=build(EvaluateConfig, raw["evaluate"], "evaluate."),
-            export=build(ExportConfig, raw["export"], "export."),
-            track=build(TrackConfig, raw["track"], "track."),
-            raw=raw,
-        )
+        return parse(raw)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+
+
+def parse(raw: Mapping[str, Any]) -> Params:
+    """Check every parameter of a params.yaml that has been read.
+
+    Raises:
+        ConfigError: see `load_params`; the line does not name the file.
+    """
+    top = {key: value for key, value in raw.items() if key not in SECTIONS}
+    known = [f.name for f in fields(TrainConfig)] + list(SECTIONS)
+    check_keys(raw, known, known, "")
+    return Params(
+        dataset=build(DatasetConfig, raw["dataset"], "dataset."),
+        split=build(SplitConfig, raw["split"], "split."),
+        train=build(TrainConfig, top, ""),
+        run=build(RunConfig, raw["run"], "run."),
+        evaluate=build(EvaluateConfig, raw["evaluate"], "evaluate."),
+        export=build(ExportConfig, raw["export"], "export."),
+        track=build(TrackConfig, raw["track"], "track."),
+        raw=raw,
+    )
 
 
 def build(config: type[Config], values: Any, prefix: str) -> Config:
