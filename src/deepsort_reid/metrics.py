@@ -16,7 +16,7 @@ index goes first.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -169,30 +169,46 @@ def ranking(
             in length.
     """
     order, right_pids = _answers(gallery)
-    average_precision = np.zeros(len(query))
-    inverse_penalty = np.zeros(len(query))
-    first = np.zeros(len(query), dtype=np.int64)
-    for asked, tiles in _search("rank", query, gallery, block_bytes):
-        right = _right_keys(asked, gallery, order, right_pids, block_bytes)
-        places = _places(right, tiles).cpu().numpy()
-        rows = asked.index.cpu().numpy()
-        average_precision[rows], inverse_penalty[rows], first[rows] = _scores(places)
 
-    matched = first > 0
-    num_matched = int(matched.sum())
-    if num_matched == 0:
-        raise DatasetError(_nothing_to_find(query, gallery))
-    found_at = np.bincount(np.minimum(first[matched], depth + 1), minlength=depth + 2)
-    return Ranking(
-        mAP=math.fsum(average_precision[matched]) / num_matched,
-        mINP=math.fsum(inverse_penalty[matched]) / num_matched,
-        cmc=found_at.cumsum()[1 : depth + 1] / num_matched,
-        average_precision=average_precision,
-        num_query=len(query),
-        num_unmatched=len(query) - num_matched,
-        num_gallery=int((gallery.pids != JUNK).sum()),
-        same_camera_removed=query.camids is not None,
-    )
+    def found() -> Iterator[_Found]:
+        for asked, tiles in _search("rank", query, gallery, block_bytes):
+            right = _right_keys(asked, query, gallery, order, right_pids, block_bytes)
+            yield asked.index, _places(right, (keys for _, keys in tiles))
+
+    return _summarise(query, gallery, found(), depth)
+
+
+@torch.no_grad()
+def ranking_by(
+    given: Iterable[Tile], query: Embedded, gallery: Embedded, *, depth: int = 50
+) -> Ranking:
+    """Score the queries by the same protocol and the same rules, by distances that are given.
+
+    Args:
+        given: distances of each query from the whole gallery without junk, in tiles of whole
+            rows, as `distances` yields them with `whole_rows`; they are overwritten.
+        query: the images asked for; their embeddings are not looked at.
+        gallery: the images they are looked for in; likewise.
+        depth: how many places the CMC covers.
+
+    Raises:
+        DatasetError: no query has a right answer in the gallery.
+        ValueError: one of the two has cameras and the other has none.
+    """
+    _check(query, gallery)
+    width = _most_answers(gallery)
+
+    def found() -> Iterator[_Found]:
+        for tile in given:
+            asked, offered = _seen(query, tile.rows), _seen(gallery, tile.columns)
+            keys = tile.ticks.bitwise_left_shift_(INDEX_BITS).bitwise_or_(tile.columns)
+            _pass_over_own(keys, asked, offered)
+            wrong = (asked.pids[:, None] != offered.pids) | (offered.pids <= 0)
+            right = keys.masked_fill(wrong, PASSED_OVER)
+            right = right.topk(min(width, right.shape[1]), largest=False).values
+            yield tile.rows, _places(right, [keys])
+
+    return _summarise(query, gallery, found(), depth)
 
 
 @torch.no_grad()
@@ -250,7 +266,12 @@ def distance_histograms(
 
 @torch.no_grad()
 def distances(
-    what: str, query: Embedded, gallery: Embedded, *, block_bytes: int = BLOCK_BYTES
+    what: str,
+    query: Embedded,
+    gallery: Embedded,
+    *,
+    whole_rows: bool = False,
+    block_bytes: int = BLOCK_BYTES,
 ) -> Iterator[Tile]:
     """Yield the distance of every pair once, also of those that a query passes over.
 
@@ -258,27 +279,75 @@ def distances(
         what: the progress bar's name.
         query: the images asked for.
         gallery: the images they are looked for in.
-        block_bytes: as in `ranking`, as long as the receiver keeps to 16 bytes a pair of its own.
+        whole_rows: whether each tile spans the gallery, without junk.
+        block_bytes: as in `ranking`, as long as the receiver keeps to 16 bytes a pair of its own;
+            with `whole_rows` half of it is the receiver's, 48 bytes a pair, as long as the tile
+            of one query fits.
 
     Raises:
         ValueError: as in `ranking`.
     """
-    for asked, tiles in _search(what, query, gallery, block_bytes, pass_over_own=False):
-        for offered, keys in tiles:
-            yield Tile(asked.index, offered.index, keys.bitwise_right_shift_(INDEX_BITS))
+    bytes_a_row = 96 * max(1, len(gallery))
+    max_rows = max(1, block_bytes // bytes_a_row) if whole_rows else MAX_ROWS
+    for asked, tiles in _search(
+        what, query, gallery, block_bytes, pass_over_own=False, max_rows=max_rows
+    ):
+        parts = (
+            Tile(asked.index, offered.index, keys.bitwise_right_shift_(INDEX_BITS))
+            for offered, keys in tiles
+        )
+        yield from _joined(parts) if whole_rows else parts
 
 
-@dataclass(frozen=True, eq=False)
-class _Block:
-    """Some images of one side: their directions on the grid, and what they show."""
+@torch.no_grad()
+def pair_ticks(
+    query: Embedded,
+    rows: Tensor,
+    gallery: Embedded,
+    columns: Tensor,
+    *,
+    block_bytes: int = BLOCK_BYTES,
+) -> Tensor:
+    """The distances of single pairs, bit for bit those that tiles have.
+
+    Args:
+        query: the images asked for.
+        rows: (P,) int64, a position among them for each pair.
+        gallery: the images they are looked for in.
+        columns: (P,) int64, likewise.
+        block_bytes: bounds the memory beyond the arguments and the result.
+
+    Returns:
+        (P,) int64, in steps of 1 / TICKS, from 0 to 2 * TICKS.
+    """
+    ticks = torch.empty_like(rows)
+    pairs = max(1, block_bytes // (64 * query.embeddings.shape[1]))
+    for start in range(0, len(rows), pairs):
+        part = slice(start, start + pairs)
+        # Exact, so this sum is bit for bit what the matrix product has for the same pair.
+        cosine = (_block(query, rows[part]).grid * _block(gallery, columns[part]).grid).sum(dim=1)
+        ticks[part] = _ticks(cosine * (-TICKS / GRID**2))
+    return ticks
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Seen:
+    """What some images of one side show."""
 
     index: Tensor  # (B,) int64, positions in the whole
-    grid: Tensor  # (B, D) float64, integers in [-GRID, GRID]
     pids: Tensor  # (B,) int64
     camids: Tensor | None  # (B,) int64
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Block(_Seen):
+    """The same, and their directions on the grid."""
+
+    grid: Tensor  # (B, D) float64, integers in [-GRID, GRID]
+
+
 _Tiles = Iterator[tuple[_Block, Tensor]]  # a block of the gallery, and keys (rows, columns)
+_Found = tuple[Tensor, Tensor]  # positions of queries (B,), and the places of their right answers
 
 
 def _norms(embeddings: Tensor) -> Tensor:
@@ -304,22 +373,28 @@ def _search(
     block_bytes: int,
     *,
     pass_over_own: bool = True,
+    max_rows: int = MAX_ROWS,
 ) -> Iterator[tuple[_Block, _Tiles]]:
     """Yield each block of queries with the tiles of its keys against the gallery without junk."""
-    if (query.camids is None) != (gallery.camids is None):
-        raise ValueError("query and gallery must both have camids, or both have none")
+    _check(query, gallery)
     if query.embeddings.shape[1] != gallery.embeddings.shape[1]:
         raise ValueError(
             f"query embeddings have {query.embeddings.shape[1]} components, "
             f"the gallery's {gallery.embeddings.shape[1]}"
         )
     rows, columns = _tile_shape(query, gallery, block_bytes)
+    rows = min(rows, max_rows)
     listed = (gallery.pids != JUNK).nonzero().flatten()
     with Progress(what, len(query) * len(listed), "distances") as progress:
         for index in torch.split(torch.arange(len(query), device=query.pids.device), rows):
             asked = _block(query, index)
             tiles = _tiles(asked, gallery, torch.split(listed, columns), progress, pass_over_own)
             yield asked, tiles
+
+
+def _check(query: Embedded, gallery: Embedded) -> None:
+    if (query.camids is None) != (gallery.camids is None):
+        raise ValueError("query and gallery must both have camids, or both have none")
 
 
 def _tile_shape(query: Embedded, gallery: Embedded, block_bytes: int) -> tuple[int, int]:
@@ -344,23 +419,39 @@ def _tiles(
         offered = _block(gallery, index)
         ticks = _ticks(asked.grid @ (offered.grid * (-TICKS / GRID**2)).T)
         keys = ticks.bitwise_left_shift_(INDEX_BITS).bitwise_or_(offered.index)
-        if pass_over_own and asked.camids is not None and offered.camids is not None:
-            own = asked.pids[:, None] == offered.pids
-            own &= asked.camids[:, None] == offered.camids
-            keys.masked_fill_(own, PASSED_OVER)
+        if pass_over_own:
+            _pass_over_own(keys, asked, offered)
         yield offered, keys
         progress.advance(keys.numel())
+
+
+def _joined(parts: Iterable[Tile]) -> Iterator[Tile]:
+    """One tile of those that lie side by side; none where they are empty."""
+    tiles = [tile for tile in parts if len(tile.columns)]
+    if tiles:
+        columns = torch.cat([tile.columns for tile in tiles])
+        yield Tile(tiles[0].rows, columns, torch.cat([tile.ticks for tile in tiles], dim=1))
+
+
+def _pass_over_own(keys: Tensor, asked: _Seen, offered: _Seen) -> None:
+    """Put what shows a query's own identity under its own camera behind all else."""
+    if asked.camids is not None and offered.camids is not None:
+        own = asked.pids[:, None] == offered.pids
+        own &= asked.camids[:, None] == offered.camids
+        keys.masked_fill_(own, PASSED_OVER)
+
+
+def _seen(side: Embedded, index: Tensor) -> _Seen:
+    """What some images show."""
+    camids = None if side.camids is None else side.camids[index]
+    return _Seen(index=index, pids=side.pids[index], camids=camids)
 
 
 def _block(side: Embedded, index: Tensor) -> _Block:
     """Put some images' directions on the grid."""
     norms = side.norms[index].clamp_min(torch.finfo(torch.float64).tiny)
-    return _Block(
-        index=index,
-        grid=side.embeddings[index].double().div_(norms[:, None]).mul_(GRID).round_(),
-        pids=side.pids[index],
-        camids=None if side.camids is None else side.camids[index],
-    )
+    grid = side.embeddings[index].double().div_(norms[:, None]).mul_(GRID).round_()
+    return _Block(**vars(_seen(side, index)), grid=grid)
 
 
 def _ticks(negative_cosine: Tensor) -> Tensor:
@@ -382,12 +473,18 @@ def _most_answers(gallery: Embedded) -> int:
 
 
 def _right_keys(
-    asked: _Block, gallery: Embedded, order: Tensor, right_pids: Tensor, block_bytes: int
+    asked: _Seen,
+    query: Embedded,
+    gallery: Embedded,
+    order: Tensor,
+    right_pids: Tensor,
+    block_bytes: int,
 ) -> Tensor:
     """The keys of each query's right answers, ascending, PASSED_OVER after the last.
 
     Args:
-        asked: the queries.
+        asked: some queries.
+        query: all queries.
         gallery: the whole gallery.
         order: (A,) int64, the gallery's positions sorted by pid, as `_answers` gives them.
         right_pids: (A,) int64, the pids at those positions.
@@ -407,22 +504,17 @@ def _right_keys(
         row, column, image = row[elsewhere], column[elsewhere], image[elsewhere]
 
     keys = torch.full_like(position, PASSED_OVER)
-    pairs = max(1, block_bytes // (64 * asked.grid.shape[1]))
-    for start in range(0, len(image), pairs):
-        part = slice(start, start + pairs)
-        # Exact, so this sum is bit for bit what the matrix product has for the same pair.
-        cosine = (asked.grid[row[part]] * _block(gallery, image[part]).grid).sum(dim=1)
-        ticks = _ticks(cosine * (-TICKS / GRID**2))
-        keys[row[part], column[part]] = ticks << INDEX_BITS | image[part]
+    ticks = pair_ticks(query, asked.index[row], gallery, image, block_bytes=block_bytes)
+    keys[row, column] = ticks << INDEX_BITS | image
     return keys.sort(dim=1).values
 
 
-def _places(right: Tensor, tiles: _Tiles) -> Tensor:
+def _places(right: Tensor, tiles: Iterable[Tensor]) -> Tensor:
     """The place of each right answer among all that its query may find.
 
     Args:
         right: (rows, width) int64 keys of the right answers, ascending, then PASSED_OVER.
-        tiles: the keys of everything.
+        tiles: the keys of everything, (rows, columns) int64 each.
 
     Returns:
         (rows, width) int64, ascending from 1; 0 where there is no answer.
@@ -430,7 +522,7 @@ def _places(right: Tensor, tiles: _Tiles) -> Tensor:
     rows, width = right.shape
     counts = right.new_zeros(rows, width + 1)
     offsets = torch.arange(rows, device=right.device)[:, None] * (width + 1)
-    for _, keys in tiles:
+    for keys in tiles:
         # A key's slot is the first right answer that it does not come after.
         slots = torch.searchsorted(right, keys).add_(offsets)
         counts += torch.bincount(slots.flatten(), minlength=counts.numel()).view_as(counts)
@@ -456,6 +548,32 @@ def _scores(
     total = precision.cumsum(axis=1)[:, -1]
     with np.errstate(invalid="ignore"):
         return total / answers, answers / places.max(axis=1), places[:, 0]
+
+
+def _summarise(query: Embedded, gallery: Embedded, found: Iterable[_Found], depth: int) -> Ranking:
+    """What the places of all right answers come to; see `ranking`."""
+    average_precision = np.zeros(len(query))
+    inverse_penalty = np.zeros(len(query))
+    first = np.zeros(len(query), dtype=np.int64)
+    for index, places in found:
+        rows = index.cpu().numpy()
+        average_precision[rows], inverse_penalty[rows], first[rows] = _scores(places.cpu().numpy())
+
+    matched = first > 0
+    num_matched = int(matched.sum())
+    if num_matched == 0:
+        raise DatasetError(_nothing_to_find(query, gallery))
+    found_at = np.bincount(np.minimum(first[matched], depth + 1), minlength=depth + 2)
+    return Ranking(
+        mAP=math.fsum(average_precision[matched]) / num_matched,
+        mINP=math.fsum(inverse_penalty[matched]) / num_matched,
+        cmc=found_at.cumsum()[1 : depth + 1] / num_matched,
+        average_precision=average_precision,
+        num_query=len(query),
+        num_unmatched=len(query) - num_matched,
+        num_gallery=int((gallery.pids != JUNK).sum()),
+        same_camera_removed=query.camids is not None,
+    )
 
 
 def _nothing_to_find(query: Embedded, gallery: Embedded) -> str:
