@@ -7,6 +7,7 @@ from deepsort_reid.config import load_params
 from deepsort_reid.entry import run_stage
 from deepsort_reid.evaluation import Reader, evaluate
 from deepsort_reid.packed import open_part
+from deepsort_reid.reranking import Settings
 from deepsort_reid.split import read_summary, verify_parts
 
 EVALUATED = ("query", "gallery", "val")
@@ -19,6 +20,7 @@ def main() -> None:
     summary = read_summary(data)
     verify_parts(data, summary, EVALUATED)
     query, gallery, val = (open_part(data, name) for name in EVALUATED)
+    rerank = Settings(k1=params.rerank_k1, k2=params.rerank_k2, weight=params.rerank_lambda)
     with distributed.joined() as process:
         reader = Reader(
             net,
@@ -36,6 +38,8 @@ def main() -> None:
             false_match_rate=params.false_match_rate,
             short_range=params.short_range,
             tuning=summary.tuning,
+            flip=params.flip,
+            rerank=rerank if params.rerank else None,
         )
     metrics = evaluation.metrics()
     with files.together(folder) as new:

@@ -102,6 +102,9 @@ def test_scalars_are_yaml_1_2(tmp_path: Path, text: str, value: object) -> None:
         ({"triplet_weight": 1}, "triplet_weight=1.0 needs num_instances of at least 2"),
         ({"last_stride": 3}, "last_stride=3 must be at least 1 and at most 2"),
         ({"ema": 1}, "ema=1.0 must be at least 0 and below 1"),
+        ({"evaluate__rerank": 1}, "evaluate.rerank=1 must be true or false"),
+        ({"evaluate__rerank_k1": 0}, "evaluate.rerank_k1=0 must be at least 1"),
+        ({"evaluate__rerank_lambda": 2}, "evaluate.rerank_lambda=2.0 must be at least 0 and at"),
         ({"warmup_epochs": 99}, "warmup_epochs=99.0 must be less than epochs=12"),
     ],
 )

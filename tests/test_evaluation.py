@@ -9,14 +9,18 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from deepsort_reid import evaluation, files, model, reports
+from deepsort_reid import checkpoint, evaluation, files, model, reports
 from deepsort_reid.augment import MEAN, STD
 from deepsort_reid.calibration import Sightings
 from deepsort_reid.errors import PackedError
 from deepsort_reid.evaluation import Evaluation, Reader, evaluate
 from deepsort_reid.metrics import Embedded
-from deepsort_reid.packed import Part
+from deepsort_reid.packed import Part, open_part
+from deepsort_reid.reranking import Settings
+from tests import stages
+from tests.projects import read, run_of
 
 
 class ColourNet(nn.Module):
@@ -57,13 +61,19 @@ GALLERY = part([1, 1, 2, 3, 0, -1, 3], [2, 1, 2, 2, 1, 1, 3], noise=5)
 VAL = part([1, 2, 2], [1, 1, 2])
 
 
+RERANK = Settings(k1=2, k2=1, weight=0.3)
+
+
 def search(
     net: nn.Module,
     query: Part = QUERY,
     gallery: Part = GALLERY,
     val: Part = VAL,
     classes: Sequence[str] = ("1", "2"),
+    *,
     tuning: bool = False,
+    flip: bool = False,
+    rerank: Settings | None = None,
 ) -> Evaluation:
     return evaluate(
         reader(net),
@@ -74,7 +84,24 @@ def search(
         false_match_rate=0.2,
         short_range=100,
         tuning=tuning,
+        flip=flip,
+        rerank=rerank,
     )
+
+
+class LeftNet(ColourNet):
+    """It sees the left half of an image alone."""
+
+    def features(self, images: Tensor) -> Tensor:
+        return images[..., : images.shape[3] // 2].mean((2, 3)) + 3
+
+
+def half(pids: list[int], camids: list[int], *, left: bool) -> Part:
+    """Images whose colour is on one side, the other being grey."""
+    found = part(pids, camids)
+    images = found.images.copy()
+    images[:, :, slice(8, None) if left else slice(None, 8)] = 128
+    return Part(images, found.pids, found.camids, found.classes, found.names)
 
 
 def reader(net: nn.Module, batch_size: int = 2) -> Reader:
@@ -135,6 +162,99 @@ def test_embeddings_do_not_depend_on_the_batch() -> None:
     one, many = (reader(net, size).embeddings(GALLERY, "gallery") for size in (1, 5))
     torch.testing.assert_close(one, many, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(one.norm(dim=1), torch.ones(len(GALLERY)))
+
+
+def test_an_image_and_its_mirror_image_have_one_mean_embedding() -> None:
+    net = LeftNet()
+    pids, camids = [1, 2, 3], [1, 1, 1]
+    means = []
+    for left in (True, False):
+        images = half(pids, camids, left=left)
+        plain = Embedded(reader(net).embeddings(images, "query"), images.pids, images.camids)
+        mean = evaluation.with_mirror_images(reader(net), plain, images, "query")
+        means.append(mean.embeddings)
+        assert torch.equal(mean.pids, plain.pids)
+        mirror = half(pids, camids, left=not left)  # each colour is even, so this is the image's
+        both = plain.embeddings + reader(net).embeddings(mirror, "query")
+        torch.testing.assert_close(mean.embeddings, F.normalize(both))
+        assert not torch.allclose(mean.embeddings, plain.embeddings, atol=1e-3)
+    torch.testing.assert_close(*means)
+    torch.testing.assert_close(means[0].norm(dim=1), torch.ones(3))
+
+
+def test_options_add_numbers_and_change_none() -> None:
+    query, gallery = half([1, 2, 3], [1, 1, 1], left=True), half([1, 3, 2], [2, 2, 2], left=False)
+    plain = search(LeftNet(), query, gallery).metrics()
+    assert plain["mAP"] < 1
+    both = search(LeftNet(), query, gallery, flip=True, rerank=RERANK).metrics()
+    assert plain.items() < both.items(), "what trackers use must not depend on the options"
+    names = [f"rank{k}" for k in (1, 5, 10, 20)] + ["mAP", "mINP"]
+    added = {name + ending for name in names for ending in ("_flip", "_reranked")}
+    assert both.keys() - plain.keys() == added | {"reranked_flip"}
+    assert (both["mAP_flip"], both["mAP_reranked"], both["reranked_flip"]) == (1.0, 1.0, True)
+    alone = search(LeftNet(), query, gallery, rerank=RERANK).metrics()
+    assert "mAP_flip" not in alone
+    assert alone["reranked_flip"] is False
+    assert alone["mAP_reranked"] < 1, "without flip, plain embeddings are re-ranked"
+
+
+def test_re_ranking_follows_the_protocol_of_the_search() -> None:
+    """Where nobody is seen by two cameras, nothing is passed over: nor by the options."""
+    videos = [part([1, 2, 3], [1, 1, 2]), part([1, 1, 1, 2, 3], [1, 1, 1, 1, 2])]
+    metrics = search(ColourNet(), *videos, flip=True, rerank=RERANK).metrics()
+    assert metrics["same_camera_removed"] is False
+    assert (metrics["mAP_flip"], metrics["mAP_reranked"]) == (1.0, 1.0)
+
+
+def test_the_closing_summary_has_a_line_for_each_option() -> None:
+    def ends(*, flip: bool, rerank: bool) -> list[str]:
+        found = search(ColourNet(), flip=flip, rerank=RERANK if rerank else None)
+        text = reports.closing_summary(found.metrics(), "", "")
+        return [line.split("   ")[-1] for line in text.splitlines() if line.startswith("  mAP")]
+
+    assert ends(flip=False, rerank=False) == ["rank-20 100.0%"]
+    assert ends(flip=True, rerank=False) == ["rank-20 100.0%", "with mirror images"]
+    assert ends(flip=False, rerank=True) == ["rank-20 100.0%", "re-ranked"]
+    assert ends(flip=True, rerank=True)[2] == "re-ranked with mirror images"
+
+
+def test_the_stage_with_both_options(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stages.write_params(workspace, {"epochs": 1})
+    for stage in ("download", "split", "train", "evaluate"):
+        stages.run(stage)
+    before = read(workspace / "reports/metrics.json")
+    options = {"evaluate.flip": True, "evaluate.rerank": True, "evaluate.rerank_k1": 3}
+    stages.write_params(workspace, {"epochs": 1, **options})
+    stages.run("evaluate")
+    after = read(workspace / "reports/metrics.json")
+    assert {name: after[name] for name in before} == before
+    logged = run_of(workspace).data.metrics
+    for name in ("mAP_flip", "mAP_reranked", "rank10_reranked"):
+        assert 0 < after[name] <= 1
+        assert logged[name] == after[name]
+    assert after["reranked_flip"] is True
+    out = capsys.readouterr().out
+    assert f"mAP {after['mAP_reranked']:.1%}" in out
+    assert "re-ranked with mirror images" in out
+    # The parameters came through: the same by hand.
+    net, description = checkpoint.load(workspace / "models/model.pth")
+    again = evaluate(
+        Reader(
+            net,
+            mean=description.mean,
+            std=description.std,
+            batch_size=256,
+            device=torch.device("cpu"),
+        ),
+        **{name: open_part(workspace / "data/split", name) for name in ("query", "gallery", "val")},
+        classes=description.classes,
+        false_match_rate=0.01,
+        short_range=100,
+        tuning=False,
+        flip=True,
+        rerank=Settings(k1=3, k2=6, weight=0.3),
+    )
+    assert again.metrics()["mAP_reranked"] == pytest.approx(after["mAP_reranked"], abs=1e-12)
 
 
 def test_a_network_trained_on_other_identities() -> None:

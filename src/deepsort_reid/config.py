@@ -215,6 +215,17 @@ class EvaluateConfig:
         at_least=1,
         at_most=10**6,
     )
+    flip: bool = parameter("also rank by the mean embeddings of images and mirror images")
+    rerank: bool = parameter("also re-rank by k-reciprocal encoding")
+    rerank_k1: int = parameter(
+        "nearest images among which reciprocal neighbours are sought", at_least=1, at_most=1000
+    )
+    rerank_k2: int = parameter(
+        "nearest images over which encodings are averaged", at_least=1, at_most=1000
+    )
+    rerank_lambda: float = parameter(
+        "share of the original distance in the final one", at_least=0, at_most=1
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

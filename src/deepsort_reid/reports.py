@@ -10,7 +10,7 @@ import numpy as np
 from deepsort_reid import calibration, files, plots
 from deepsort_reid.calibration import Calibration, Estimate, Kind
 from deepsort_reid.datasets import NO_CAMERA
-from deepsort_reid.evaluation import Evaluation
+from deepsort_reid.evaluation import RANKS, Evaluation
 from deepsort_reid.packed import Part
 from deepsort_reid.split import Split, Summary, images_per_identity
 
@@ -184,11 +184,10 @@ def closing_summary(metrics: Mapping[str, float], threshold: str, where_to_look:
         where_to_look: what the tracker says of the MLflow run.
     """
     tuning = bool(metrics["tuning"])
-    ranks = "   ".join(f"rank-{k} {metrics[f'rank{k}']:.1%}" for k in (1, 5, 10, 20))
     return "\n".join(
         [
             "",
-            f"  mAP {metrics['mAP']:.1%}   mINP {metrics['mINP']:.1%}   {ranks}",
+            *(f"  {line}" for line in rankings(metrics)),
             f"  {metrics['queries']:,} queries, {metrics['gallery_images']:,} gallery images; "
             f"{protocol(metrics)}",
             *(["  of people held out to choose parameters by, not of the test part"] * tuning),
@@ -203,6 +202,22 @@ def closing_summary(metrics: Mapping[str, float], threshold: str, where_to_look:
             "",
         ]
     )
+
+
+def rankings(metrics: Mapping[str, float]) -> list[str]:
+    """The shares found, in a line, and a line for each way to find more that was measured."""
+
+    def found(ending: str) -> str:
+        numbers = {"mAP": "mAP", "mINP": "mINP"} | {f"rank{k}": f"rank-{k}" for k in RANKS}
+        return "   ".join(f"{shown} {metrics[key + ending]:.1%}" for key, shown in numbers.items())
+
+    lines = [found("")]
+    if "mAP_flip" in metrics:
+        lines.append(f"{found('_flip')}   with mirror images")
+    if "mAP_reranked" in metrics:
+        of = " with mirror images" if metrics["reranked_flip"] else ""
+        lines.append(f"{found('_reranked')}   re-ranked{of}")
+    return lines
 
 
 def protocol(metrics: Mapping[str, float]) -> str:
