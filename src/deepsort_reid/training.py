@@ -356,13 +356,17 @@ class Trainer:
     def triplet(self, pooled: Tensor, labels: Tensor, width: int) -> Tensor:
         """The batch-hard triplet loss of this rank's images among those of all ranks.
 
+        Distances are between unit embeddings, since directions are all that a tracker measures;
+        the paper takes embeddings as they are.
+
         Args:
             pooled: (B, D) embeddings before the neck.
             labels: (B,) int64.
             width: the most images that any rank has in this batch.
         """
         missing = width - len(labels)
-        padded = F.pad(pooled.to(at_least_float32(pooled)), (0, 0, 0, missing))
+        unit = F.normalize(pooled.to(at_least_float32(pooled)))
+        padded = F.pad(unit, (0, 0, 0, missing))
         everywhere = F.pad(labels, (0, missing), value=losses.NOBODY)
         return losses.batch_hard(
             padded[: len(labels)],
