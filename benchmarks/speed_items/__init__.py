@@ -1,0 +1,1 @@
+"""What the speed benchmarks measure, an item a module."""
