@@ -57,6 +57,7 @@ def tree() -> str:
         "src/deepsort_reid/": "the library",
         "tests/": "`uv run pytest`",
         "benchmarks/": "what is measured against what",
+        "benchmarks/speed_items/": "a module for each item of speed.py",
         "Dockerfile": "the pipeline on a machine with GPUs",
         ".ci/run": "everything a change must pass",
     }
@@ -64,7 +65,7 @@ def tree() -> str:
     for name, meaning in top.items():
         assert (ROOT / name).exists(), name
         lines.append(f"{name:<25} {meaning.replace('`', '')}")
-        if name in ("pipeline/", "src/deepsort_reid/", "benchmarks/"):
+        if name.endswith("/") and name != "tests/":
             paths = [p for p in sorted((ROOT / name).glob("*.py")) if p.stem != "__init__"]
             lines += [f"    {path.name:<21} {first_line(path)}" for path in paths]
     return "\n".join(["```", *lines, "```"])

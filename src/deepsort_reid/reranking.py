@@ -20,7 +20,7 @@ encodings are sparse rows; final distances are made for some queries at a time. 
 the embeddings, their copy, 8 * N * (k1 + 1) bytes of neighbours, some 30 bytes for each weight
 that is not 0 (at most N * k2 * (k1 + 1) * (k1 / 2 + 2)), and `block_bytes` for what is at hand. At
 Market-1501's size (19,281 images, 512-d, clusters in noise) there were 102 such weights to an
-image, and a process took 130 MB more than for `metrics.ranking`.
+image, and a process took some 150 MB more than for `metrics.ranking`.
 """
 
 from collections.abc import Iterator

@@ -1,0 +1,261 @@
+"""The whole training beside its bare network, and beside a plain training.
+
+Rows: a whole epoch over the work in it at the bare network's speed; the training pass alone over
+the bare training step; the whole epoch over that of benchmarks/reference_trainer.py. The whole is
+what stage train does between the ends of two epochs: training, validation, states, checkpoint,
+files and MLflow. The bare network, on the same ranks, makes steps on a batch that is already there
+(forward, loss, backward, optimizer), and passes forward on one for validation; it has its turn
+after each epoch. The first epoch of a launch is not counted.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from deepsort_reid import augment, identity, model, parallel, resume, tracking
+from deepsort_reid.distributed import Process
+from deepsort_reid.optimization import make_optimizer
+from deepsort_reid.recorder import FileRecorder, NullRecorder
+from deepsort_reid.training import EpochResult, Trainer
+from speed_items import launch, noise
+from speed_items.rows import Row, in_turns, ratio, spread
+
+BENCHMARKS = Path(__file__).parents[1]
+LAUNCHES = 3  # of each side
+EPOCHS = 4  # of a launch; the first is not counted
+BARE_STEPS = 30  # in a turn
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """How fast an epoch was, and the bare network after it; images a second, all ranks together."""
+
+    whole: float  # trained and validated, over all the time between the ends of two epochs
+    train: float  # trained, over the training pass
+    bare_whole: float  # the same images at the bare network's speed
+    bare_train: float  # of the bare training step
+    compared: float  # trained alone, over all the time: what the plain training tells
+
+
+def measure(quick: bool) -> Iterator[Row]:
+    """Launch ours and the plain training in turn, and compare epochs."""
+    ranks = launch.usual_ranks()
+    epochs, launches = (2, 1) if quick else (EPOCHS, LAUNCHES)
+    sizes = noise.QUICK if quick else noise.Sizes()
+    with tempfile.TemporaryDirectory(prefix="speed-") as folder:
+        data = Path(folder)
+        noise.write_parts(data, sizes)
+        noise.write_files(data, sizes)
+        found: dict[str, Any] = in_turns(
+            {
+                "ours": lambda: launch.on_ranks(ranks, train, data, sizes, epochs, quick)[0],
+                "plain": lambda: plain(data, sizes, ranks, epochs),
+            },
+            launches,
+        )
+    ours = [epoch for of_launch in found["ours"] for epoch in of_launch]
+    theirs = [rate for of_launch in found["plain"] for rate in of_launch]
+    least = 0.9 if torch.cuda.is_available() else 0.97
+    batch = noise.config().batch_size
+    where = f"{ranks} ranks, {sizes.size[0]}×{sizes.size[1]}, batch {batch} each"
+    images = sizes.identities * sizes.per_identity
+    yield row(
+        f"whole epoch over the bare network, {where}",
+        [epoch.whole for epoch in ours],
+        [epoch.bare_whole for epoch in ours],
+        f"{noise.config().arch}, {images:,} images, {sizes.in_val} of "
+        f"{sizes.per_identity} for validation",
+        least,
+    )
+    yield row(
+        f"training pass over the bare step, {where}",
+        [epoch.train for epoch in ours],
+        [epoch.bare_train for epoch in ours],
+        f"{noise.config().arch}",
+        least,
+    )
+    rounds = min(len(ours), len(theirs))
+    yield row(
+        f"whole epoch over a plain training's, {where}",
+        [epoch.compared for epoch in ours][:rounds],
+        theirs[:rounds],
+        "the same network; PIL, torchvision's transforms, DataLoader with a worker process a rank",
+    )
+
+
+def row(
+    what: str,
+    ours: Sequence[float],
+    other: Sequence[float],
+    conditions: str,
+    least: float | None = None,
+) -> Row:
+    """A comparison of two sides that took turns."""
+    share = ratio(ours, other)
+    return Row(
+        item="training step",
+        what=what,
+        ours=spread(ours, "images/s"),
+        other=spread(other, "images/s"),
+        ratio=share,
+        target="" if least is None else f"at least {least}",
+        met=None if least is None else share >= least,
+        n=len(ours),
+        conditions=conditions,
+    )
+
+
+# Ours
+
+
+@dataclass
+class Clocked:
+    """A recorder that tells the time after another one, and lets the bare network run."""
+
+    inner: Any
+    bare: "Bare"
+    process: Process
+    seconds: list[float] = field(default_factory=list)  # of each epoch
+    rates: list[tuple[float, float]] = field(default_factory=list)  # bare training, bare forward
+    began: float = 0.0
+
+    def record(self, history: Sequence[EpochResult], net: nn.Module, *, is_best: bool) -> None:
+        """Let the other one record, and stop the clock until the bare network has had its turn."""
+        self.inner.record(history, net, is_best=is_best)
+        self.seconds.append(launch.now(self.process) - self.began)
+        self.rates.append(self.bare.turn())
+        self.began = launch.now(self.process)
+
+
+class Bare:
+    """The network that the Trainer trains, with nothing around it."""
+
+    def __init__(self, trainer: Trainer, steps: int):
+        """Make a twin of the trainer's network, and batches for it.
+
+        Args:
+            trainer: whose network, optimizer and arithmetic to take.
+            steps: in a turn.
+        """
+        config, device = trainer.config, trainer.process.device
+        self.trainer, self.steps = trainer, steps
+        classes, size = len(trainer.train.classes), trainer.train.image_size
+        net = model.build(classes=classes, **config.design).to(device)
+        self.net = net.to(memory_format=trainer.layout)
+        self.parallel = parallel.in_parallel(model.Taught(self.net), trainer.process, size)
+        self.optimizer = make_optimizer(
+            self.net.parameters(), config.optimizer, lr=1e-3, momentum=config.momentum,
+            weight_decay=config.weight_decay,
+        )  # fmt: skip
+        self.images, self.val_images = (
+            torch.randn(count, 3, *size, device=device).contiguous(memory_format=trainer.layout)
+            for count in (config.batch_size, trainer.val_batch_size)
+        )
+        self.labels = torch.arange(config.batch_size, device=device) % classes
+
+    def turn(self) -> tuple[float, float]:
+        """Images a second of all ranks together: trained, and passed forward."""
+        process = self.trainer.process
+        self.net.train()
+        self.step()
+        began = launch.now(process)
+        for _ in range(self.steps):
+            self.step()
+        middle = launch.now(process)
+        self.net.eval()
+        with torch.no_grad(), self.trainer.autocast():
+            for _ in range(self.steps // 4):
+                self.net(self.val_images)
+        end = launch.now(process)
+        trained = self.steps * len(self.images) * process.world_size
+        passed = self.steps // 4 * len(self.val_images) * process.world_size
+        return trained / (middle - began), passed / (end - middle)
+
+    def step(self) -> None:
+        """Forward, loss, backward, optimizer."""
+        with self.trainer.autocast():
+            logits, _ = self.parallel(self.images)
+        F.cross_entropy(logits.float(), self.labels).backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+
+def train(
+    process: Process, data: Path, sizes: noise.Sizes, epochs: int, quick: bool
+) -> list[Epoch]:
+    """Train as stage train does, with its files, states and MLflow run in the current folder."""
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{Path('mlflow.db').resolve()}"
+    config = noise.config(epochs=epochs, warmup_epochs=0.5, nproc_per_node=process.world_size)
+    train_part, val = noise.open_parts(data)
+    net = model.build(classes=len(train_part.classes), **config.design)
+    trainer = Trainer(net, train_part, val, config, process)
+    made_of = identity.of_training(config, process, data_digest="0" * 64)
+    with ExitStack() as stack:
+        states = stack.enter_context(resume.kept(made_of, every=30, enabled=process.is_first))
+        tracker = stack.enter_context(
+            tracking.open_run(key=states.run_key, name="speed", tags={}, enabled=process.is_first)
+        )
+        network = {
+            **config.design,
+            "embedding_size": net.feature_size,
+            "image_size": train_part.image_size,
+            "mean": augment.MEAN,
+            "std": augment.STD,
+            "classes": train_part.classes,
+            "data_digest": "0" * 64,
+            "identity": made_of.as_plain(),
+        }
+        recorder = (
+            FileRecorder(Path("models/model.pth"), Path("reports"), tracker, states, network)
+            if process.is_first
+            else NullRecorder()
+        )
+        clocked = Clocked(recorder, Bare(trainer, 4 if quick else BARE_STEPS), process)
+        clocked.began = launch.now(process)
+        history = trainer.fit(clocked, states)
+    counts = [sizes.count(part) * sizes.identities for part in noise.PARTS]
+    return [
+        Epoch(
+            whole=sum(counts) / seconds,
+            train=result.images_per_second,
+            bare_whole=sum(counts) / (counts[0] / trained + counts[1] / passed),
+            bare_train=trained,
+            compared=counts[0] / seconds,
+        )
+        for result, seconds, (trained, passed) in zip(
+            history[1:], clocked.seconds[1:], clocked.rates[1:], strict=True
+        )
+    ]
+
+
+# The plain training
+
+
+def plain(data: Path, sizes: noise.Sizes, ranks: int, epochs: int) -> list[float]:
+    """Launch the plain training; return its images a second, epoch by epoch but for the first.
+
+    Raises:
+        RuntimeError: it has failed.
+    """
+    batch = str(noise.config().batch_size)
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone",
+        "--nproc-per-node", str(ranks), str(BENCHMARKS / "reference_trainer.py"), str(data),
+        "--epochs", str(epochs), "--batch-size", batch, "--size", *map(str, sizes.size),
+        "--out", str(data / "reference.pth"),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"reference_trainer.py failed:\n{done.stderr[-2000:]}")
+    lines = [line for line in done.stdout.splitlines() if line.startswith("images/s")]
+    return [float(line.split()[1]) for line in lines][1:]

@@ -1,0 +1,97 @@
+"""The benchmarks run, and the table of speeds in the README is the one that they wrote."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROGRAM = ROOT / "benchmarks" / "speed.py"
+sys.path.append(str(PROGRAM.parent))
+
+import speed  # noqa: E402
+from speed_items.rows import Row, in_turns, ratio, spread  # noqa: E402
+
+ROW = Row(
+    item="training step",
+    what="whole | bare",
+    ours="97 images/s (95 to 99)",
+    other="100 images/s (99 to 101)",
+    ratio=0.97,
+    target="at least 0.97",
+    met=True,
+    n=5,
+    conditions="resnet18",
+)
+
+
+def test_the_readme_shows_the_table_that_was_written() -> None:
+    written, shown = (
+        speed.SECTION.findall(path.read_text(encoding="utf-8"))
+        and speed.SECTION.search(path.read_text(encoding="utf-8"))
+        for path in (speed.TABLE, speed.README)
+    )
+    assert written
+    assert shown
+    assert written[0] == shown[0]
+
+
+def test_rows_replace_those_of_the_same_item_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TABLE", "README"):
+        path = tmp_path / name
+        path.write_text(
+            f"before\n<!-- speed: begin x -->\n{speed.UNMEASURED}\n<!-- speed: end -->\n"
+        )
+        monkeypatch.setattr(speed, name, path)
+    old, other, new = (
+        speed.as_line(item, ROW, where)
+        for item, where in [("step", "first"), ("ranks", "first"), ("step", "second")]
+    )
+    speed.write({"step": [old], "ranks": [other]})
+    speed.write({"step": [new]})
+    text = speed.README.read_text()
+    assert text == speed.TABLE.read_text()
+    assert text.startswith("before\n")
+    assert list(speed.rows_in(text)) == [new, other]
+    assert "whole / bare" in new
+
+
+def test_a_missed_target_is_not_hidden() -> None:
+    missed = Row(**{**vars(ROW), "ratio": 0.5, "met": False})
+    assert "ratio  0.500, at least 0.97: missed" in speed.as_text(missed)
+    assert "**missed**" in speed.as_line("step", missed, "here")
+
+
+def test_sides_take_turns_and_ratios_are_within_rounds() -> None:
+    calls: list[str] = []
+    sides = {name: (lambda name=name: calls.append(name) or len(calls)) for name in "ab"}
+    found = in_turns(sides, 4)
+    assert "".join(calls) == "abbaabba"
+    assert {name: len(values) for name, values in found.items()} == {"a": 4, "b": 4}
+    assert ratio([10, 40, 90], [10, 20, 30]) == 2
+    assert spread([1.0, 2.0, 4.0], "s") == "2.00 s (1.00 to 4.00)"
+
+
+@pytest.mark.parametrize("item", speed.ITEMS)
+def test_an_item_runs(item: str, tmp_path: Path) -> None:
+    environ = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), "--only", item, "--quick"],
+        cwd=tmp_path, env=environ, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "  ours " in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_quick_is_not_written() -> None:
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), "--only", "ranks", "--quick", "--write"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "leave out one of both" in done.stderr
