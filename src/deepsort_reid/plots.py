@@ -163,7 +163,7 @@ def training_curves(
             best = {result.epoch: result for result in history}[best_epoch]
             _mark_best(loss, best_epoch, best.val_loss, f"{best.val_loss:.3f}")
             _mark_best(error, best_epoch, best.val_error, f"{best.val_error:.1%}")
-        loss.set(title="Loss", ylabel="cross-entropy, nats")
+        loss.set(title="Loss", ylabel="loss, nats")
         error.set(title="Top-1 error", ylabel="images classified wrongly")
         error.yaxis.set_major_formatter(PercentFormatter(1.0))
         lr.set(title="Learning rate")
