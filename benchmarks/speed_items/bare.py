@@ -28,7 +28,7 @@ from deepsort_reid.distributed import Process
 from deepsort_reid.machine import cores, multiplies_bfloat16
 from deepsort_reid.model import Taught
 from speed_items import launch
-from speed_items.rows import ROUNDS, Row, in_turns, ratio, shown, spread
+from speed_items.rows import ROUNDS, Row, compared, in_turns, shown, spread
 
 CLASSES = 192
 SIZES = (((64, 32), 16), ((128, 64), 32))  # height and width in pixels, batch
@@ -165,17 +165,14 @@ def compare_variants(case: Case, quick: bool) -> Iterator[Row]:
         print(f"    {name:<24} {spread(values, 'images/s')}{mark}", flush=True)
     ours = rates.pop(case.chosen)
     best = max(rates, key=lambda name: sorted(rates[name])[len(rates[name]) // 2])
-    share = ratio(ours, rates[best])
-    yield Row(
-        item="bare step",
-        what=f"the Trainer's variant over the best other one, {case}",
-        ours=spread(ours, "images/s"),
-        other=spread(rates[best], "images/s"),
-        ratio=share,
-        target="at least 0.97",
-        met=share >= 0.97,
-        n=len(ours),
+    yield compared(
+        "bare step",
+        f"the Trainer's variant over the best other one, {case}",
+        ours,
+        rates[best],
+        unit="images/s",
         conditions=f"resnet18; ours: {case.chosen}; the best other one: {best}",
+        least=0.97,
     )
 
 
@@ -221,15 +218,12 @@ def matrix_rate(case: Case, quick: bool) -> Row:
         },
         1 if quick else ROUNDS,
     )
-    return Row(
-        item="bare step",
-        what=f"arithmetic over that of a matrix product, {case}",
-        ours=spread(rates["step"], "GFLOP/s"),
-        other=spread(rates["matrices"], "GFLOP/s"),
-        ratio=ratio(rates["step"], rates["matrices"]),
-        target="",
-        met=None,
-        n=len(rates["step"]),
+    return compared(
+        "bare step",
+        f"arithmetic over that of a matrix product, {case}",
+        rates["step"],
+        rates["matrices"],
+        unit="GFLOP/s",
         conditions=f"resnet18, {flop / 1e9:.2f} GFLOP an image; {case.chosen}; product of {side}³",
     )
 
@@ -251,15 +245,12 @@ def compiled(case: Case) -> Row:
         to_compile = per_call(step, 1, case.device)
         rates = in_turns({"plain": turn(plain, case, False), "compiled": turn(step, case, False)})
     to_compile -= case.batch / max(rates["compiled"])
-    return Row(
-        item="bare step",
-        what=f"as it is over torch.compile, {case}",
-        ours=spread(rates["plain"], "images/s"),
-        other=spread(rates["compiled"], "images/s"),
-        ratio=ratio(rates["plain"], rates["compiled"]),
-        target="",
-        met=None,
-        n=len(rates["plain"]),
+    return compared(
+        "bare step",
+        f"as it is over torch.compile, {case}",
+        rates["plain"],
+        rates["compiled"],
+        unit="images/s",
         conditions=f"resnet18, {case.chosen}; compiling takes {shown(to_compile)} s, without cache",
     )
 
@@ -282,16 +273,13 @@ def buckets(quick: bool) -> Row:
     ours = rates.pop("25 MB")
     best = max(rates, key=lambda name: sorted(rates[name])[len(rates[name]) // 2])
     (height, width), batch = (QUICK if quick else SIZES)[0]
-    return Row(
-        item="bare step",
-        what=f"buckets of 25 MB over the best others, {ranks} ranks, {height}×{width}, "
+    return compared(
+        "bare step",
+        f"buckets of 25 MB over the best others, {ranks} ranks, {height}×{width}, "
         f"batch {batch} each",
-        ours=spread(ours, "images/s"),
-        other=spread(rates[best], "images/s"),
-        ratio=ratio(ours, rates[best]),
-        target="",
-        met=None,
-        n=len(ours),
+        ours,
+        rates[best],
+        unit="images/s",
         conditions=f"resnet18, DistributedDataParallel; {shares}",
     )
 

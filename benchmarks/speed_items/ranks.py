@@ -20,7 +20,7 @@ from deepsort_reid.recorder import NullRecorder
 from deepsort_reid.resume import States
 from deepsort_reid.training import Trainer
 from speed_items import launch, noise
-from speed_items.rows import ROUNDS, Row, in_turns, ratio, spread
+from speed_items.rows import ROUNDS, Row, compared, in_turns
 
 BATCH = 16  # of each of all ranks
 IDENTITIES = 96  # with 12 images each
@@ -64,17 +64,14 @@ def measure(quick: bool) -> Iterator[Row]:
 
 def row(what: str, ours: list[float], other: list[float]) -> Row:
     """A comparison of two sides that took turns."""
-    share = ratio(ours, other)
-    return Row(
-        item="ranks",
-        what=what,
-        ours=spread(ours, "images/s"),
-        other=spread(other, "images/s"),
-        ratio=share,
-        target="at least 0.95",
-        met=share >= 0.95,
-        n=len(ours),
+    return compared(
+        "ranks",
+        what,
+        ours,
+        other,
+        unit="images/s",
         conditions=f"resnet18, the training passes of epochs 2 to {EPOCHS} of each launch",
+        least=0.95,
     )
 
 

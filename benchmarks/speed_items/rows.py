@@ -34,6 +34,31 @@ def spread(values: Sequence[float], unit: str) -> str:
     return f"{middle} {unit} ({least} to {most})"
 
 
+def compared(
+    item: str,
+    what: str,
+    ours: Sequence[float],
+    other: Sequence[float],
+    *,
+    unit: str,
+    conditions: str,
+    least: float | None = None,
+) -> Row:
+    """A row of two sides that took turns, and of the least ratio where there is a target."""
+    share = ratio(ours, other)
+    return Row(
+        item=item,
+        what=what,
+        ours=spread(ours, unit),
+        other=spread(other, unit),
+        ratio=share,
+        target="" if least is None else f"at least {least}",
+        met=None if least is None else share >= least,
+        n=len(ours),
+        conditions=conditions,
+    )
+
+
 def shown(number: float) -> str:
     """Three digits, or all before the point."""
     if number == 0:

@@ -28,7 +28,7 @@ from deepsort_reid.optimization import make_optimizer
 from deepsort_reid.recorder import FileRecorder, NullRecorder
 from deepsort_reid.training import EpochResult, Trainer
 from speed_items import launch, noise
-from speed_items.rows import Row, in_turns, ratio, spread
+from speed_items.rows import Row, compared, in_turns
 
 BENCHMARKS = Path(__file__).parents[1]
 LAUNCHES = 3  # of each side
@@ -101,17 +101,8 @@ def row(
     least: float | None = None,
 ) -> Row:
     """A comparison of two sides that took turns."""
-    share = ratio(ours, other)
-    return Row(
-        item="training step",
-        what=what,
-        ours=spread(ours, "images/s"),
-        other=spread(other, "images/s"),
-        ratio=share,
-        target="" if least is None else f"at least {least}",
-        met=None if least is None else share >= least,
-        n=len(ours),
-        conditions=conditions,
+    return compared(
+        "training step", what, ours, other, unit="images/s", conditions=conditions, least=least
     )
 
 
