@@ -13,12 +13,11 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from deepsort_reid import model, parallel
+from deepsort_reid import model, parallel, training
 from deepsort_reid.augment import normalise
 from deepsort_reid.config import TrainConfig, load_params
 from deepsort_reid.distributed import ALONE, Process
 from deepsort_reid.errors import ConfigError, PackedError, TrainingError
-from deepsort_reid.machine import multiplies_bfloat16
 from deepsort_reid.packed import Part
 from deepsort_reid.passes import Pass
 from deepsort_reid.resume import States
@@ -225,14 +224,22 @@ def test_the_average_is_what_is_measured_and_kept() -> None:
     assert result.val_loss == pytest.approx(loss.item(), rel=1e-5)
 
 
-@pytest.mark.skipif(not multiplies_bfloat16(), reason="the processor has no units for bfloat16")
-def test_bfloat16_on_a_processor_that_has_it() -> None:
-    learner = trainer(amp_cpu=True, epochs=6, erase=0.0, flip=0.0, crop_padding=0)
-    dtypes = set()
-    learner.net.layer1.register_forward_hook(lambda _, __, output: dtypes.add(output.dtype))
-    history = learner.fit(Keep(), States())
-    assert dtypes == {torch.bfloat16}
-    assert history[-1].train_loss < history[0].train_loss
+@pytest.mark.parametrize(
+    ("size", "has_units", "wanted"),
+    [
+        ((128, 64), True, True),
+        ((32, 16), True, False),
+        ((128, 64), False, False),
+    ],
+)
+def test_bfloat16_on_a_processor(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], has_units: bool, wanted: bool
+) -> None:
+    learner = trainer(amp_cpu=True)
+    monkeypatch.setattr(training, "multiplies_bfloat16", lambda: has_units)
+    images = np.zeros((44, *size, 3), np.uint8)
+    learner.train = dataclasses.replace(learner.train, images=images)
+    assert learner.in_bfloat16 is wanted
 
 
 def test_the_same_recipe_gives_the_same_weights() -> None:

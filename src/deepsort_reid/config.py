@@ -160,7 +160,9 @@ class TrainConfig:
     )
     sync_bn: bool = parameter("batch statistics over all processes")
     amp: bool = parameter("bfloat16 arithmetic where a GPU has it")
-    amp_cpu: bool = parameter("bfloat16 arithmetic where a CPU has matrix units for it (AMX)")
+    amp_cpu: bool = parameter(
+        "the same where a CPU has units for it (AMX), of images from 64 wide on"
+    )
     deterministic: bool = parameter("kernels that give the same bits at every run on a GPU")
     flip: float = parameter("chance of a mirrored image", at_least=0, at_most=1)
     crop_padding: int = parameter("largest random shift, pixels", at_least=0)

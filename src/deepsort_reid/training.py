@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 LOOK_EVERY = 0.5  # seconds between two looks up from the work: each one waits for the GPU
 MOST_STEPS = 50  # between two looks, where steps are short
+LEAST_IN_BFLOAT16 = 64  # pixels of an image's shorter side, on a CPU
 SLOW_DATA = 0.1  # share of the time spent waiting for data from which advice is due
 
 
@@ -540,7 +541,9 @@ class Trainer:
             return False
         if self.process.device.type == "cuda":
             return self.config.amp and torch.cuda.is_bf16_supported()
-        return self.config.amp_cpu and multiplies_bfloat16()
+        # With images of 32×16 the processor's kernels read memory that nobody had written.
+        large = min(self.train.image_size) >= LEAST_IN_BFLOAT16
+        return self.config.amp_cpu and large and multiplies_bfloat16()
 
     def autocast(self) -> torch.autocast:
         """bfloat16 arithmetic where it is wanted and the device has it."""
