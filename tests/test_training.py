@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from deepsort_reid import model, parallel, training
+from deepsort_reid import model, parallel
 from deepsort_reid.augment import normalise
 from deepsort_reid.config import TrainConfig, load_params
 from deepsort_reid.distributed import ALONE, Process
@@ -75,7 +75,7 @@ def train_in_float64(process: Process, recipe: TrainConfig) -> tuple[Any, Any]:
     learner = Trainer(net, part(11, 0), part(3, 1), recipe, process)
     history = learner.fit(Keep(), States())
     curve = [(r.lr, r.train_loss, r.train_error, r.val_loss, r.val_error) for r in history]
-    return curve, {name: w.numpy() for name, w in learner.measured.state_dict().items()}
+    return curve, {name: w.numpy() for name, w in learner.kept.state_dict().items()}
 
 
 def largest_difference(one: tuple[Any, Any], other: tuple[Any, Any]) -> float:
@@ -216,30 +216,12 @@ def test_the_average_is_what_is_measured_and_kept() -> None:
 
     (result,) = learner.fit(Networks(), States())
     assert not torch.equal(kept[0]["conv1.weight"], learner.net.conv1.weight)
-    assert torch.equal(kept[0]["conv1.weight"], learner.measured.conv1.weight)
+    assert torch.equal(kept[0]["conv1.weight"], learner.kept.conv1.weight)
     val = part(3, 1)
     with torch.no_grad():
-        logits = learner.measured(normalise(torch.from_numpy(val.images)))
+        logits = learner.kept(normalise(torch.from_numpy(val.images)))
     loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(val.labels))
     assert result.val_loss == pytest.approx(loss.item(), rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("size", "has_units", "wanted"),
-    [
-        ((128, 64), True, True),
-        ((32, 16), True, False),
-        ((128, 64), False, False),
-    ],
-)
-def test_bfloat16_on_a_processor(
-    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], has_units: bool, wanted: bool
-) -> None:
-    learner = trainer(amp_cpu=True)
-    monkeypatch.setattr(training, "multiplies_bfloat16", lambda: has_units)
-    images = np.zeros((44, *size, 3), np.uint8)
-    learner.train = dataclasses.replace(learner.train, images=images)
-    assert learner.in_bfloat16 is wanted
 
 
 def test_the_same_recipe_gives_the_same_weights() -> None:

@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from deepsort_reid import model, parallel
 from deepsort_reid.distributed import Process
-from deepsort_reid.machine import cores, multiplies_bfloat16
+from deepsort_reid.machine import cores
 from deepsort_reid.model import Taught
 from speed_items import launch
 from speed_items.rows import ROUNDS, Row, compared, in_turns, shown, spread
@@ -61,7 +61,7 @@ class Case:
     @property
     def chosen(self) -> str:
         """The variant that a Trainer uses."""
-        layout = model.layout(self.device, bfloat16=self.dtype == torch.bfloat16)
+        layout = model.layout(self.device)
         name = next(name for name, order in FORMATS.items() if order == layout)
         return f"{name}, fused"
 
@@ -142,7 +142,7 @@ def cases(device: torch.device, quick: bool) -> Iterator[Case]:
     on_gpu = device.type == "cuda"
     threads = [cores()] if on_gpu else [1] if quick else sorted({1, cores()})
     dtypes = [torch.float32]
-    if on_gpu or multiplies_bfloat16():
+    if on_gpu:
         dtypes.append(torch.bfloat16)
     for (size, batch), count, dtype in itertools.product(
         QUICK if quick else SIZES, threads, dtypes

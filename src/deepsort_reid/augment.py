@@ -23,19 +23,18 @@ GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601's share of each colour in what look
 class Augmentation:
     """Flip, padded random crop, colour jitter and random erasing.
 
-    Jitter multiplies brightness, contrast and saturation, in this order, each by a factor between 1
-    - strength and 1 + strength (Krizhevsky et al., NIPS 2012, began it; the three factors are
-    those of Howard, "Some Improvements on Deep Convolutional Neural Network Based Image
-    Classification", ICLR 2014). Erasing follows Zhong et al., "Random Erasing Data Augmentation",
-    AAAI 2020: a rectangle of 2 to 40 % of the image, 0.3 to 3.33 times as high as wide, filled
-    with the mean colour.
+    Jitter multiplies brightness, contrast and saturation, in this order, each by a factor of its
+    own, at most `color_jitter` away from 1 (Howard, "Some Improvements on Deep Convolutional Neural
+    Network Based Image Classification", ICLR 2014). Erasing follows Zhong et al., "Random Erasing
+    Data Augmentation", AAAI 2020: a rectangle of 2 to 40 % of the image, 0.3 to 3.33 times as high
+    as wide, filled with the mean colour.
     """
 
     seed: int
     flip: float  # probability
     crop_padding: int  # pixels the image is padded with on each side before it is cut to size
     erase: float  # probability
-    color_jitter: float = 0.0  # strength
+    color_jitter: float = 0.0  # how far a factor may be from 1
 
     def __call__(self, images: Tensor, indices: NDArray[np.int64], epoch: int) -> Tensor:
         """Augment and normalise a batch.

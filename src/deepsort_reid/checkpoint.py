@@ -67,7 +67,9 @@ def load(path: Path) -> tuple[nn.Module, Description]:
     Raises:
         WeightsError: the file cannot be read, or is no checkpoint of this project.
     """
-    usual = {field.name: field.default for field in fields(Description) if field.default != MISSING}
+    usual = {
+        field.name: field.default for field in fields(Description) if field.default is not MISSING
+    }
     content: dict[Any, Any] = usual | dict_or_empty(model.read_safely(path))
     expected = [field.name for field in fields(Description)]
     missing = [key for key in ("net_dict", *expected) if key not in content]

@@ -160,15 +160,14 @@ class TrainConfig:
     )
     sync_bn: bool = parameter("batch statistics over all processes")
     amp: bool = parameter("bfloat16 arithmetic where a GPU has it")
-    amp_cpu: bool = parameter(
-        "the same where a CPU has units for it (AMX), of images from 64 wide on"
-    )
     deterministic: bool = parameter("kernels that give the same bits at every run on a GPU")
     flip: float = parameter("chance of a mirrored image", at_least=0, at_most=1)
     crop_padding: int = parameter("largest random shift, pixels", at_least=0)
     erase: float = parameter("chance of a random rectangle erased", at_least=0, at_most=1)
     color_jitter: float = parameter(
-        "strength of random brightness, contrast and saturation", at_least=0, below=1
+        "how far the factors of brightness, contrast and saturation may be from 1",
+        at_least=0,
+        below=1,
     )
     best_metric: Literal["val_error", "val_loss"] = parameter("what the best epoch is lowest in")
     patience: int = parameter("epochs without a better one before the end; 0: never", at_least=0)

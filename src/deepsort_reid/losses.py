@@ -32,6 +32,9 @@ def classification(
         label_smoothing: share of each label that is spread over all classes.
         angular_margin: radians added to the angle between an image and its own class.
         scale: () what the logits are cosines times; needed for a margin.
+
+    Raises:
+        ValueError: there is a margin and no scale.
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if angular_margin:

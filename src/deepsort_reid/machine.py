@@ -12,14 +12,6 @@ def cores() -> int:
 
 
 @cache
-def multiplies_bfloat16() -> bool:
-    """Whether the processor has units that multiply matrices of bfloat16 (Intel's AMX)."""
-    import torch
-
-    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
-
-
-@cache
 def processor() -> str:
     """The processor's name, as Linux tells it; elsewhere Python's word for it."""
     try:

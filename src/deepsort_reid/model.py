@@ -266,14 +266,13 @@ def multiplier(net: nn.Module) -> Tensor | None:
     return head.multiplier() if isinstance(head, CosineClassifier) else None
 
 
-def layout(device: torch.device, *, bfloat16: bool) -> torch.memory_format:
+def layout(device: torch.device) -> torch.memory_format:
     """The order in memory that a network's images and weights train fastest in.
 
-    Colours innermost on a GPU and in bfloat16, outermost in float32 on a CPU, where the last
-    layers' many weights meet few pixels; benchmarks/speed.py measures both.
+    Colours innermost on a GPU; outermost on a CPU, where the last layers' many weights meet few
+    pixels. benchmarks/speed.py measures both.
     """
-    innermost = device.type != "cpu" or bfloat16
-    return torch.channels_last if innermost else torch.contiguous_format
+    return torch.contiguous_format if device.type == "cpu" else torch.channels_last
 
 
 def embed(net: nn.Module, images: Tensor) -> Tensor:

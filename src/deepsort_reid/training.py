@@ -22,7 +22,6 @@ from deepsort_reid.averaging import Averaged
 from deepsort_reid.config import TrainConfig
 from deepsort_reid.distributed import Process
 from deepsort_reid.errors import PackedError, TrainingError
-from deepsort_reid.machine import multiplies_bfloat16
 from deepsort_reid.optimization import lr_at, make_optimizer, scale_lr
 from deepsort_reid.packed import Part
 from deepsort_reid.passes import Pass
@@ -42,7 +41,6 @@ logger = logging.getLogger(__name__)
 
 LOOK_EVERY = 0.5  # seconds between two looks up from the work: each one waits for the GPU
 MOST_STEPS = 50  # between two looks, where steps are short
-LEAST_IN_BFLOAT16 = 64  # pixels of an image's shorter side, on a CPU
 SLOW_DATA = 0.1  # share of the time spent waiting for data from which advice is due
 
 
@@ -104,7 +102,7 @@ class Trainer:
         self.synchronised = config.sync_bn and process.world_size > 1
         net = syncbn.convert(net) if self.synchronised else net
         self.dtype = next(net.parameters()).dtype
-        self.layout = model.layout(process.device, bfloat16=self.in_bfloat16)
+        self.layout = model.layout(process.device)
         self.net = net.to(process.device).to(memory_format=self.layout)
         model.set_training(self.net, config.freeze_layers)
         self.averaged = Averaged(self.net, config.ema) if config.ema else None
@@ -157,8 +155,8 @@ class Trainer:
         return done == self.config.epochs or 0 < patience <= done - self.best
 
     @property
-    def measured(self) -> nn.Module:
-        """The network that is validated and kept: the average of the weights, if there is one."""
+    def kept(self) -> nn.Module:
+        """The network that is validated and recorded: the weights' average, if there is one."""
         return self.averaged.net if self.averaged else self.net
 
     def measure(self, result: EpochResult) -> tuple[float, float]:
@@ -187,7 +185,7 @@ class Trainer:
             while not self.is_done:
                 self.run_epoch()
                 is_best = self.best == len(self.history)
-                recorder.record(self.history, self.measured, is_best=is_best)
+                recorder.record(self.history, self.kept, is_best=is_best)
                 self.look_up()
             self.states.save(self.state(), best=self.best)
         if len(self.history) < self.config.epochs:
@@ -401,7 +399,7 @@ class Trainer:
     @torch.no_grad()
     def validate(self) -> None:
         """Go over what the epoch has not yet gone over of val, every image on exactly one rank."""
-        self.measured.eval()
+        self.kept.eval()
         work, process, size = self.val_pass, self.process, self.val_batch_size
         plan = plan_validation(
             len(self.val), batch_size=size, rank=process.rank, world_size=process.world_size
@@ -422,7 +420,7 @@ class Trainer:
         normalised = self.laid_out(normalise(self.to_device(images)))
         with self.autocast():
             # The bare network: the parallel one would wait for ranks that have fewer batches.
-            logits = self.measured(normalised)
+            logits = self.kept(normalised)
         target = self.to_device(labels)
         loss = F.cross_entropy(logits.to(at_least_float32(logits)), target, reduction="sum")
         return summed(loss, logits, target)
@@ -534,21 +532,14 @@ class Trainer:
         """Images in the network's type and order in memory."""
         return images.to(self.dtype).contiguous(memory_format=self.layout)
 
-    @property
-    def in_bfloat16(self) -> bool:
-        """Whether bfloat16 arithmetic is wanted and the device has it."""
-        if self.dtype != torch.float32:
-            return False
-        if self.process.device.type == "cuda":
-            return self.config.amp and torch.cuda.is_bf16_supported()
-        # With images of 32×16 the processor's kernels read memory that nobody had written.
-        large = min(self.train.image_size) >= LEAST_IN_BFLOAT16
-        return self.config.amp_cpu and large and multiplies_bfloat16()
-
     def autocast(self) -> torch.autocast:
-        """bfloat16 arithmetic where it is wanted and the device has it."""
+        """bfloat16 arithmetic where it is wanted and the GPU has it."""
+        cuda = self.process.device.type == "cuda"
+        wanted = self.config.amp and cuda and self.dtype == torch.float32
         return torch.autocast(
-            self.process.device.type, dtype=torch.bfloat16, enabled=self.in_bfloat16
+            self.process.device.type,
+            dtype=torch.bfloat16,
+            enabled=wanted and torch.cuda.is_bf16_supported(),
         )
 
     def reducing_gradients(self, *, is_last: bool) -> AbstractContextManager[None]:
