@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -133,8 +134,8 @@ def plan(kills: int, seed: int) -> list[int]:
     return counts
 
 
-def prepare(folder: Path) -> Path:
-    """A project with small parameters, committed."""
+def prepare(folder: Path, changes: Mapping[str, Any] = CHANGES) -> Path:
+    """A project of this one's files with changed parameters, small ones by default, committed."""
     names = subprocess.check_output(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, text=True
     ).split("\n")
@@ -143,7 +144,7 @@ def prepare(folder: Path) -> Path:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, folder / name)
     params = yaml.safe_load((folder / "params.yaml").read_text())
-    for key, value in CHANGES.items():
+    for key, value in changes.items():
         *sections, last = key.split(".")
         target = params
         for section in sections:

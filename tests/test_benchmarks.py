@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -12,6 +13,7 @@ PROGRAM = ROOT / "benchmarks" / "speed.py"
 sys.path.append(str(PROGRAM.parent))
 
 import speed  # noqa: E402
+from speed_items import overhead, ranking  # noqa: E402
 from speed_items.rows import Row, in_turns, ratio, spread  # noqa: E402
 
 ROW = Row(
@@ -95,3 +97,28 @@ def test_what_is_quick_is_not_written() -> None:
     )  # fmt: skip
     assert done.returncode == 2
     assert "leave out one of both" in done.stderr
+
+
+def test_both_sides_of_the_ranking_get_the_same_case(tmp_path: Path) -> None:
+    ranking.write_case(tmp_path / "case.npz", (20, 100))
+    query, gallery = ranking.read_case(tmp_path / "case.npz")
+    assert (len(query), len(gallery)) == (20, 100)
+    scores, _ = ranking.ours(tmp_path / "case.npz")
+    assert ranking.agreement("", scores, scores + 2e-6, "").met is False
+    assert ranking.agreement("", scores, scores + 2e-7, "").met is True
+
+
+def test_what_is_imported_before_it_is_needed_is_named(tmp_path: Path) -> None:
+    (tmp_path / "pipeline").mkdir()
+    script = "import xml.dom, requests\nif __name__ == '__main__':\n    raise ValueError\n"
+    (tmp_path / "pipeline" / "download.py").write_text(script)
+    row = overhead.imports(tmp_path, "download", 1)
+    assert row.n == 1
+    assert row.conditions.endswith("not needed yet: requests")
+    assert "requests 0." in row.conditions
+
+
+def test_the_parts_of_the_way_to_the_first_step_add_up() -> None:
+    assert len(overhead.PARTS) == len(overhead.WAY)
+    whole = overhead.way("", np.array([3.0, 5.0, 4.0]))
+    assert whole.ours == "4.00 s (3.00 to 5.00)"

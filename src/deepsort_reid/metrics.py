@@ -17,6 +17,7 @@ index goes first.
 
 import math
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +36,7 @@ TICKS = 2.0**32  # steps of a distance, in 1
 INDEX_BITS = 29  # below a distance's ticks in a key; 34 + 29 bits fit an int64
 PASSED_OVER = torch.iinfo(torch.int64).max  # key of what a query may not find: behind all else
 
-MAX_ROWS = 512  # queries in a block: more do not make the matrix product faster
+MAX_ROWS = 2048  # queries in a block; the gallery is put on the grid once for each block
 NORM_ROWS = 4096
 
 
@@ -415,9 +416,10 @@ def _tiles(
     pass_over_own: bool,
 ) -> _Tiles:
     """Yield each block of the gallery with its keys, (queries, images) int64."""
+    scaled = asked.grid * (-TICKS / GRID**2)
     for index in blocks:
         offered = _block(gallery, index)
-        ticks = _ticks(asked.grid @ (offered.grid * (-TICKS / GRID**2)).T)
+        ticks = _ticks(scaled @ offered.grid.T)
         keys = ticks.bitwise_left_shift_(INDEX_BITS).bitwise_or_(offered.index)
         if pass_over_own:
             _pass_over_own(keys, asked, offered)
@@ -514,19 +516,33 @@ def _places(right: Tensor, tiles: Iterable[Tensor]) -> Tensor:
 
     Args:
         right: (rows, width) int64 keys of the right answers, ascending, then PASSED_OVER.
-        tiles: the keys of everything, (rows, columns) int64 each.
+        tiles: the keys of everything, (rows, columns) int64 each; they may be overwritten.
 
     Returns:
         (rows, width) int64, ascending from 1; 0 where there is no answer.
     """
-    rows, width = right.shape
-    counts = right.new_zeros(rows, width + 1)
-    offsets = torch.arange(rows, device=right.device)[:, None] * (width + 1)
+    places = torch.ones_like(right)
     for keys in tiles:
-        # A key's slot is the first right answer that it does not come after.
-        slots = torch.searchsorted(right, keys).add_(offsets)
-        counts += torch.bincount(slots.flatten(), minlength=counts.numel()).view_as(counts)
-    return counts.cumsum(dim=1)[:, :width].masked_fill(right == PASSED_OVER, 0)
+        places += torch.searchsorted(_sorted(keys), right)  # how many keys come before it
+    return places.masked_fill_(right == PASSED_OVER, 0)
+
+
+def _sorted(keys: Tensor) -> Tensor:
+    """Sort each row of keys; overwrites them on a CPU.
+
+    There NumPy sorts by vector instructions, in a fraction of the time that PyTorch takes to sort,
+    or to look up where each key belongs among the right answers.
+    """
+    if keys.device.type != "cpu":
+        return keys.sort(dim=1).values
+    threads = torch.get_num_threads()
+    parts = np.array_split(keys.numpy(), threads)
+    if threads == 1:
+        parts[0].sort(axis=1)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(lambda part: part.sort(axis=1), parts))
+    return keys
 
 
 def _scores(
