@@ -1,6 +1,6 @@
 """How fast everything is beside what it could be: one command, a table of ratios.
 
-    uv run benchmarks/speed.py [--only step bare ranks] [--quick] [--write]
+    uv run benchmarks/speed.py [--only ITEM …] [--quick] [--write]
 
 Each item is a module of `speed_items/`, whose docstring says what its rows mean. The sides of a row
 take turns, so that what else the machine does falls on both; a figure is the median, with the 10th
@@ -23,7 +23,7 @@ import torch
 from deepsort_reid.machine import cores, processor
 from speed_items.rows import Row
 
-ITEMS = ("step", "bare", "ranks")
+ITEMS = ("step", "bare", "ranks", "split")
 ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "benchmarks" / "speed.md"
 README = ROOT / "README.md"
