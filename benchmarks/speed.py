@@ -23,7 +23,7 @@ import torch
 from deepsort_reid.machine import cores, processor
 from speed_items.rows import Row
 
-ITEMS = ("step", "bare", "ranks", "ranking", "overhead")
+ITEMS = ("step", "bare", "ranks", "split", "ranking", "overhead")
 ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "benchmarks" / "speed.md"
 README = ROOT / "README.md"

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from deepsort_reid import footage, reports, split
+from deepsort_reid import footage, split
 from deepsort_reid.archive import Archive, archive_in
+from deepsort_reid.census import write_census
 from deepsort_reid.config import load_params
 from deepsort_reid.entry import run_stage
 from deepsort_reid.files import together
@@ -36,7 +37,7 @@ def main() -> None:
             skip_single=params.skip_single,
         )
         summary = split.summarise(folder, dataset.layout, parts, tuning=params.tune_fraction > 0)
-        reports.write_split(tables, summary, parts)
+        write_census(tables, summary, parts)
 
 
 if __name__ == "__main__":

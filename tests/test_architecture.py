@@ -20,7 +20,7 @@ LAYERS = """
     members archive remotes downloads fetching
     datasets mot footage packed split
     augment syncbn parallel model averaging losses optimization sampling checkpoint snapshot resume
-    metrics reranking calibration plots
+    metrics reranking calibration plots census
     store provenance spool journal run_writer outbox leftovers deliver system_metrics tracking
     passes training evaluation recorder reports
     extractor threshold runtimes forms parity quantisation export

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,10 @@ PROGRAM = ROOT / "benchmarks" / "speed.py"
 sys.path.append(str(PROGRAM.parent))
 
 import speed  # noqa: E402
-from speed_items import overhead, ranking  # noqa: E402
+from deepsort_reid.archive import Archive  # noqa: E402
+from deepsort_reid.datasets import read_dataset  # noqa: E402
+from speed_items import apart, overhead, ranking  # noqa: E402
+from speed_items import split as split_item  # noqa: E402
 from speed_items.rows import Row, in_turns, ratio, spread  # noqa: E402
 
 ROW = Row(
@@ -122,3 +126,33 @@ def test_the_parts_of_the_way_to_the_first_step_add_up() -> None:
     assert len(overhead.PARTS) == len(overhead.WAY)
     whole = overhead.way("", np.array([3.0, 5.0, 4.0]))
     assert whole.ours == "4.00 s (3.00 to 5.00)"
+
+
+def process_holding(megabytes: int) -> tuple[int, float]:
+    held = b"x" * (megabytes * 1_000_000)
+    return os.getpid() + 0 * len(held), 0.5
+
+
+def test_a_call_apart_has_its_own_process_and_memory() -> None:
+    small, large = (apart.call(process_holding, size) for size in (1, 300))
+    assert len({small.value, large.value, os.getpid()}) == 3
+    assert small.seconds == 0.5
+    assert 250 < large.peak - small.peak < 350
+
+
+def test_a_call_apart_that_fails_is_no_outcome(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        apart.call(split_item.by_pillow, Path("nothing.zip"))
+    assert "nothing.zip" in capfd.readouterr().err
+
+
+def test_the_archive_of_noise_is_a_whole_dataset(tmp_path: Path) -> None:
+    archive = Archive(split_item.write_archive(tmp_path / "market.zip", 96))
+    dataset = read_dataset(archive.names())
+    assert dataset.layout == "market1501"
+    roles = Counter(sample.role for sample in dataset.samples)
+    assert roles == {"train": 48, "query": 9, "gallery": 39}
+    (tmp_path / "parts").mkdir()
+    number, seconds = split_item.parts(archive.path, tmp_path / "parts")
+    assert number == split_item.by_pillow(archive.path)[0] == 96
+    assert seconds > 0

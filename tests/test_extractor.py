@@ -83,7 +83,7 @@ def test_the_network_stays_as_it_is(network: Trained) -> None:
 def test_crops_of_other_sizes_are_resized_as_stage_split_does(network: Trained) -> None:
     extractor = of(network)
     images = [crops(1, size, seed=2)[0] for size in ((64, 32), (40, 60), (8, 4), (32, 16))]
-    resized = [split.resized(Image.fromarray(image), network.image_size) for image in images]
+    resized = [split.resized(image, network.image_size) for image in images]
     np.testing.assert_array_equal(
         extractor(images, order="rgb"), extractor(np.array(resized), order="rgb")
     )

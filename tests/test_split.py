@@ -2,6 +2,7 @@
 
 import io
 import logging
+import random
 from collections import Counter
 from collections.abc import Collection, Generator, Sequence
 from pathlib import Path
@@ -311,8 +312,24 @@ def test_the_same_bytes_in_any_order_and_on_any_number_of_cores(
     dataset = folders(8, 10)
     pack(tmp_path / "a", dataset, contents(dataset))
     monkeypatch.setattr(split, "cores", lambda: 5)
-    monkeypatch.setattr(split, "COPY_IMAGES", 3)
+    monkeypatch.setattr(split, "BUNCH", 3)
     pack(tmp_path / "b", dataset, contents(dataset), backwards=True)
+    written = [sorted(p.name for p in (tmp_path / side).iterdir()) for side in "ab"]
+    assert written[0] == written[1]
+    for name in written[0]:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "gone", [["id03/c1_4.png"], [f"id05/c{k % 2 + 1}_{k}.png" for k in range(10)]]
+)
+def test_unreadable_images_leave_the_parts_of_a_dataset_without_them(
+    tmp_path: Path, gone: list[str]
+) -> None:
+    whole = folders(8, 10)
+    without = Dataset(whole.layout, [s for s in whole.samples if s.name not in gone])
+    pack(tmp_path / "a", whole, contents(whole) | dict.fromkeys(gone, b""), skip_unreadable=10)
+    pack(tmp_path / "b", without, contents(whole))
     written = [sorted(p.name for p in (tmp_path / side).iterdir()) for side in "ab"]
     assert written[0] == written[1]
     for name in written[0]:
@@ -451,3 +468,82 @@ def test_a_png_is_read_against_its_checksums() -> None:
     data = bytearray(picture(100))
     data[data.index(b"IDAT") + 12] ^= 1
     assert isinstance(split.decode_image(bytes(data), (32, 16)), str)
+
+
+def photograph(width: int, height: int, mode: str = "RGB", **how: Any) -> bytes:
+    """A JPEG of smooth noise."""
+    draw = np.random.default_rng(width * height)
+    coarse = draw.integers(0, 256, (height // 4 + 1, width // 4 + 1, 3), dtype=np.uint8)
+    image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    file = io.BytesIO()
+    image.convert(mode).save(file, "jpeg", **how)
+    return file.getvalue()
+
+
+def sideways() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+PLAIN = {
+    "crop": photograph(64, 128),
+    "one pixel": photograph(1, 1),
+    "odd size": photograph(37, 83, quality=95),
+    "grey": photograph(64, 128, "L"),
+    "progressive": photograph(40, 90, progressive=True),
+    "full colour": photograph(33, 65, subsampling=0, optimize=True),
+    "half colour": photograph(47, 70, subsampling=1, comment=b"of noise"),
+    "restarts": photograph(64, 64, restart_marker_rows=1),
+    "bad quality": photograph(64, 128, quality=3),
+}
+FOR_PILLOW = {
+    "four colours": photograph(64, 128, "CMYK"),
+    "not YCbCr": photograph(64, 128, keep_rgb=True, subsampling=0),
+    "turned by EXIF": photograph(64, 128, exif=sideways()),
+    "turned by XMP": photograph(64, 128, xmp=b'<x tiff:Orientation="6"/>'),
+    "profile": photograph(64, 128, icc_profile=b"of colours"),
+    "cut short": PLAIN["crop"][:-40],
+    "PNG": picture(5),
+}
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two images, or what is said of them, are alike."""
+    return type(one) is type(other) and np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("case", PLAIN)
+def test_a_plain_jpeg_has_the_pixels_that_pillow_gives(case: str) -> None:
+    image = split.decode_plain_jpeg(PLAIN[case])
+    assert image is not None
+    assert same(image, split.open_by_pillow(PLAIN[case]))
+
+
+@pytest.mark.parametrize("case", FOR_PILLOW)
+def test_what_is_no_plain_jpeg_is_left_to_pillow(case: str) -> None:
+    assert split.decode_plain_jpeg(FOR_PILLOW[case]) is None
+    assert same(split.open_image(FOR_PILLOW[case]), split.open_by_pillow(FOR_PILLOW[case]))
+
+
+def test_a_plain_jpeg_of_too_many_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(split, "MAX_PIXELS", 100)
+    assert split.open_image(PLAIN["crop"]) == "64×128 pixels are too many; 100 at most"
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of damaged EXIF
+def test_a_damaged_jpeg_is_what_pillow_makes_of_it() -> None:
+    chance, seen = random.Random(0), Counter[bool]()
+    images = [*PLAIN.values(), *(data for case, data in FOR_PILLOW.items() if case != "PNG")]
+    for number in range(1500):
+        data = bytearray(images[number % len(images)])
+        if number % 4 == 0:
+            del data[chance.randrange(2, len(data)) :]
+        else:
+            reach = len(data) if number % 4 == 1 else min(len(data), 640)  # the header, mostly
+            for _ in range(chance.randint(1, 3)):
+                data[chance.randrange(reach)] = chance.randrange(256)
+        image = split.decode_plain_jpeg(bytes(data))
+        seen[image is not None] += 1
+        assert image is None or same(image, split.open_by_pillow(bytes(data))), number
+    assert min(seen.values()) > 200

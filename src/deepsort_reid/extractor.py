@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal, Self, cast
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -154,18 +153,12 @@ class Extractor:
         images = torch.empty((len(crops), height, width, 3), dtype=torch.uint8, pin_memory=on_gpu)
         array = images.numpy()
         for number, crop in enumerate(crops):
-            array[number] = self._to_size(crop)
+            array[number] = resized(crop, self.image_size)  # each channel apart, in any order
         images = images.to(self.device, non_blocking=True)
         if order == "bgr":
             images = images.flip(-1)
         batch = normalise(images, self.mean, self.std)
         return cast("Embeddings", model.embed(self._net, batch).cpu().numpy())
-
-    def _to_size(self, crop: Images) -> Images:
-        """A crop at the network's size; channels are resized apart, so any order will do."""
-        if crop.shape[:2] == self.image_size:
-            return crop
-        return resized(Image.fromarray(crop), self.image_size)
 
 
 def usable(device: str | torch.device | None) -> torch.device:

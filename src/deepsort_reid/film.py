@@ -3,8 +3,6 @@
 from collections.abc import Generator, Sequence
 from contextlib import closing
 
-import numpy as np
-
 from deepsort_reid.archive import Archive
 from deepsort_reid.errors import DatasetError
 from deepsort_reid.packed import Images
@@ -26,7 +24,7 @@ def read(archive: Archive, names: Sequence[str]) -> Generator[tuple[str, Images]
                     f"{archive.label}: {name} cannot be read ({image}); replace it, or take its "
                     "sequence out"
                 )
-            yield name, np.asarray(image)
+            yield name, image
 
 
 def in_order(archive: Archive, names: Sequence[str]) -> Generator[Images, None, None]:

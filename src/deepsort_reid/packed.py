@@ -7,7 +7,7 @@ A part named `train` is two files: `train.npy`, a NumPy array (N, H, W, 3) of ui
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -108,6 +108,15 @@ def read_index(
 def write_index(path: Path, rows: Sequence[tuple[int, int, str, str]]) -> None:
     """Write a part's index, a row (pid, camid, identity, name) an image."""
     files.write_csv(path, COLUMNS, rows)
+
+
+def write_images(
+    path: Path, count: int, images: Iterable[Images], image_size: tuple[int, int]
+) -> None:
+    """Write a part's array, of so many images (H, W, 3)."""
+    with ArrayWriter(path, count, image_size) as writer:
+        for place, image in enumerate(images):
+            writer.write(place, image)
 
 
 class ArrayWriter:

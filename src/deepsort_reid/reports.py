@@ -1,6 +1,5 @@
-"""The tables and pictures that the split and evaluate stages leave in reports/."""
+"""The tables and pictures that the evaluate stage leaves in reports/."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,23 +11,8 @@ from deepsort_reid.calibration import Calibration, Estimate, Kind
 from deepsort_reid.datasets import NO_CAMERA
 from deepsort_reid.evaluation import RANKS, Evaluation
 from deepsort_reid.packed import Part
-from deepsort_reid.split import Split, Summary, images_per_identity
 
 CMC_DEPTH = 50
-
-
-def write_split(folder: Path, summary: Summary, split: Split) -> None:
-    """Write the split's counts, what it is for, and how many identities have how many images."""
-    files.write_json(folder / "split.json", {**summary.counts, "tuning": summary.tuning})
-    counts = {part: images_per_identity(samples) for part, samples in split.items()}
-    plots.images_per_identity(folder / "images_per_identity.png", counts)
-    identities = {part: Counter(values) for part, values in counts.items()}
-    numbers = sorted({number for counter in identities.values() for number in counter})
-    files.write_csv(
-        folder / "images_per_identity.csv",
-        ["images", *identities],
-        [[number, *(counter[number] for counter in identities.values())] for number in numbers],
-    )
 
 
 def write_evaluation(

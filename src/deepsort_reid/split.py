@@ -14,12 +14,14 @@ import warnings
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
+import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deepsort_reid import files, packed
@@ -32,16 +34,23 @@ from deepsort_reid.progress import Progress
 logger = logging.getLogger(__name__)
 
 PARTS = ("train", "val", "query", "gallery")
-COPY_IMAGES = 1024  # images copied at a time, some 25 MB at 128×64
+REST = "rest"  # images that no part is expected to hold
 MAX_PIXELS = 25_000_000  # a crop has thousands, a frame millions; more is damaged or an attack
 LEAST_INSIDE = 0.5  # share of a box that must lie within its frame
-AHEAD = 256 << 20  # bytes of undecoded images in memory, at most, besides the last one read
+AHEAD = 256 << 20  # bytes of undecoded images in memory, at most, besides the last bunch read
+BUNCH = 32  # members, at most, that a thread is given at a time
+BUNCH_BYTES = 1 << 18  # beyond which a bunch gets no more
 # No others: of PostScript, which any file may hold whatever its name, Pillow would run the program.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+JPEG = b"\xff\xd8\xff"  # how a file begins
+# APP1 (EXIF, XMP), APP2 (several pictures), APP13 (Photoshop), APP14 (Adobe's colours)
+READ_BY_PILLOW = (b"\xff\xe1", b"\xff\xe2", b"\xff\xed", b"\xff\xee")
 SIXTEEN_BITS = {"I;16", "I;16L", "I;16B", "I;16N"}  # Pillow's modes of 16-bit grey
 
 Key = TypeVar("Key")
-Places = list[tuple[int, Sample]]  # samples of one file, with their places in the array
+Places = list[tuple[Sample, ArrayWriter, int]]  # samples of one file, with their places in arrays
+Work = tuple[str, bytes, Places]  # a member's name and bytes, and what to cut out of it
+Outcome = tuple[str, str | None, list[str]]  # its name, why it is unreadable, samples outside it
 Split = Mapping[str, list[Sample]]  # part -> its images, in the order they are packed
 
 
@@ -68,8 +77,9 @@ def make_parts(
 ) -> Split:
     """Decode a dataset's images and write its four parts into `folder`.
 
-    Each image is decoded and resized once, into a temporary array in the order of names; then the
-    readable ones are dealt out. The same input gives the same bytes on any number of cores.
+    Each image is decoded and resized once, and written to where it belongs if all are readable;
+    only parts that turn out otherwise are copied. The same input gives the same bytes on any number
+    of cores.
 
     Args:
         source: where the images' bytes are.
@@ -90,38 +100,68 @@ def make_parts(
             left to learn from or to measure with.
         OSError: the disk is full.
     """
-    with files.temporary(folder / "everything.npy") as everything:
-        losses = decode(source, dataset.samples, everything, image_size)
+    deal_out = partial(
+        assign,
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
+        tune_fraction=tune_fraction,
+        seed=seed,
+        skip_single=skip_single,
+    )
+    expected = expect(dataset, deal_out)
+    with ExitStack() as stack:
+        arrays = {
+            name: stack.enter_context(files.temporary(folder / f"expected-{name}.npy"))
+            for name in expected
+        }
+        losses = decode(source, expected, arrays, image_size)
         check_unreadable(losses.unreadable, skip_unreadable)
-        split = assign(
-            Dataset(dataset.layout, losses.left(dataset.samples)),
-            val_fraction=val_fraction,
-            test_fraction=test_fraction,
-            tune_fraction=tune_fraction,
-            seed=seed,
-            skip_single=skip_single,
-        )
-        positions = {sample.name: i for i, sample in enumerate(dataset.samples)}
-        images = np.load(everything, mmap_mode="r", allow_pickle=False)
-        for part in PARTS:
-            write_part(folder, part, split[part], images, positions)
+        split = deal_out(Dataset(dataset.layout, losses.left(dataset.samples)))
+        write_arrays(folder, split, expected, arrays)
+    for part in PARTS:
+        rows = [(sample.pid, sample.camid, sample.identity, sample.name) for sample in split[part]]
+        packed.write_index(folder / f"{part}.csv", rows)
     return split
 
 
-def write_part(
-    folder: Path, part: str, samples: Sequence[Sample], images: Images, positions: Mapping[str, int]
-) -> None:
-    """Copy a part's images out of the array of all, and write its index."""
-    size = (images.shape[1], images.shape[2])
-    with (
-        files.replacing(folder / f"{part}.npy") as temporary,
-        ArrayWriter(temporary, len(samples), size) as writer,
-    ):
-        for first in range(0, len(samples), COPY_IMAGES):
-            chunk = samples[first : first + COPY_IMAGES]
-            writer.write(first, images[[positions[sample.name] for sample in chunk]])
-    rows = [(sample.pid, sample.camid, sample.identity, sample.name) for sample in samples]
-    packed.write_index(folder / f"{part}.csv", rows)
+def expect(dataset: Dataset, deal_out: Callable[[Dataset], Split]) -> Split:
+    """The split if all images are readable, and under `REST` the images in none of its parts.
+
+    Where nothing can be said they all are there: of videos, whose boxes lie outside too often, and
+    where the images do not suffice, which is refused once the unreadable ones are known.
+    """
+    try:
+        split = {} if dataset.layout == "mot" else deal_out(dataset)
+    except DatasetError:
+        split = {}
+    used = {sample.name for samples in split.values() for sample in samples}
+    rest = [sample for sample in dataset.samples if sample.name not in used]
+    return {part: split.get(part, []) for part in PARTS} | {REST: rest}
+
+
+def write_arrays(folder: Path, split: Split, expected: Split, arrays: Mapping[str, Path]) -> None:
+    """Move the arrays of the parts that are as expected into `folder`, and copy the others.
+
+    Args:
+        folder: receives `<part>.npy`.
+        split: what each part holds.
+        expected: what each of `arrays` holds.
+        arrays: the files, of which those moved are gone.
+    """
+    mapped = {name: np.load(arrays[name], mmap_mode="r", allow_pickle=False) for name in arrays}
+    places = {
+        sample.name: (mapped[name], place)
+        for name, samples in expected.items()
+        for place, sample in enumerate(samples)
+    }
+    for part in PARTS:
+        with files.replacing(folder / f"{part}.npy") as temporary:
+            if split[part] == expected[part]:
+                arrays[part].replace(temporary)
+            else:
+                found = (places[sample.name] for sample in split[part])
+                images = (array[place] for array, place in found)
+                packed.write_images(temporary, len(split[part]), images, mapped[part].shape[1:3])
 
 
 # Decoding
@@ -144,28 +184,33 @@ class Losses:
 
 
 def decode(
-    source: ImageSource, samples: Sequence[Sample], path: Path, image_size: tuple[int, int]
+    source: ImageSource, samples: Split, arrays: Mapping[str, Path], image_size: tuple[int, int]
 ) -> Losses:
-    """Decode images into one array, in the order of `samples`, on every core.
+    """Decode images into arrays, on every core.
 
-    A member of the archive is decoded once, however many samples are cut out of it. Pillow releases
-    the interpreter's lock while it decodes and resizes, so threads suffice.
+    A member of the archive is decoded once, however many samples are cut out of it. The decoders
+    release the interpreter's lock, so threads suffice.
+
+    Args:
+        source: where the images' bytes are.
+        samples: what to write into each array, in this order.
+        arrays: receive the images.
+        image_size: height and width in pixels.
 
     Returns:
-        the samples whose places in the array stay black.
+        the samples whose places stay black.
     """
-    wanted: dict[str, Places] = defaultdict(list)
-    for place, sample in enumerate(samples):
-        wanted[sample.member].append((place, sample))
     losses = Losses({}, set())
-    with (
-        strict_about_size(),
-        ArrayWriter(path, len(samples), image_size) as writer,
-        closing(source.read(list(wanted))) as items,
-        Progress("decode", len(wanted), "images") as progress,
-    ):
+    with strict_about_size(), ExitStack() as stack:
+        wanted: dict[str, Places] = defaultdict(list)
+        for name, path in arrays.items():
+            writer = stack.enter_context(ArrayWriter(path, len(samples[name]), image_size))
+            for place, sample in enumerate(samples[name]):
+                wanted[sample.member].append((sample, writer, place))
+        items = stack.enter_context(closing(source.read(list(wanted))))
+        progress = stack.enter_context(Progress("decode", len(wanted), "images"))
         todo = ((name, data, wanted[name]) for name, data in items)
-        for name, fault, outside in in_parallel(todo, writer, image_size):
+        for name, fault, outside in in_parallel(todo, image_size):
             if fault is not None:
                 losses.unreadable[name] = fault
             losses.outside.update(outside)
@@ -183,36 +228,51 @@ def strict_about_size() -> Iterator[None]:
         yield
 
 
-def in_parallel(
-    items: Iterable[tuple[str, bytes, Places]], writer: ArrayWriter, image_size: tuple[int, int]
-) -> Iterator[tuple[str, str | None, list[str]]]:
+def in_parallel(items: Iterable[Work], image_size: tuple[int, int]) -> Iterator[Outcome]:
     """Decode members and write what is cut out of them, a bounded number of members ahead.
 
     The threads write, so that no more images are in memory than there are threads.
 
     Args:
         items: name and bytes of a member, and what to cut out of it.
-        writer: takes the images.
         image_size: height and width in pixels.
 
     Yields:
         name of a member, why it cannot be read, and which samples lie mostly outside it.
     """
     threads = cores()
-    pending: deque[tuple[str, int, Future[tuple[str | None, list[str]]]]] = deque()
+    pending: deque[tuple[int, Future[list[Outcome]]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        for name, data, places in items:
-            future = pool.submit(cut_all, data, places, writer, image_size)
-            pending.append((name, len(data), future))
-            while len(pending) >= 16 * threads or sum(size for _, size, _ in pending) > AHEAD:
-                first, _, done = pending.popleft()
-                yield first, *done.result()
-        for name, _, future in pending:
-            yield name, *future.result()
+        for bunch in bunches(items):
+            future = pool.submit(cut_bunch, bunch, image_size)
+            pending.append((sum(len(data) for _, data, _ in bunch), future))
+            while len(pending) > 2 * threads or sum(size for size, _ in pending) > AHEAD:
+                yield from pending.popleft()[1].result()
+        for _, future in pending:
+            yield from future.result()
+
+
+def bunches(items: Iterable[Work]) -> Iterator[list[Work]]:
+    """Put small members together: handing one to a thread takes as long as decoding it."""
+    bunch: list[Work] = []
+    size = 0
+    for item in items:
+        bunch.append(item)
+        size += len(item[1])
+        if len(bunch) >= BUNCH or size >= BUNCH_BYTES:
+            yield bunch
+            bunch, size = [], 0
+    if bunch:
+        yield bunch
+
+
+def cut_bunch(bunch: Iterable[Work], image_size: tuple[int, int]) -> list[Outcome]:
+    """Decode some members and write what is cut out of each; see `cut_all`."""
+    return [(name, *cut_all(data, places, image_size)) for name, data, places in bunch]
 
 
 def cut_all(
-    data: bytes, places: Places, writer: ArrayWriter, image_size: tuple[int, int]
+    data: bytes, places: Places, image_size: tuple[int, int]
 ) -> tuple[str | None, list[str]]:
     """Decode a member and write each sample of it to its place.
 
@@ -223,33 +283,34 @@ def cut_all(
     if isinstance(image, str):
         return image, []
     outside = []
-    for place, sample in places:
+    for sample, writer, place in places:
         part = cut(image, sample.crop.ltwh) if sample.crop else image
         if part is None:
             outside.append(sample.name)
         else:
-            writer.write(place, np.asarray(resized(part, image_size)))
+            writer.write(place, resized(part, image_size))
     return None, outside
 
 
-def cut(image: Image.Image, ltwh: tuple[float, float, float, float]) -> Image.Image | None:
+def cut(image: Images, ltwh: tuple[float, float, float, float]) -> Images | None:
     """The whole pixels next to a box, clipped to the image; None if most of it lies outside.
 
     Args:
-        image: a frame.
+        image: a frame, (H, W, 3).
         ltwh: left, top, width and height in pixels, the last two above 0.
     """
     left, top, width, height = ltwh
     right, bottom = left + width, top + height
-    inside_x = min(right, image.width) - max(left, 0)
-    inside_y = min(bottom, image.height) - max(top, 0)
+    rows, columns, _ = image.shape
+    inside_x = min(right, columns) - max(left, 0)
+    inside_y = min(bottom, rows) - max(top, 0)
     if min(inside_x, inside_y) <= 0 or inside_x * inside_y < LEAST_INSIDE * width * height:
         return None
     x, y = (
         (max(0, min(round(first), size - 1)), min(round(end), size))
-        for first, end, size in ((left, right, image.width), (top, bottom, image.height))
+        for first, end, size in ((left, right, columns), (top, bottom, rows))
     )
-    return image.crop((x[0], y[0], max(x[1], x[0] + 1), max(y[1], y[0] + 1)))
+    return image[y[0] : max(y[1], y[0] + 1), x[0] : max(x[1], x[0] + 1)]
 
 
 def decode_image(data: bytes, image_size: tuple[int, int]) -> Images | str:
@@ -258,24 +319,54 @@ def decode_image(data: bytes, image_size: tuple[int, int]) -> Images | str:
     return image if isinstance(image, str) else resized(image, image_size)
 
 
-def resized(image: Image.Image, image_size: tuple[int, int]) -> Images:
-    """An RGB image as (H, W, 3) uint8 at the network's size, in training and in use alike."""
+def resized(image: Images, image_size: tuple[int, int]) -> Images:
+    """An image (H, W, 3) of uint8 at the network's size, in training and in use alike."""
+    if image.shape[:2] == image_size:
+        return image
     height, width = image_size
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image)
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def open_image(data: bytes) -> Image.Image | str:
-    """Decode one image to RGB, upright, or say in a few words why that is impossible."""
+def open_image(data: bytes) -> Images | str:
+    """Decode one image to RGB, upright, or say in a few words why that is impossible.
+
+    Returns:
+        (H, W, 3) uint8, or the reason.
+    """
     if not data:
         return "the file is empty"
+    image = decode_plain_jpeg(data)
+    return open_by_pillow(data) if image is None else image
+
+
+def decode_plain_jpeg(data: bytes) -> Images | None:
+    """Decode a JPEG to the pixels that Pillow makes of it, in a third of the time.
+
+    Returns:
+        (H, W, 3) RGB; None where Pillow shall look: at what is no JPEG or damaged, has too many
+        pixels or other colours, or holds what could turn the image or change its colours.
+    """
+    if not data.startswith(JPEG) or any(marker in data for marker in READ_BY_PILLOW):
+        return None
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        if colours not in ("YCbCr", "Gray") or height * width > MAX_PIXELS:
+            return None
+        image: Images = simplejpeg.decode_jpeg(data)
+    except ValueError:
+        return None
+    return image
+
+
+def open_by_pillow(data: bytes) -> Images | str:
+    """Decode an image of any kind; see `open_image`."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 return f"{image.width}×{image.height} pixels are too many; {MAX_PIXELS:,} at most"
             check_png(image, data)
-            return as_rgb(ImageOps.exif_transpose(image))
+            ImageOps.exif_transpose(image, in_place=True)
+            return np.asarray(as_rgb(image))
     except UnidentifiedImageError:
         return f"no image of a known format ({', '.join(FORMATS)})"
     except Exception as error:  # a decoder may fail in any way on bytes that are not its own
@@ -304,7 +395,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray(greys.astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise ValueError("32-bit greys; expected 8 or 16 bits")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def check_unreadable(unreadable: Mapping[str, str], allowed: int) -> None:

@@ -189,7 +189,8 @@ def read_image(path: Path) -> object:
     array = path.with_name("decoded.npy")
     source = OneImage(path.name, path.read_bytes())
     sample = Sample(path.name, "a", 1, NO_CAMERA, "any")
-    split.check_unreadable(split.decode(source, [sample], array, SIZE).unreadable, allowed=0)
+    losses = split.decode(source, {"any": [sample]}, {"any": array}, SIZE)
+    split.check_unreadable(losses.unreadable, allowed=0)
     return digest(np.load(array).tobytes())
 
 
