@@ -19,7 +19,8 @@ LAYERS = """
     walks panning street frames detector sequences
     members archive remotes downloads fetching
     datasets mot footage packed split
-    augment syncbn parallel model averaging losses optimization sampling checkpoint snapshot resume
+    augment syncbn parallel model averaging centers losses optimization sampling
+    checkpoint snapshot resume
     metrics reranking calibration plots census
     store provenance spool journal run_writer outbox leftovers deliver system_metrics tracking
     passes training evaluation recorder reports

@@ -113,8 +113,8 @@ def interrupted_and_not(process: Process, recipe: TrainConfig, stops: list[int])
 
 @pytest.mark.parametrize(("ranks", "sync_bn"), [(2, True), (2, False), (3, False)])
 def test_more_ranks(ranks: int, sync_bn: bool) -> None:
-    averaged = {"ema": 0.9, "triplet_weight": 0.5, "num_instances": 2, "neck": "bnneck"}
-    recipe = config(sync_bn=sync_bn, batch_size=4, **averaged)
+    options = {"ema": 0.9, "triplet_weight": 0.5, "num_instances": 2, "center_weight": 0.01}
+    recipe = config(sync_bn=sync_bn, batch_size=4, neck="bnneck", **options)
     first, *others = on_ranks(ranks, interrupted_and_not, recipe, [2, 4])
     assert same(*first)
     assert all(same(*pair) and same(first[0], pair[0]) for pair in others)

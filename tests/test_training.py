@@ -90,6 +90,7 @@ EVERYTHING: dict[str, Any] = {
     "head": "cosine",
     "angular_margin": 0.1,
     "triplet_weight": 1.0,
+    "center_weight": 0.01,
     "num_instances": 4,
     "ema": 0.9,
     "color_jitter": 0.2,

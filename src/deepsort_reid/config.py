@@ -150,6 +150,7 @@ class TrainConfig:
     triplet_margin: float | None = parameter(
         "by how much other identities shall be farther; `null`: the soft margin", at_least=0
     )
+    center_weight: float = parameter("of the center loss beside the classification", at_least=0)
     num_instances: int = parameter(
         "images of an identity that come together in a batch; 0: as it happens", at_least=0
     )

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from deepsort_reid import distributed, losses, model, parallel, stopping, syncbn
 from deepsort_reid.augment import Augmentation, normalise
 from deepsort_reid.averaging import Averaged
+from deepsort_reid.centers import Centers
 from deepsort_reid.config import TrainConfig
 from deepsort_reid.distributed import Process
 from deepsort_reid.errors import PackedError, TrainingError
@@ -106,6 +107,7 @@ class Trainer:
         self.net = net.to(process.device).to(memory_format=self.layout)
         model.set_training(self.net, config.freeze_layers)
         self.averaged = Averaged(self.net, config.ema) if config.ema else None
+        self.centers = self.make_centers() if config.center_weight else None
         self.parallel = parallel.in_parallel(model.Taught(self.net), process, train.image_size)
         self.lr = scale_lr(config.lr, config.lr_scale, process.world_size)
         self.optimizer = make_optimizer(
@@ -247,6 +249,8 @@ class Trainer:
                     work.sums[step] += self.backward(*next(batches), self.epoch, size, width)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
+            if self.centers:
+                self.centers.move()
             if self.averaged:
                 self.averaged.add(self.net, before)
             return size
@@ -349,8 +353,19 @@ class Trainer:
         )
         if self.config.triplet_weight:
             loss = loss + self.config.triplet_weight * self.triplet(pooled, labels, width)
+        if self.centers:
+            loss = loss + self.config.center_weight * self.centers.loss(pooled, labels)
         (loss * (self.process.world_size / global_size)).backward()  # type: ignore[no-untyped-call]
         return summed(loss, logits, labels)
+
+    def make_centers(self) -> Centers:
+        """The centers of the training part's identities."""
+        return Centers(
+            len(self.train.classes),
+            cast("model.ReidNet", self.net).feature_size,
+            device=self.process.device,
+            dtype=torch.promote_types(self.dtype, torch.float32),
+        )
 
     def triplet(self, pooled: Tensor, labels: Tensor, width: int) -> Tensor:
         """The batch-hard triplet loss of this rank's images among those of all ranks.
@@ -450,6 +465,7 @@ class Trainer:
             "val_pass": self.val_pass.as_plain(),
             "nets": [copied(parallel.all_but_statistics(net)) for net in nets],
             "optimizer": copied(self.optimizer.state_dict()),
+            "centers": copied(self.centers.positions) if self.centers else None,
             "statistics": [distributed.gather_on_cpu(parallel.statistics(net)) for net in nets],
             "random": distributed.gather_on_cpu(random_state(self.process.device)),
         }
@@ -475,6 +491,8 @@ class Trainer:
             net.load_state_dict(weights, strict=False)
             parallel.set_statistics(net, statistics[rank].to(device))
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.centers:
+            self.centers.positions.copy_(state["centers"])
         set_random_state(state["random"][rank], device)
         step = self.train_pass.step + 1
         logger.info("going on with an interrupted training: epoch %d, step %d", self.epoch, step)
