@@ -34,6 +34,7 @@ def config(**changes: Any) -> TrainConfig:
         "epochs": 2,
         "batch_size": 8,
         "warmup_epochs": 0.5,
+        "optimizer": "sgd",
         "lr": 0.02,
         "lr_scale": "none",
         "num_workers": 0,
