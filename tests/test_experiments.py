@@ -14,9 +14,7 @@ from deepsort_reid.workspace import CHECKPOINT, outputs, parse_lock
 from tests.projects import client, commit, copy, ran, run, run_of, runs
 
 CURVES = ("train_loss", "train_error", "val_loss", "val_error", "lr")
-pytestmark = pytest.mark.timeout(
-    900
-)  # a queue of eight pipelines, on a machine that has other work
+pytestmark = pytest.mark.timeout(900)  # whole pipelines, in a queue
 RATES = (0.02, 0.03, 0.04, 0.05)  # 0.01 is committed: DVC would restore it and run nothing
 APART = 0.06
 QUEUE_SECONDS = 240.0

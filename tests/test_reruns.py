@@ -75,10 +75,13 @@ def test_an_edited_module_changes_exactly_the_stages_that_use_it(
 
 
 def test_an_edit_runs_the_stages_that_use_the_file(project: Path) -> None:
+    path = project / "src/deepsort_reid/census.py"
+    path.write_text(path.read_text() + "# another line\n")
+    # split leaves the same parts, so no stage after it has anything new
+    assert repro(project) == ["split"]
     path = project / "src/deepsort_reid/reports.py"
     path.write_text(path.read_text() + "# another line\n")
-    # split leaves the same parts, so train has nothing new to learn from
-    assert repro(project) == ["split", "evaluate"]
+    assert repro(project) == ["evaluate"]
 
 
 def test_a_parameter_of_evaluate_runs_evaluate(project: Path) -> None:
