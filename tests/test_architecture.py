@@ -19,7 +19,7 @@ LAYERS = """
     walks panning street frames detector sequences
     members archive remotes downloads fetching
     datasets mot footage packed split
-    augment syncbn parallel model averaging centers losses optimization sampling
+    augment syncbn parallel model averaging centers losses optimization sampling graphs feeding
     checkpoint snapshot resume
     metrics reranking calibration plots census
     store provenance spool journal run_writer outbox leftovers deliver system_metrics tracking

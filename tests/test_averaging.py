@@ -14,7 +14,7 @@ def test_it_is_the_exponential_average() -> None:
     for step in range(200):
         with torch.no_grad():
             net.weight.add_(1.0)
-        averaged.add(net, step)
+        averaged.add(step)
         decay = min(0.9, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * net.weight.detach()
     torch.testing.assert_close(averaged.net.weight, expected)
@@ -27,7 +27,7 @@ def test_running_statistics_are_averaged_and_counters_are_not() -> None:
     averaged = Averaged(net, 0.5)
     net(torch.randn(8, 3) + 5)
     before = averaged.net.running_mean.clone()  # type: ignore[union-attr]
-    averaged.add(net, 100)
+    averaged.add(100)
     expected = (before + net.running_mean) / 2  # type: ignore[operator]
     torch.testing.assert_close(averaged.net.running_mean, expected)
     assert averaged.net.num_batches_tracked == 0

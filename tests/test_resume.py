@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,13 +148,16 @@ def test_a_damaged_state_is_set_aside_and_the_one_before_used(
     assert newest() == 2
 
 
+def write_epoch(path: Path, epoch: int) -> None:
+    with files.replacing(path) as new:
+        torch.save({"epoch": epoch}, new)
+
+
 def test_a_state_without_its_best_checkpoint_is_of_no_use(tmp_path: Path) -> None:
     checkpoint = tmp_path / "model.pth"
     with kept(IDENTITY, every=60) as states:
         for epoch in (1, 2):
-            with files.replacing(checkpoint) as new:
-                torch.save({"epoch": epoch}, new)
-            states.keep_best(checkpoint, epoch)
+            states.keep_best(partial(write_epoch, checkpoint, epoch), checkpoint, epoch)
             train(states, range(epoch, epoch + 1), best=epoch)
     clear(files_of("best-2.pth")[0])
     assert newest() == 1
@@ -164,15 +168,31 @@ def test_the_best_checkpoint_comes_back_and_older_ones_go(tmp_path: Path) -> Non
     checkpoint.parent.mkdir()
     with kept(IDENTITY, every=60) as states:
         for epoch in range(1, 6):
-            with files.replacing(checkpoint) as new:
-                torch.save({"epoch": epoch}, new)
-            states.keep_best(checkpoint, epoch)
+            states.keep_best(partial(write_epoch, checkpoint, epoch), checkpoint, epoch)
             train(states, range(epoch, epoch + 1), best=epoch)
     assert [path.name for path in files_of("best-*.pth")] == ["best-4.pth", "best-5.pth"]
     checkpoint.unlink()
     with kept(IDENTITY, every=60) as states:
         states.bring_back_best(checkpoint, 5)
     assert torch.load(checkpoint, weights_only=True) == {"epoch": 5}
+
+
+def test_no_state_counts_on_a_best_checkpoint_that_could_not_be_written(tmp_path: Path) -> None:
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    checkpoint = tmp_path / "model.pth"
+    with kept(IDENTITY, every=60) as states:
+        states.keep_best(partial(write_epoch, checkpoint, 1), checkpoint, 1)
+        train(states, range(1, 2), best=1)
+        states.keep_best(full, checkpoint, 2)
+        with pytest.raises(OSError, match="No space left"):
+            states.save(state(2), best=2)
+        with pytest.raises(OSError, match="No space left"):
+            states.keep_best(partial(write_epoch, checkpoint, 3), checkpoint, 3)
+        with pytest.raises(OSError, match="No space left"):
+            states.wait()
+    assert newest() == 1
 
 
 def test_a_state_that_cannot_be_written_is_a_warning(

@@ -189,7 +189,8 @@ def test_smoothed_labels_spread_over_all_identities(smoothing: float) -> None:
     with torch.no_grad():  # in train mode, as the step is taken
         logits = copy.deepcopy(learner.net)(normalise(images).to(learner.dtype))
     size = len(train)
-    loss, _ = learner.backward(images, labels, np.arange(size), 1, size, size).tolist()
+    draws = torch.from_numpy(learner.augment.draw(np.arange(size), 1))
+    loss, _ = learner.backward(images, labels, draws, global_size=size, width=size).tolist()
     logs = logits.log_softmax(1).double()
     right = logs[torch.arange(len(train)), labels]
     expected = -((1 - smoothing) * right + smoothing * logs.mean(1)).sum()
@@ -203,7 +204,9 @@ def test_the_triplet_loss_is_added_with_its_weight() -> None:
         train = part(11, 0)
         images, labels = torch.from_numpy(train.images), torch.from_numpy(train.labels)
         size = len(train)
-        losses.append(learner.backward(images, labels, np.arange(size), 1, size, size)[0].item())
+        draws = torch.from_numpy(learner.augment.draw(np.arange(size), 1))
+        loss, _ = learner.backward(images, labels, draws, global_size=size, width=size).tolist()
+        losses.append(loss)
     without, once, thrice = losses
     assert once > without
     assert thrice - without == pytest.approx(3 * (once - without), rel=1e-4)

@@ -3,7 +3,8 @@
 Rows: the variant that the Trainer uses over the best of the others; its arithmetic over that of a
 plain product of matrices (2 × 2048³ operations, of the same dtype and threads; those of a step as
 torch.utils.flop_counter counts them); the same without and with torch.compile; the buckets of
-DistributedDataParallel. A step is: forward, cross-entropy, backward, optimizer.
+DistributedDataParallel. A step is: forward, cross-entropy, backward, optimizer. On a GPU, what is
+"replayed" is a CUDA graph of all but the optimizer.
 """
 
 import itertools
@@ -23,7 +24,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.flop_counter import FlopCounterMode
 
-from deepsort_reid import model, parallel
+from deepsort_reid import graphs, model, parallel
 from deepsort_reid.distributed import Process
 from deepsort_reid.machine import cores
 from deepsort_reid.model import Taught
@@ -32,6 +33,7 @@ from speed_items.rows import ROUNDS, Row, compared, in_turns, shown, spread
 
 CLASSES = 192
 SIZES = (((64, 32), 16), ((128, 64), 32))  # height and width in pixels, batch
+GPU_SIZES = (((128, 64), 128),)
 QUICK = (((32, 16), 4),)
 OPTIMIZERS: dict[str, dict[str, bool]] = {
     "for-loop": {"foreach": False},
@@ -40,7 +42,9 @@ OPTIMIZERS: dict[str, dict[str, bool]] = {
 }
 FORMATS = {"NCHW": torch.contiguous_format, "channels last": torch.channels_last}
 TURN = 1.0  # seconds that a side computes before the next one's turn
+GPU_TURN = 0.3
 SIDE = 2048  # of the matrices
+GPU_SIDE = 8192
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Case:
 
     def __str__(self) -> str:
         height, width = self.image_size
-        where = "" if self.device.type == "cuda" else f", threads {self.threads}"
+        where = "" if self.on_gpu else f", threads {self.threads}"
         return f"{height}×{width}, batch {self.batch}{where}, {str(self.dtype)[6:]}"
 
     @property
@@ -63,7 +67,18 @@ class Case:
         """The variant that a Trainer uses."""
         layout = model.layout(self.device)
         name = next(name for name, order in FORMATS.items() if order == layout)
-        return f"{name}, fused"
+        return f"{name}, fused" + (", replayed" if self.on_gpu else "")
+
+    @property
+    def variants(self) -> list[str]:
+        """The variants' names: order in memory, optimizer, and whether a graph is replayed."""
+        kinds = ["foreach", "fused", "fused, replayed"] if self.on_gpu else list(OPTIMIZERS)
+        return [f"{layout}, {kind}" for layout, kind in itertools.product(FORMATS, kinds)]
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the device is a GPU."""
+        return self.device.type == "cuda"
 
     def autocast(self) -> torch.autocast:
         """The arithmetic of the dtype."""
@@ -78,43 +93,48 @@ class Step:
     def __init__(
         self,
         case: Case,
-        memory_format: torch.memory_format,
-        options: Mapping[str, bool],
+        variant: str,
         wrap: Callable[[nn.Module], nn.Module] = lambda net: net,
     ):
         """Make everything ready.
 
         Args:
             case: sizes, dtype and device.
-            memory_format: of weights and images.
-            options: the optimizer's.
+            variant: of `Case.variants`.
             wrap: compiles the network, or makes it one of several ranks'.
         """
         self.case = case
+        layout, kind, *replayed = variant.split(", ")
+        memory_format = FORMATS[layout]
         net = model.build("resnet18", CLASSES).train().to(case.device)
         net = net.to(memory_format=memory_format)
-        self.optimizer = torch.optim.Adam(net.parameters(), 1e-3, **options)
+        self.optimizer = torch.optim.Adam(net.parameters(), 1e-3, **OPTIMIZERS[kind])
         self.net = wrap(Taught(net))
         images = torch.randn(case.batch, 3, *case.image_size, device=case.device)
         self.images = images.contiguous(memory_format=memory_format)
         self.labels = torch.arange(case.batch, device=case.device) % CLASSES
+        self.learn: Callable[..., Tensor] = self.backward
+        if replayed:
+            self.learn = graphs.Replayed(self.backward, net.parameters())
 
     def __call__(self) -> None:
         """Take one step."""
-        self.backward()
+        self.learn(self.images, self.labels)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
-    def backward(self) -> None:
-        """Forward, loss and backward."""
+    def backward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Forward, loss and backward; the loss."""
         with self.case.autocast():
-            logits, _ = self.net(self.images)
-        F.cross_entropy(logits.float(), self.labels).backward()  # type: ignore[no-untyped-call]
+            logits, _ = self.net(images)
+        loss = F.cross_entropy(logits.float(), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
 
     def flop(self) -> int:
         """Floating-point operations of forward and backward, a multiply-add counting as two."""
         with FlopCounterMode(display=False) as counter:
-            self.backward()
+            self.backward(self.images, self.labels)
         self.optimizer.zero_grad(set_to_none=True)
         return int(counter.get_total_flops())
 
@@ -145,17 +165,14 @@ def cases(device: torch.device, quick: bool) -> Iterator[Case]:
     if on_gpu:
         dtypes.append(torch.bfloat16)
     for (size, batch), count, dtype in itertools.product(
-        QUICK if quick else SIZES, threads, dtypes
+        QUICK if quick else GPU_SIZES if on_gpu else SIZES, threads, dtypes
     ):
         yield Case(size, batch, count, dtype, device)
 
 
 def compare_variants(case: Case, quick: bool) -> Iterator[Row]:
     """Print every variant's images a second; yield the chosen one against the best other one."""
-    steps = {
-        f"{layout}, {kind}": Step(case, FORMATS[layout], OPTIMIZERS[kind])
-        for layout, kind in itertools.product(FORMATS, OPTIMIZERS)
-    }
+    steps = {variant: Step(case, variant) for variant in case.variants}
     rates = in_turns(
         {name: turn(step, case, quick) for name, step in steps.items()}, 1 if quick else ROUNDS
     )
@@ -178,10 +195,10 @@ def compare_variants(case: Case, quick: bool) -> Iterator[Row]:
 
 def turn(step: Callable[[], object], case: Case, quick: bool) -> Callable[[], float]:
     """What computes for a while, and returns images a second."""
-    for _ in range(2):
+    for _ in range(3):
         step()
     seconds = per_call(step, 1, case.device)
-    calls = 2 if quick else max(2, math.ceil(TURN / seconds))
+    calls = 2 if quick else max(2, math.ceil((GPU_TURN if case.on_gpu else TURN) / seconds))
     return lambda: case.batch / per_call(step, calls, case.device)
 
 
@@ -204,12 +221,12 @@ def wait(device: torch.device) -> None:
 def matrix_rate(case: Case, quick: bool) -> Row:
     """The chosen variant's arithmetic a second against that of a multiplication of matrices."""
     step = chosen_step(case)
-    side = 256 if quick else SIDE
+    side = 256 if quick else GPU_SIDE if case.on_gpu else SIDE
     one, other = (torch.randn(side, side, device=case.device, dtype=case.dtype) for _ in range(2))
     images = turn(step, case, quick)
     product: Callable[[], Tensor] = partial(torch.mm, one, other, out=torch.empty_like(one))
     per_call(product, 2, case.device)
-    calls = 2 if quick else max(2, math.ceil(TURN / per_call(product, 1, case.device)))
+    calls = 2 if quick else max(2, math.ceil(TURN / 2 / per_call(product, 1, case.device)))
     flop = step.flop() / case.batch
     rates = in_turns(
         {
@@ -230,8 +247,7 @@ def matrix_rate(case: Case, quick: bool) -> Row:
 
 def chosen_step(case: Case, wrap: Callable[[nn.Module], nn.Module] = lambda net: net) -> Step:
     """The step in the variant that a Trainer uses."""
-    layout, kind = case.chosen.split(", ")
-    return Step(case, FORMATS[layout], OPTIMIZERS[kind], wrap)
+    return Step(case, case.chosen, wrap)
 
 
 def compiled(case: Case) -> Row:

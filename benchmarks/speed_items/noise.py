@@ -34,6 +34,7 @@ class Sizes:
 
 
 QUICK = Sizes(4, 12, size=(32, 16), file_size=(64, 32))
+MARKET = Sizes(751, 17, size=(128, 64))  # Market-1501's training part, about
 
 
 def config(**changes: Any) -> TrainConfig:

@@ -5,7 +5,9 @@ the bare training step; the whole epoch over that of benchmarks/reference_traine
 what stage train does between the ends of two epochs: training, validation, states, checkpoint,
 files and MLflow. The bare network, on the same ranks, makes steps on a batch that is already there
 (forward, loss, backward, optimizer), and passes forward on one for validation; it has its turn
-after each epoch. The first epoch of a launch is not counted.
+after each epoch. The first epoch of a launch is not counted. On a GPU, whose epochs of the default
+data are too short to tell, images are as many and as large as Market-1501's, in batches of 128; the
+bare step is replayed as the trainer's is, and there is one launch.
 """
 
 import os
@@ -19,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deepsort_reid import augment, identity, model, parallel, resume, tracking
+from deepsort_reid import augment, graphs, identity, model, parallel, resume, tracking
 from deepsort_reid.distributed import Process
 from deepsort_reid.optimization import make_optimizer
 from deepsort_reid.recorder import FileRecorder, NullRecorder
@@ -33,6 +35,9 @@ from speed_items.rows import Row, compared, in_turns
 BENCHMARKS = Path(__file__).parents[1]
 LAUNCHES = 3  # of each side
 EPOCHS = 4  # of a launch; the first is not counted
+GPU_EPOCHS = 8
+GPU_PLAIN_EPOCHS = 3
+GPU_BATCH = 128
 BARE_STEPS = 30  # in a turn
 
 
@@ -50,23 +55,26 @@ class Epoch:
 def measure(quick: bool) -> Iterator[Row]:
     """Launch ours and the plain training in turn, and compare epochs."""
     ranks = launch.usual_ranks()
+    on_gpu = torch.cuda.is_available() and not quick
     epochs, launches = (2, 1) if quick else (EPOCHS, LAUNCHES)
-    sizes = noise.QUICK if quick else noise.Sizes()
+    plain_epochs, batch = epochs, noise.config().batch_size
+    sizes = noise.QUICK if quick else noise.MARKET if on_gpu else noise.Sizes()
+    if on_gpu:
+        epochs, plain_epochs, launches, batch = GPU_EPOCHS, GPU_PLAIN_EPOCHS, 1, GPU_BATCH
     with tempfile.TemporaryDirectory(prefix="speed-") as folder:
         data = Path(folder)
         noise.write_parts(data, sizes)
         noise.write_files(data, sizes)
         found: dict[str, Any] = in_turns(
             {
-                "ours": lambda: launch.on_ranks(ranks, train, data, sizes, epochs, quick)[0],
-                "plain": lambda: plain(data, sizes, ranks, epochs),
+                "ours": lambda: launch.on_ranks(ranks, train, data, sizes, batch, epochs, quick)[0],
+                "plain": lambda: plain(data, sizes, ranks, batch, plain_epochs),
             },
             launches,
         )
     ours = [epoch for of_launch in found["ours"] for epoch in of_launch]
     theirs = [rate for of_launch in found["plain"] for rate in of_launch]
     least = 0.9 if torch.cuda.is_available() else 0.97
-    batch = noise.config().batch_size
     where = f"{ranks} ranks, {sizes.size[0]}×{sizes.size[1]}, batch {batch} each"
     images = sizes.identities * sizes.per_identity
     yield row(
@@ -153,12 +161,16 @@ class Bare:
             for count in (config.batch_size, trainer.val_batch_size)
         )
         self.labels = torch.arange(config.batch_size, device=device) % classes
+        self.learn = self.backward
+        if isinstance(trainer.learn, graphs.Replayed):
+            self.learn = graphs.Replayed(self.backward, self.net.parameters())
 
     def turn(self) -> tuple[float, float]:
         """Images a second of all ranks together: trained, and passed forward."""
         process = self.trainer.process
         self.net.train()
-        self.step()
+        for _ in range(2):
+            self.step()
         began = launch.now(process)
         for _ in range(self.steps):
             self.step()
@@ -174,19 +186,27 @@ class Bare:
 
     def step(self) -> None:
         """Forward, loss, backward, optimizer."""
-        with self.trainer.autocast():
-            logits, _ = self.parallel(self.images)
-        F.cross_entropy(logits.float(), self.labels).backward()
+        self.learn(self.images, self.labels)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
+    def backward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Forward, loss and backward; the loss."""
+        with self.trainer.autocast():
+            logits, _ = self.parallel(images)
+        loss = F.cross_entropy(logits.float(), labels)
+        loss.backward()
+        return loss.detach()
+
 
 def train(
-    process: Process, data: Path, sizes: noise.Sizes, epochs: int, quick: bool
+    process: Process, data: Path, sizes: noise.Sizes, batch: int, epochs: int, quick: bool
 ) -> list[Epoch]:
     """Train as stage train does, with its files, states and MLflow run in the current folder."""
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{Path('mlflow.db').resolve()}"
-    config = noise.config(epochs=epochs, warmup_epochs=0.5, nproc_per_node=process.world_size)
+    config = noise.config(
+        epochs=epochs, batch_size=batch, warmup_epochs=0.5, nproc_per_node=process.world_size
+    )
     train_part, val = noise.open_parts(data)
     net = model.build(classes=len(train_part.classes), **config.design)
     trainer = Trainer(net, train_part, val, config, process)
@@ -232,17 +252,16 @@ def train(
 # The plain training
 
 
-def plain(data: Path, sizes: noise.Sizes, ranks: int, epochs: int) -> list[float]:
+def plain(data: Path, sizes: noise.Sizes, ranks: int, batch: int, epochs: int) -> list[float]:
     """Launch the plain training; return its images a second, epoch by epoch but for the first.
 
     Raises:
         RuntimeError: it has failed.
     """
-    batch = str(noise.config().batch_size)
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone",
         "--nproc-per-node", str(ranks), str(BENCHMARKS / "reference_trainer.py"), str(data),
-        "--epochs", str(epochs), "--batch-size", batch, "--size", *map(str, sizes.size),
+        "--epochs", str(epochs), "--batch-size", str(batch), "--size", *map(str, sizes.size),
         "--out", str(data / "reference.pth"),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)

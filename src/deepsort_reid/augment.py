@@ -6,6 +6,7 @@ nor the batch it stands in changes it, so two ranks see what one would.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -36,19 +37,26 @@ class Augmentation:
     erase: float  # probability
     color_jitter: float = 0.0  # how far a factor may be from 1
 
-    def __call__(self, images: Tensor, indices: NDArray[np.int64], epoch: int) -> Tensor:
+    def draw(self, indices: NDArray[np.int64], epoch: int) -> NDArray[np.float64]:
+        """What decides on some images' fate in an epoch: (B, DRAWS) in [0, 1).
+
+        Args:
+            indices: (B,) the images' places in their part.
+            epoch: counted from 1.
+        """
+        return uniforms(self.seed, epoch, indices)
+
+    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
         """Augment and normalise a batch.
 
         Args:
             images: (B, H, W, 3) uint8 RGB on any device.
-            indices: (B,) the images' places in their part.
-            epoch: counted from 1.
+            draws: (B, DRAWS) float64 on the same device, what was drawn for them.
 
         Returns:
             (B, 3, H, W) float32, normalised; what lies outside the image or was erased is 0.
         """
         height, width = images.shape[1:3]
-        draws = torch.from_numpy(uniforms(self.seed, epoch, indices)).to(images.device)
         rows, columns, inside = self.crop_and_flip(draws, height, width)
         batch = torch.arange(len(images), device=images.device)[:, None, None]
         moved = images[batch, rows[:, :, None], columns[:, None, :]]
@@ -106,9 +114,22 @@ def normalise(images: Tensor, mean: Sequence[float] = MEAN, std: Sequence[float]
 
     The memory stays as it was, colours innermost.
     """
-    scale = torch.tensor([1 / (255 * s) for s in std], device=images.device)
-    offset = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=images.device)
+    scale, offset = scale_and_offset(tuple(mean), tuple(std), images.device)
     return torch.addcmul(offset, images.float(), scale).permute(0, 3, 1, 2)
+
+
+@cache
+def scale_and_offset(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """What colours from 0 to 255 are multiplied by, and what is added: (3,) each.
+
+    Sent to a device once: a GPU's queue would be drained by every copy from the CPU.
+    """
+    with torch.inference_mode(False):
+        scale = torch.tensor([1 / (255 * s) for s in std], device=device)
+        offset = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device)
+    return scale, offset
 
 
 def uniforms(seed: int, epoch: int, indices: NDArray[np.int64]) -> NDArray[np.float64]:

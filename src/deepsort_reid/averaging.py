@@ -18,23 +18,22 @@ class Averaged:
         """Begin with the network's weights as they are.
 
         Args:
-            net: what is trained.
+            net: what is trained; its weights must stay where they are in memory.
             decay: share of the average that a step leaves as it was, in (0, 1).
         """
         self.net = copy.deepcopy(net).requires_grad_(False).eval()
         self.decay = decay
+        self._own, self._trained = _tensors(self.net), _tensors(net)
 
     @torch.no_grad()
-    def add(self, net: nn.Module, step: int) -> None:
-        """Move towards the network's weights.
+    def add(self, step: int) -> None:
+        """Move towards the trained network's weights.
 
         Args:
-            net: the trained network after a step.
-            step: how many steps were made before it.
+            step: how many steps were made before the last one.
         """
         share = 1 - min(self.decay, (1 + step) / (10 + step))
-        own, new = _tensors(self.net), _tensors(net)
-        torch._foreach_lerp_(own, new, share)
+        torch._foreach_lerp_(self._own, self._trained, share)
 
 
 def _tensors(net: nn.Module) -> list[Tensor]:

@@ -45,7 +45,12 @@ def save(path: Path, net: nn.Module, description: Description) -> None:
     The same weights give the same bytes. The weights stand under `net_dict`, the description's
     fields beside them.
     """
-    content: dict[str, Any] = {"net_dict": weights(net)}
+    write(path, net.state_dict(), description)
+
+
+def write(path: Path, state: Mapping[str, Tensor], description: Description) -> None:
+    """Write the checkpoint of a network's state; see `save`."""
+    content: dict[str, Any] = {"net_dict": plainest(state)}
     content |= {key: as_plain(value) for key, value in asdict(description).items()}
     with files.replacing(path) as temporary, temporary.open("wb") as file:
         torch.save(content, file)  # given a path, it would write that into the file
@@ -53,7 +58,12 @@ def save(path: Path, net: nn.Module, description: Description) -> None:
 
 def weights(net: nn.Module) -> dict[str, Tensor]:
     """A network's state on the CPU, in the plainest memory format."""
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+    return plainest(net.state_dict())
+
+
+def plainest(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state on the CPU, in the plainest memory format."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
 def as_plain(value: Any) -> Any:

@@ -178,6 +178,12 @@ def contact() -> Iterator[None]:
         ) from error
 
 
+def finish_work(device: torch.device) -> None:
+    """Wait until a GPU has done what it was told; a CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def world_size() -> int:
     """How many processes have joined; 1 without a group."""
     return dist.get_world_size() if dist.is_initialized() else 1

@@ -94,7 +94,7 @@ def batch_hard(
     farthest = distances.masked_fill(~same, 0.0).amax(1)
     nearest = distances.masked_fill(~other, torch.inf).amin(1)
     has_both = same.any(1) & other.any(1)
-    gap = (farthest - nearest)[has_both]
+    gap = torch.where(has_both, farthest - nearest, -torch.inf)  # of which both losses make 0
     return (F.softplus(gap) if margin is None else F.relu(gap + margin)).sum()
 
 

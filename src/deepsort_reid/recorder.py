@@ -3,15 +3,17 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from deepsort_reid import checkpoint, files, plots
 from deepsort_reid.model import Embedder
 from deepsort_reid.provenance import checkpoint_tags
 from deepsort_reid.resume import States
+from deepsort_reid.snapshot import copied
 from deepsort_reid.tracking import Tracker
 from deepsort_reid.training import EpochResult
 
@@ -35,12 +37,21 @@ class FileRecorder:
         """Write the history anew, the checkpoint if it is the best, and a line on the screen."""
         last = history[-1]
         if is_best:
-            checkpoint.save(self.checkpoint_path, net, self.describe(last))
-            self.states.keep_best(self.checkpoint_path, last.epoch)
+            self.keep(copied(net.state_dict()), last)
         write_history(self.reports / "history.csv", history)
         numbers = {f.name: getattr(last, f.name) for f in fields(last) if f.name != "epoch"}
         self.tracker.log_metrics(numbers, step=last.epoch)
         logger.info("%s%s", line(last), "  best" if is_best else "")
+
+    def keep(self, state: Mapping[str, Tensor], result: EpochResult) -> None:
+        """Write the checkpoint of an epoch, while the training goes on.
+
+        Args:
+            state: the network's, which nobody changes any more.
+            result: the epoch's.
+        """
+        write = partial(checkpoint.write, self.checkpoint_path, state, self.describe(result))
+        self.states.keep_best(write, self.checkpoint_path, result.epoch)
 
     def go_on(self, history: Sequence[EpochResult], best: int) -> None:
         """Put back what an interrupted training had written.
@@ -55,6 +66,7 @@ class FileRecorder:
 
     def finish(self, history: Sequence[EpochResult]) -> None:
         """Write the curves and the best epoch's numbers, and record curves and model in MLflow."""
+        self.states.wait()
         net, description = checkpoint.load(self.checkpoint_path)
         best = history[description.epoch - 1]
         names = ("epoch", "train_loss", "train_error", "val_loss", "val_error")

@@ -13,7 +13,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -65,10 +65,24 @@ class States:
         """
 
     def wait(self) -> None:
-        """Wait until what was saved is on the disk."""
+        """Wait until what was saved is on the disk.
 
-    def keep_best(self, checkpoint: Path, epoch: int) -> None:
-        """Keep a copy of the best checkpoint so far: what is interrupted may lose its outputs."""
+        Raises:
+            OSError: the best checkpoint could not be written.
+        """
+
+    def keep_best(self, write: Callable[[], None], checkpoint: Path, epoch: int) -> None:  # noqa: ARG002
+        """Write the best checkpoint so far, and keep a copy: who is interrupted may lose outputs.
+
+        Args:
+            write: makes `checkpoint`, on a thread.
+            checkpoint: what it writes.
+            epoch: the best.
+
+        Raises:
+            OSError: this one, or the one before, could not be written.
+        """
+        write()
 
     def bring_back_best(self, checkpoint: Path, epoch: int) -> None:
         """Put the checkpoint of a best epoch back to where it was."""
@@ -92,8 +106,10 @@ class FolderStates(States):
         self.folder, self.identity, self.every = folder, identity, every
         self.saved_at = time.monotonic()
         self.number = max((number for number, _ in map(parsed, self.paths())), default=0)
-        self.pool, self.pending = ThreadPoolExecutor(1), Future[None]()
+        # One thread: a state, and the checkpoint that it counts on, are written in this order.
+        self.pool, self.pending, self.best = ThreadPoolExecutor(1), Future[None](), Future[None]()
         self.pending.set_result(None)
+        self.best.set_result(None)
         if known := run_key_in(folder):
             self.run_key = known
         else:
@@ -163,14 +179,21 @@ class FolderStates(States):
 
     def wait(self) -> None:
         """Wait for the thread."""
+        self.best.result()
         self.pending.result()
 
     def best_path(self, epoch: int) -> Path:
         """Where an epoch's checkpoint is kept."""
         return self.folder / f"best-{epoch}.pth"
 
-    def keep_best(self, checkpoint: Path, epoch: int) -> None:
-        """Link the checkpoint, which is only ever replaced, before any state counts on it."""
+    def keep_best(self, write: Callable[[], None], checkpoint: Path, epoch: int) -> None:
+        """Write and link on the thread, when it is through with the one before."""
+        self.best.result()
+        self.best = self.pool.submit(self.write_best, write, checkpoint, epoch)
+
+    def write_best(self, write: Callable[[], None], checkpoint: Path, epoch: int) -> None:
+        """Write the checkpoint, and link it, which is only ever replaced."""
+        write()
         with files.temporary(self.best_path(epoch)) as link:
             try:
                 link.hardlink_to(checkpoint)

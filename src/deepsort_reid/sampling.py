@@ -114,8 +114,9 @@ def groups_of_identities(
     Groups of one identity lie as far apart as they can, so that they seldom share a batch.
     """
     placed: list[tuple[float, Indices]] = []
-    for label in range(labels.max() + 1):
-        images = rng.permutation(np.flatnonzero(labels == label))
+    of_identities = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
+    for own in of_identities:
+        images = rng.permutation(own)
         count = max(1, round(len(images) / num_instances))
         places = (np.arange(count) + rng.random()) / count
         placed += zip(places.tolist(), np.array_split(images, count), strict=True)

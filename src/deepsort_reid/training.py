@@ -8,21 +8,22 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Protocol, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from deepsort_reid import distributed, losses, model, parallel, stopping, syncbn
+from deepsort_reid import distributed, graphs, losses, model, parallel, stopping, syncbn
 from deepsort_reid.augment import Augmentation, normalise
 from deepsort_reid.averaging import Averaged
 from deepsort_reid.centers import Centers
 from deepsort_reid.config import TrainConfig
 from deepsort_reid.distributed import Process
 from deepsort_reid.errors import PackedError, TrainingError
+from deepsort_reid.feeding import Feed
 from deepsort_reid.optimization import lr_at, make_optimizer, scale_lr
 from deepsort_reid.packed import Part
 from deepsort_reid.passes import Pass
@@ -31,6 +32,7 @@ from deepsort_reid.resume import States
 from deepsort_reid.sampling import (
     Indices,
     ReadAhead,
+    Step,
     flatten,
     plan_epoch,
     plan_validation,
@@ -92,6 +94,7 @@ class Trainer:
                 "hold the same: dvc repro -f split"
             )
         self.config, self.process, self.train, self.val = config, process, train, val
+        self.train_feed, self.val_feed = (Feed(part, process.device) for part in (train, val))
         self.steps = steps_per_epoch(
             len(train),
             batch_size=config.batch_size,
@@ -120,10 +123,12 @@ class Trainer:
         self.augment = Augmentation(
             config.seed, config.flip, config.crop_padding, config.erase, config.color_jitter
         )
+        self.learn = self.fast_backward()
         self.read_ahead = ReadAhead(config.num_workers)
         self.advised = False
         torch.manual_seed(config.seed + process.rank)  # dropout's, on every rank another
         self.history: list[EpochResult] = []  # of the epochs that are done
+        self.planned: tuple[int, list[Step]] = (0, [])
         self.begin_epoch()
 
     def derived(self) -> dict[str, object]:
@@ -226,18 +231,10 @@ class Trainer:
 
     def train_epoch(self) -> None:
         """Go over what the epoch has not yet gone over of the training part."""
-        config, process, work = self.config, self.process, self.train_pass
-        plan = plan_epoch(
-            self.train.labels,
-            self.steps,
-            seed=config.seed,
-            epoch=self.epoch,
-            rank=process.rank,
-            world_size=process.world_size,
-            accumulate_steps=config.accumulate_steps,
-            num_instances=config.num_instances,
-        )
-        batches = self.read_ahead(self.read_training_batch, flatten(plan[work.step :]))
+        config, work = self.config, self.train_pass
+        plan = self.plan_of(self.epoch)
+        read = partial(self.read_training_batch, epoch=self.epoch)
+        batches = self.read_ahead(read, flatten(plan[work.step :]))
         model.set_training(self.net, config.freeze_layers)
 
         def take(step: int) -> int:
@@ -245,17 +242,40 @@ class Trainer:
             before = (self.epoch - 1) * self.steps + step
             self.set_lr(self.lr_of(before))
             for number, width in enumerate(widths):
+                wanted, labels, draws = next(batches)
+                images = self.train_feed.place(wanted)
+                labels, draws = self.train_feed.send(labels), self.train_feed.send(draws)
                 with self.reducing_gradients(is_last=number == len(widths) - 1):
-                    work.sums[step] += self.backward(*next(batches), self.epoch, size, width)
+                    work.sums[step] += self.learn(
+                        images, labels, draws, global_size=size, width=width
+                    )
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             if self.centers:
                 self.centers.move()
             if self.averaged:
-                self.averaged.add(self.net, before)
+                self.averaged.add(before)
+            if step == work.steps - 1 and self.epoch < config.epochs:
+                self.plan_of(self.epoch + 1)  # a GPU is still busy with what it was told
             return size
 
         self.go_over(work, take, "epoch", [step.size for step in plan])
+
+    def plan_of(self, epoch: int) -> list[Step]:
+        """What this rank takes in each step of an epoch; the last plan is kept."""
+        if self.planned[0] != epoch:
+            plan = plan_epoch(
+                self.train.labels,
+                self.steps,
+                seed=self.config.seed,
+                epoch=epoch,
+                rank=self.process.rank,
+                world_size=self.process.world_size,
+                accumulate_steps=self.config.accumulate_steps,
+                num_instances=self.config.num_instances,
+            )
+            self.planned = (epoch, plan)
+        return self.planned[1]
 
     def go_over(
         self, work: Pass, take: Callable[[int], int], what: str, sizes: Sequence[int]
@@ -276,6 +296,7 @@ class Trainer:
             for step in range(work.step, work.steps):
                 progress.advance(take(step))
                 if step + 1 in (due, work.steps):
+                    distributed.finish_work(self.process.device)
                     seconds = time.perf_counter() - started
                     work.waited += self.read_ahead.waited - waited
                     started, waited = started + seconds, self.read_ahead.waited
@@ -317,14 +338,20 @@ class Trainer:
             stopping.leave(self.stop.signal or signal.SIGTERM)
         return min(max(int(steps), 1), MOST_STEPS)
 
+    def fast_backward(self) -> Callable[..., Tensor]:
+        """`backward`, recorded and replayed where one process has a GPU.
+
+        DistributedDataParallel hooks into every pass backward, and gradients that several batches
+        add up to have no place of their own in a graph: these run as they are.
+        """
+        alone = self.process.world_size == 1 and self.config.accumulate_steps == 1
+        if self.process.device.type != "cuda" or not alone:
+            return self.backward
+        learning = [weight for weight in self.net.parameters() if weight.requires_grad]
+        return graphs.Replayed(self.backward, learning)
+
     def backward(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        indices: Indices,
-        epoch: int,
-        global_size: int,
-        width: int,
+        self, images: Tensor, labels: Tensor, draws: Tensor, *, global_size: int, width: int
     ) -> Tensor:
         """Add one batch's gradients; return its summed loss and number of errors, (2,) float64.
 
@@ -333,15 +360,13 @@ class Trainer:
         sizes of the shares.
 
         Args:
-            images: (B, H, W, 3) uint8.
+            images: (B, H, W, 3) uint8, on the device as all others.
             labels: (B,) int64.
-            indices: (B,) the images' places in the training part.
-            epoch: counted from 1.
+            draws: (B, DRAWS) float64, which decide on the augmentation.
             global_size: images of all ranks in this step.
             width: the most images that any rank has in this batch.
         """
-        augmented = self.augment(self.to_device(images), indices, epoch)
-        labels = self.to_device(labels)
+        augmented = self.augment(images, draws)
         with self.autocast():
             logits, pooled = self.parallel(self.laid_out(augmented))
         loss = losses.classification(
@@ -419,7 +444,7 @@ class Trainer:
         plan = plan_validation(
             len(self.val), batch_size=size, rank=process.rank, world_size=process.world_size
         )
-        batches = ReadAhead(self.config.num_workers)(self.read_val_batch, plan[work.step :])
+        batches = ReadAhead(self.config.num_workers)(self.val_feed.read, plan[work.step :])
         everywhere = size * process.world_size
         sizes = [min(everywhere, len(self.val) - n * everywhere) for n in range(work.steps)]
 
@@ -430,13 +455,13 @@ class Trainer:
 
         self.go_over(work, take, "val", sizes)
 
-    def judge(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Summed plain loss and number of errors of a batch, (2,) float64."""
-        normalised = self.laid_out(normalise(self.to_device(images)))
+    def judge(self, wanted: Tensor, labels: Tensor) -> Tensor:
+        """Summed plain loss and number of errors of what the validation's feed has read, (2,)."""
+        normalised = self.laid_out(normalise(self.val_feed.place(wanted)))
         with self.autocast():
             # The bare network: the parallel one would wait for ranks that have fewer batches.
             logits = self.kept(normalised)
-        target = self.to_device(labels)
+        target = self.val_feed.send(labels)
         loss = F.cross_entropy(logits.to(at_least_float32(logits)), target, reduction="sum")
         return summed(loss, logits, target)
 
@@ -509,26 +534,10 @@ class Trainer:
         """Images a rank validates at a time: no gradients, so there is room for more."""
         return 4 * self.config.batch_size
 
-    def read_training_batch(self, indices: Indices) -> tuple[Tensor, Tensor, Indices]:
-        """Copy a batch from the mapped training part: (B, H, W, 3) uint8, (B,) labels."""
-        images, labels = self.read(self.train, indices)
-        return images, labels, indices
-
-    def read_val_batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
-        """Copy a batch from the mapped val part."""
-        return self.read(self.val, indices)
-
-    def read(self, part: Part, indices: Indices) -> tuple[Tensor, Tensor]:
-        """Copy images and labels, into pinned memory where a GPU will fetch them."""
-        images = torch.from_numpy(np.ascontiguousarray(part.images[indices]))
-        labels = torch.from_numpy(part.labels[indices])
-        if self.process.device.type == "cuda":
-            return images.pin_memory(), labels.pin_memory()
-        return images, labels
-
-    def to_device(self, tensor: Tensor) -> Tensor:
-        """Copy to this rank's device without waiting."""
-        return tensor.to(self.process.device, non_blocking=True)
+    def read_training_batch(self, indices: Indices, *, epoch: int) -> tuple[Tensor, ...]:
+        """What the training part's feed reads, and (B, DRAWS) what is drawn for the images."""
+        draws = self.augment.draw(indices, epoch)
+        return *self.train_feed.read(indices), self.train_feed.sendable(draws)
 
     def lr_of(self, step: int) -> float:
         """The learning rate of a step, counted from 0 over all epochs."""
