@@ -105,18 +105,25 @@ def item_of(line: str) -> str:
     return line.split("`")[1]
 
 
+def origin_of(line: str) -> tuple[str, str]:
+    """By which item a row was measured, and on which machine."""
+    machine = re.search(r"; \d{4}-\d\d-\d\d, (.+?), torch ", line)
+    return item_of(line), machine[1] if machine else ""
+
+
 def rows_in(text: str) -> Iterator[str]:
     """Yield the rows that stand in the Markdown text."""
     yield from (line for line in text.splitlines() if line.startswith("| `"))
 
 
 def write(measured: Mapping[str, list[str]]) -> None:
-    """Put rows into both files, in place of what the same items had measured before.
+    """Put rows into both files, in place of what the same items had measured on the same machine.
 
     Args:
         measured: item -> its rows of the table.
     """
-    kept = [line for line in rows_in(TABLE.read_text("utf-8")) if item_of(line) not in measured]
+    again = {origin_of(line) for lines in measured.values() for line in lines}
+    kept = [line for line in rows_in(TABLE.read_text("utf-8")) if origin_of(line) not in again]
     content = table([*kept, *(line for lines in measured.values() for line in lines)])
     for path in (TABLE, README):
         path.write_text(with_table(path.read_text("utf-8"), content), "utf-8")

@@ -31,11 +31,12 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def project(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A copy of the prepared project for the tests of a module."""
     from tests import projects
 
-    return projects.copy(prepared, tmp_path_factory.mktemp("project"))
+    with projects.copied(prepared, tmp_path_factory.mktemp("project")) as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,15 @@ def copy(source: Path, target: Path) -> Path:
     """Copy a project with its history, cache and store."""
     shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
     return target
+
+
+@contextmanager
+def copied(source: Path, target: Path) -> Iterator[Path]:
+    """A copy that is removed in the end: all of them would fill a disk."""
+    try:
+        yield copy(source, target)
+    finally:
+        shutil.rmtree(target, ignore_errors=True)
 
 
 def ran(out: str) -> list[str]:

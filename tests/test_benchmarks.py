@@ -66,6 +66,17 @@ def test_rows_replace_those_of_the_same_item_alone(
     assert "whole / bare" in new
 
 
+def test_rows_of_another_machine_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TABLE", "README"):
+        (tmp_path / name).write_text("<!-- speed: begin x -->\n<!-- speed: end -->\n")
+        monkeypatch.setattr(speed, name, tmp_path / name)
+    days = [f"2026-11-2{day}, {machine}, 2 cores, torch 2" for day, machine in enumerate("ABA")]
+    lines = [speed.as_line("step", ROW, where) for where in days]
+    for line in lines:
+        speed.write({"step": [line]})
+    assert list(speed.rows_in(speed.README.read_text())) == lines[1:]
+
+
 def test_a_missed_target_is_not_hidden() -> None:
     missed = Row(**{**vars(ROW), "ratio": 0.5, "met": False})
     assert "ratio  0.500, at least 0.97: missed" in speed.as_text(missed)

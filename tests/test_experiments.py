@@ -11,7 +11,7 @@ import yaml
 
 from deepsort_reid import files, history
 from deepsort_reid.workspace import CHECKPOINT, outputs, parse_lock
-from tests.projects import client, commit, copy, ran, run, run_of, runs
+from tests.projects import client, commit, copied, ran, run, run_of, runs
 
 CURVES = ("train_loss", "train_error", "val_loss", "val_error", "lr")
 pytestmark = pytest.mark.timeout(900)  # whole pipelines, in a queue
@@ -81,16 +81,17 @@ def test_an_older_commit_and_an_experiment_bring_back_their_bytes(project: Path)
 @pytest.fixture(scope="module")
 def queued(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A project in which two workers have run four experiments, while another ran with --temp."""
-    project = copy(prepared, tmp_path_factory.mktemp("queued"))
-    rates = ",".join(map(str, RATES))
-    run(project, "dvc", "exp", "run", "--queue", "--set-param", f"lr={rates}")
-    run(project, "dvc", "queue", "start", "--jobs", "2")
-    try:
-        run(project, "dvc", "exp", "run", "--temp", "--set-param", f"lr={APART}", "--name", "apart")
-        wait_for_queue(project)
-        yield project
-    finally:
-        run(project, "dvc", "queue", "stop", "--kill")
+    with copied(prepared, tmp_path_factory.mktemp("queued")) as project:
+        rates = ",".join(map(str, RATES))
+        run(project, "dvc", "exp", "run", "--queue", "--set-param", f"lr={rates}")
+        run(project, "dvc", "queue", "start", "--jobs", "2")
+        try:
+            apart = ("--set-param", f"lr={APART}", "--name", "apart")
+            run(project, "dvc", "exp", "run", "--temp", *apart)
+            wait_for_queue(project)
+            yield project
+        finally:
+            run(project, "dvc", "queue", "stop", "--kill")
 
 
 def wait_for_queue(project: Path) -> None:

@@ -20,11 +20,11 @@ OUTPUTS = ("models/model.pth", "reports/history.csv", "reports/train.jpg", "repo
 
 
 @pytest.fixture(scope="module")
-def split(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def split(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A project whose training takes some seconds, from which tests begin."""
-    folder = projects.copy(prepared, tmp_path_factory.mktemp("split"))
-    stages.write_params(folder, CHANGES)
-    return folder
+    with projects.copied(prepared, tmp_path_factory.mktemp("split")) as folder:
+        stages.write_params(folder, CHANGES)
+        yield folder
 
 
 @contextmanager
@@ -92,7 +92,8 @@ def seconds_until_gone(project: Path) -> float:
 
 @pytest.fixture(scope="module")
 def undisturbed(split: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    return finish(projects.copy(split, tmp_path_factory.mktemp("undisturbed")))
+    with projects.copied(split, tmp_path_factory.mktemp("undisturbed")) as folder:
+        return finish(folder)
 
 
 def test_torchrun_starts_ranks_again_that_died(
