@@ -50,6 +50,20 @@ def test_the_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a.pth").read_bytes() == (tmp_path / "b.pth").read_bytes()
 
 
+def test_subnormal_weights_are_zero(tmp_path: Path) -> None:
+    net = model.build("resnet18", 3)
+    with torch.no_grad():
+        net.layer4[0].conv1.weight[7] *= 1e-38  # type: ignore[union-attr]
+    checkpoint.save(tmp_path / "m.pth", net, description())
+    kept = checkpoint.load(tmp_path / "m.pth")[0].state_dict()
+    for name, weight in net.state_dict().items():
+        expected = weight.clone()
+        if name == "layer4.0.conv1.weight":
+            assert (expected[7] != 0).any()
+            expected[7] = 0
+        assert torch.equal(kept[name], expected), name
+
+
 def test_a_failed_save_leaves_the_older_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
