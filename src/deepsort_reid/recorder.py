@@ -37,21 +37,28 @@ class FileRecorder:
         """Write the history anew, the checkpoint if it is the best, and a line on the screen."""
         last = history[-1]
         if is_best:
-            self.keep(copied(net.state_dict()), last)
-        write_history(self.reports / "history.csv", history)
+            write = partial(self.write_best, copied(net.state_dict()), list(history))
+            self.states.keep_best(write, self.checkpoint_path, last.epoch)
+        else:
+            self.states.wait()  # a history tells of no epoch whose checkpoint could not be written
+            self.write_history(history)
         numbers = {f.name: getattr(last, f.name) for f in fields(last) if f.name != "epoch"}
         self.tracker.log_metrics(numbers, step=last.epoch)
         logger.info("%s%s", line(last), "  best" if is_best else "")
 
-    def keep(self, state: Mapping[str, Tensor], result: EpochResult) -> None:
-        """Write the checkpoint of an epoch, while the training goes on.
+    def write_best(self, state: Mapping[str, Tensor], history: Sequence[EpochResult]) -> None:
+        """Write the last epoch's checkpoint, and then the history, while the training goes on.
 
         Args:
             state: the network's, which nobody changes any more.
-            result: the epoch's.
+            history: likewise.
         """
-        write = partial(checkpoint.write, self.checkpoint_path, state, self.describe(result))
-        self.states.keep_best(write, self.checkpoint_path, result.epoch)
+        checkpoint.write(self.checkpoint_path, state, self.describe(history[-1]))
+        self.write_history(history)
+
+    def write_history(self, history: Sequence[EpochResult]) -> None:
+        """Write reports/history.csv anew."""
+        write_history(self.reports / "history.csv", history)
 
     def go_on(self, history: Sequence[EpochResult], best: int) -> None:
         """Put back what an interrupted training had written.
@@ -62,7 +69,7 @@ class FileRecorder:
         """
         if history:
             self.states.bring_back_best(self.checkpoint_path, best)
-            write_history(self.reports / "history.csv", history)
+            self.write_history(history)
 
     def finish(self, history: Sequence[EpochResult]) -> None:
         """Write the curves and the best epoch's numbers, and record curves and model in MLflow."""
