@@ -28,7 +28,7 @@ def description(classes: int = 3) -> checkpoint.Description:
 def test_the_network_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "models" / "model.pth"
     net = model.build("resnet18", 3, seed=4).eval().to(memory_format=torch.channels_last)
-    checkpoint.save(path, net, description())
+    checkpoint.save(path, net.state_dict(), description())
     loaded, described = checkpoint.load(path)
     images = torch.randn(2, 3, 64, 32)
     torch.testing.assert_close(loaded(images), net(images))
@@ -38,7 +38,7 @@ def test_the_network_comes_back(tmp_path: Path) -> None:
 
 
 def test_it_reads_as_deep_sort_pytorchs_do(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path / "m.pth", model.build("resnet18", 3), description())
+    checkpoint.save(tmp_path / "m.pth", model.build("resnet18", 3).state_dict(), description())
     content = torch.load(tmp_path / "m.pth", weights_only=True)
     assert set(content) >= {"net_dict", "epoch", "acc"}
     assert content["net_dict"]["conv1.weight"].is_contiguous()
@@ -46,7 +46,9 @@ def test_it_reads_as_deep_sort_pytorchs_do(tmp_path: Path) -> None:
 
 def test_the_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a.pth", "b.pth"):
-        checkpoint.save(tmp_path / name, model.build("resnet18", 3, seed=1), description())
+        checkpoint.save(
+            tmp_path / name, model.build("resnet18", 3, seed=1).state_dict(), description()
+        )
     assert (tmp_path / "a.pth").read_bytes() == (tmp_path / "b.pth").read_bytes()
 
 
@@ -54,7 +56,7 @@ def test_subnormal_weights_are_zero(tmp_path: Path) -> None:
     net = model.build("resnet18", 3)
     with torch.no_grad():
         net.layer4[0].conv1.weight[7] *= 1e-38  # type: ignore[union-attr]
-    checkpoint.save(tmp_path / "m.pth", net, description())
+    checkpoint.save(tmp_path / "m.pth", net.state_dict(), description())
     kept = checkpoint.load(tmp_path / "m.pth")[0].state_dict()
     for name, weight in net.state_dict().items():
         expected = weight.clone()
@@ -68,7 +70,7 @@ def test_a_failed_save_leaves_the_older_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "m.pth"
-    checkpoint.save(path, model.build("resnet18", 3), description())
+    checkpoint.save(path, model.build("resnet18", 3).state_dict(), description())
     before = path.read_bytes()
 
     def full(*_: object) -> None:
@@ -76,7 +78,7 @@ def test_a_failed_save_leaves_the_older_one(
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OSError, match="No space left"):
-        checkpoint.save(path, model.build("resnet18", 3, seed=9), description())
+        checkpoint.save(path, model.build("resnet18", 3, seed=9).state_dict(), description())
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["m.pth"]
 
@@ -97,10 +99,10 @@ def test_what_is_no_checkpoint(tmp_path: Path, content: object, message: str) ->
 def test_the_head_is_rebuilt_and_linear_where_none_is_named(tmp_path: Path) -> None:
     path = tmp_path / "m.pth"
     net = model.build("resnet18", 3, head="cosine", seed=3).eval()
-    checkpoint.save(path, net, dataclasses.replace(description(), head="cosine"))
+    checkpoint.save(path, net.state_dict(), dataclasses.replace(description(), head="cosine"))
     images = torch.randn(2, 3, 64, 32)
     assert torch.equal(checkpoint.load(path)[0](images), net(images))
-    checkpoint.save(path, model.build("resnet18", 3), description())
+    checkpoint.save(path, model.build("resnet18", 3).state_dict(), description())
     content = torch.load(path, weights_only=True)
     del content["head"]
     torch.save(content, path)
@@ -111,11 +113,11 @@ def test_the_design_is_rebuilt_and_plain_where_none_is_told(tmp_path: Path) -> N
     path, images = tmp_path / "m.pth", torch.randn(2, 3, 64, 32)
     design = {"last_stride": 1, "pooling": "gem", "neck": "bnneck"}
     net = model.build("resnet18", 3, **design, seed=3).eval()
-    checkpoint.save(path, net, dataclasses.replace(description(), **design))
+    checkpoint.save(path, net.state_dict(), dataclasses.replace(description(), **design))
     loaded, about = checkpoint.load(path)
     assert torch.equal(model.embed(loaded, images), model.embed(net, images))
     assert about.design == {"arch": "resnet18", "head": "linear", **design}
-    checkpoint.save(path, model.build("resnet18", 3), description())
+    checkpoint.save(path, model.build("resnet18", 3).state_dict(), description())
     content = torch.load(path, weights_only=True)
     for name in design:
         del content[name]
@@ -125,7 +127,9 @@ def test_the_design_is_rebuilt_and_plain_where_none_is_told(tmp_path: Path) -> N
 
 
 def test_weights_of_another_network(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path / "m.pth", model.build("resnet18", 3), description(classes=4))
+    checkpoint.save(
+        tmp_path / "m.pth", model.build("resnet18", 3).state_dict(), description(classes=4)
+    )
     with pytest.raises(WeightsError, match="do not fit its own arch"):
         checkpoint.load(tmp_path / "m.pth")
 
@@ -142,7 +146,7 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_description_that_cannot_be(tmp_path: Path, field: str, value: object) -> None:
     path = tmp_path / "m.pth"
-    checkpoint.save(path, model.build("resnet18", 3), description())
+    checkpoint.save(path, model.build("resnet18", 3).state_dict(), description())
     torch.save(torch.load(path, weights_only=True) | {field: value}, path)
     with pytest.raises(WeightsError, match=f"its '{field}' is not what it should be"):
         checkpoint.load(path)

@@ -271,7 +271,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for stage in ("download", "split"):
         stages.run(stage)
     network = trained()
-    checkpoint.save(tmp_path / "models/model.pth", network.net, network.about)
+    checkpoint.save(tmp_path / "models/model.pth", network.net.state_dict(), network.about)
     files.write_json(tmp_path / "reports/metrics.json", {"max_cosine_distance": THRESHOLD})
     files.write_json(tmp_path / "reports/run.json", {"key": None, "run_id": None})
     return tmp_path

@@ -34,7 +34,7 @@ def of(network: Trained, batch_size: int = 64) -> Extractor:
 def test_it_gives_the_checkpoint_s_embeddings(arch: str, tmp_path: Path) -> None:
     network = trained(arch)
     path = tmp_path / "model.pth"
-    checkpoint.save(path, network.net, network.about)
+    checkpoint.save(path, network.net.state_dict(), network.about)
     extractor = Extractor(path, device="cpu")
     images = crops(9)
     found, expected = extractor(images, order="rgb"), parity.reference(network, images)

@@ -25,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.flop_counter import FlopCounterMode
 
 from deepsort_reid import graphs, model, parallel
-from deepsort_reid.distributed import Process
+from deepsort_reid.distributed import Process, finish_work
 from deepsort_reid.machine import cores
 from deepsort_reid.model import Taught
 from speed_items import launch
@@ -41,7 +41,7 @@ OPTIMIZERS: dict[str, dict[str, bool]] = {
     "fused": {"fused": True},
 }
 FORMATS = {"NCHW": torch.contiguous_format, "channels last": torch.channels_last}
-TURN = 1.0  # seconds that a side computes before the next one's turn
+TURN = 1.0  # seconds; a GPU has made thousands of calls by then
 GPU_TURN = 0.3
 SIDE = 2048  # of the matrices
 GPU_SIDE = 8192
@@ -79,6 +79,11 @@ class Case:
     def on_gpu(self) -> bool:
         """Whether the device is a GPU."""
         return self.device.type == "cuda"
+
+    @property
+    def turn(self) -> float:
+        """Seconds that a side computes before the next one's turn."""
+        return GPU_TURN if self.on_gpu else TURN
 
     def autocast(self) -> torch.autocast:
         """The arithmetic of the dtype."""
@@ -198,24 +203,18 @@ def turn(step: Callable[[], object], case: Case, quick: bool) -> Callable[[], fl
     for _ in range(3):
         step()
     seconds = per_call(step, 1, case.device)
-    calls = 2 if quick else max(2, math.ceil((GPU_TURN if case.on_gpu else TURN) / seconds))
+    calls = 2 if quick else max(2, math.ceil(case.turn / seconds))
     return lambda: case.batch / per_call(step, calls, case.device)
 
 
 def per_call(call: Callable[[], object], calls: int, device: torch.device) -> float:
     """Seconds of a call, one of several in a row."""
-    wait(device)
+    finish_work(device)
     started = time.perf_counter()
     for _ in range(calls):
         call()
-    wait(device)
+    finish_work(device)
     return (time.perf_counter() - started) / calls
-
-
-def wait(device: torch.device) -> None:
-    """Wait until the device has done what it was told."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 def matrix_rate(case: Case, quick: bool) -> Row:
@@ -226,7 +225,7 @@ def matrix_rate(case: Case, quick: bool) -> Row:
     images = turn(step, case, quick)
     product: Callable[[], Tensor] = partial(torch.mm, one, other, out=torch.empty_like(one))
     per_call(product, 2, case.device)
-    calls = 2 if quick else max(2, math.ceil(TURN / 2 / per_call(product, 1, case.device)))
+    calls = 2 if quick else max(2, math.ceil(case.turn / per_call(product, 1, case.device)))
     flop = step.flop() / case.batch
     rates = in_turns(
         {

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from deepsort_reid.distributed import Process, joined
+from deepsort_reid.distributed import Process, finish_work, joined
 from deepsort_reid.machine import cores
 
 BEST_ON_CPU = 2  # ranks, as in params.yaml
@@ -83,8 +83,7 @@ def _rank(
 
 def now(process: Process) -> float:
     """Seconds by the clock, once every rank has done all that it was told before."""
-    if process.device.type == "cuda":
-        torch.cuda.synchronize()
+    finish_work(process.device)
     if dist.is_initialized():
         dist.barrier()
     return time.perf_counter()

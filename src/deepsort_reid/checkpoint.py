@@ -39,17 +39,20 @@ class Description:
         return {name: getattr(self, name) for name in DESIGN}
 
 
-def save(path: Path, net: nn.Module, description: Description) -> None:
+def save(path: Path, state: Mapping[str, Tensor], description: Description) -> None:
     """Write a checkpoint that `torch.load(weights_only=True)` reads, whole or not at all.
 
     The same weights give the same bytes. The weights stand under `net_dict`, the description's
     fields beside them.
+
+    Args:
+        path: of the file.
+        state: the network's, on any device.
+        description: what stands beside it.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
     """
-    write(path, net.state_dict(), description)
-
-
-def write(path: Path, state: Mapping[str, Tensor], description: Description) -> None:
-    """Write the checkpoint of a network's state; see `save`."""
     content: dict[str, Any] = {"net_dict": plainest(state)}
     content |= {key: as_plain(value) for key, value in asdict(description).items()}
     with files.replacing(path) as temporary, temporary.open("wb") as file:

@@ -65,6 +65,6 @@ def stored(part: Part, device: torch.device) -> Tensor:
     """A copy of a part's images, (N, H, W, 3) uint8, in a device's memory."""
     images = torch.empty(part.images.shape, dtype=torch.uint8, device=device)
     for first in range(0, len(part), CHUNK):
-        chunk = np.ascontiguousarray(part.images[first : first + CHUNK])
-        images[first : first + CHUNK].copy_(torch.from_numpy(chunk.copy()))
+        chunk = np.array(part.images[first : first + CHUNK])
+        images[first : first + CHUNK].copy_(torch.from_numpy(chunk))
     return images

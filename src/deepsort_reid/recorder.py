@@ -53,7 +53,7 @@ class FileRecorder:
             state: the network's, which nobody changes any more.
             history: likewise.
         """
-        checkpoint.write(self.checkpoint_path, state, self.describe(history[-1]))
+        checkpoint.save(self.checkpoint_path, state, self.describe(history[-1]))
         self.write_history(history)
 
     def write_history(self, history: Sequence[EpochResult]) -> None:

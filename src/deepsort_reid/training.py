@@ -456,7 +456,12 @@ class Trainer:
         self.go_over(work, take, "val", sizes)
 
     def judge(self, wanted: Tensor, labels: Tensor) -> Tensor:
-        """Summed plain loss and number of errors of what the validation's feed has read, (2,)."""
+        """Summed plain loss and number of errors of a batch, (2,) float64.
+
+        Args:
+            wanted: of the validation's feed, as it was read.
+            labels: (B,) int64.
+        """
         normalised = self.laid_out(normalise(self.val_feed.place(wanted)))
         with self.autocast():
             # The bare network: the parallel one would wait for ranks that have fewer batches.

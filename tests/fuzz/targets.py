@@ -339,7 +339,7 @@ def trained(folder: Path, bombs: Mapping[str, bytes]) -> Target:
             mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2), classes=("a", "b"), data_digest="ab" * 32,
             identity=TRAINING.as_plain(),
         )  # fmt: skip
-        checkpoint.save(path, model.build("deepsort", 2, seed=seed), about)
+        checkpoint.save(path, model.build("deepsort", 2, seed=seed).state_dict(), about)
         contents.append(path.read_bytes())
     return Target("checkpoint", "model.pth", contents, read_checkpoint, share=0.2,
                   bombs=bombs)  # fmt: skip
