@@ -45,11 +45,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from deepsort_reid import augment, checkpoint, forms, model
-from deepsort_reid.checkpoint import Description
-from deepsort_reid.extractor import Extractor
-from deepsort_reid.forms import Trained
-from deepsort_reid.machine import cores, processor
+from deepsort_reid.core.machine import cores, processor
+from deepsort_reid.data import augment
+from deepsort_reid.export import formats
+from deepsort_reid.export.formats import Trained
+from deepsort_reid.model import checkpoint
+from deepsort_reid.model import network as model
+from deepsort_reid.model.checkpoint import Description
+from deepsort_reid.model.extractor import Extractor
 
 BATCHES = (1, 8, 32, 128)
 ROUNDS = 5
@@ -110,7 +113,7 @@ def make_sides(folder: Path, network: Trained, device: str) -> dict[str, Side]:
     sides: dict[str, Side] = {
         "Extractor": lambda frame, boxes: extractor.of_boxes(frame, boxes, order="bgr", form="ltrb")
     }
-    for form in forms.FORMS:
+    for form in formats.FORMS:
         if form.reader == "boxmot" and not form.obstacle(network):
             form.write(folder / form.file, network)
             with contextlib.redirect_stdout(io.StringIO()):

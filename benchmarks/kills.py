@@ -214,7 +214,7 @@ def processes(project: Path) -> dict[str, psutil.Process]:
             if process.status() == psutil.STATUS_ZOMBIE or process.cwd() != str(project):
                 continue
             words = " ".join(process.cmdline())
-            if "deepsort_reid.torchrun" in words:
+            if "deepsort_reid.training.torchrun" in words:
                 role = "launcher"
             elif "pipeline/train.py" in words:
                 role = f"rank {process.environ().get('LOCAL_RANK', '0')}"

@@ -30,8 +30,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deepsort_reid.metrics import TICKS, Embedded, Ranking, Tile, ranking, ranking_by
-from deepsort_reid.reranking import Settings, reranked
+from deepsort_reid.evaluation.ranking import TICKS, Embedded, Ranking, Tile, ranking, ranking_by
+from deepsort_reid.evaluation.reranking import Settings, reranked
 
 TOLERANCE = 1e-6
 RERANKING = Settings(k1=20, k2=6, weight=0.3)  # the paper's

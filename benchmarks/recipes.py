@@ -43,26 +43,30 @@ import torch
 import yaml
 from torch import nn
 
-from deepsort_reid import augment, config, distributed, files, identity, metrics, model
-from deepsort_reid import split as splitting
-from deepsort_reid.archive import Archive
-from deepsort_reid.config import Params, TrainConfig
-from deepsort_reid.datasets import read_dataset
-from deepsort_reid.entry import run_stage
-from deepsort_reid.errors import (
+from deepsort_reid.core import config, files
+from deepsort_reid.core.config import Params, TrainConfig
+from deepsort_reid.core.errors import (
     ConfigError,
     DatasetError,
     DeepSortReidError,
     TrainingError,
     WeightsError,
 )
-from deepsort_reid.evaluation import Reader, as_searched, sightings
-from deepsort_reid.optimization import scale_lr
-from deepsort_reid.packed import Part, open_part
-from deepsort_reid.resume import States
-from deepsort_reid.stopping import LAUNCHER
-from deepsort_reid.synthetic import write_synthetic
-from deepsort_reid.training import EpochResult, Trainer
+from deepsort_reid.core.signals import LAUNCHER
+from deepsort_reid.core.stage import run_stage
+from deepsort_reid.data import augment
+from deepsort_reid.data import split as splitting
+from deepsort_reid.data.layouts import read_dataset
+from deepsort_reid.data.packed import Part, open_part
+from deepsort_reid.evaluation import ranking as metrics
+from deepsort_reid.evaluation.evaluate import Reader, as_searched, sightings
+from deepsort_reid.model import network as model
+from deepsort_reid.sources.archive import Archive
+from deepsort_reid.synthetic.dataset import write_synthetic
+from deepsort_reid.training import distributed, fingerprint
+from deepsort_reid.training.optim import scale_lr
+from deepsort_reid.training.resume import States
+from deepsort_reid.training.trainer import EpochResult, Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 TUNE_FRACTION = 0.25  # of the default dataset's training identities
@@ -89,7 +93,7 @@ class Run:
             WeightsError: the pretrained weights cannot be read.
         """
         try:
-            made_of = identity.of_training(
+            made_of = fingerprint.of_training(
                 self.params, distributed.ALONE, data_digest=data_digest
             ).as_plain()
         except OSError as error:
@@ -262,8 +266,8 @@ def code_digest() -> str:
     """SHA-256 over this file and the modules that train and evaluate."""
     paths = {Path(__file__).resolve()}
     for name in MEASURING:
-        path = identity.PACKAGE / f"{name}.py"
-        paths |= {path, *(identity.PACKAGE / f"{used}.py" for used in identity.used_by(path))}
+        path = fingerprint.PACKAGE / f"{name}.py"
+        paths |= {path, *(fingerprint.PACKAGE / f"{used}.py" for used in fingerprint.used_by(path))}
     sums = files.checksums(sorted(paths))
     text = json.dumps([[path.name, checksum] for path, checksum in sorted(sums.items())])
     return hashlib.sha256(text.encode()).hexdigest()
@@ -316,7 +320,7 @@ def measure(data: str, params: Mapping[str, Any], code: str, batch_size: int) ->
             "images_per_second": statistics.harmonic_mean(
                 [result.images_per_second for result in history]
             ),
-            "environment": identity.environment(process),
+            "environment": fingerprint.environment(process),
         }
 
 

@@ -21,8 +21,8 @@ from torch.utils.data import DataLoader, DistributedSampler
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from deepsort_reid import model
-from deepsort_reid.machine import cores
+from deepsort_reid.core.machine import cores
+from deepsort_reid.model import network
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
 
@@ -38,7 +38,7 @@ def main() -> None:
     train_loader, sampler = loader(train, options, device, training=True)
     val_loader, _ = loader(val, options, device, training=False)
 
-    net = model.build(options.arch, len(train.classes)).to(device)
+    net = network.build(options.arch, len(train.classes)).to(device)
     net = DistributedDataParallel(net, device_ids=[device] if device.type == "cuda" else None)
     optimizer = torch.optim.SGD(net.parameters(), options.lr, momentum=0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.epochs)
@@ -62,7 +62,7 @@ def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--arch", default="resnet18", choices=model.ARCHS)
+    parser.add_argument("--arch", default="resnet18", choices=network.ARCHS)
     parser.add_argument("--size", type=int, nargs=2, default=(64, 32), help="height and width")
     parser.add_argument("--batch-size", type=int, default=16, help="of a process")
     parser.add_argument("--epochs", type=int, default=12)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from deepsort_reid.machine import cores, processor
+from deepsort_reid.core.machine import cores, processor
 from speed_items.rows import Row
 
 ITEMS = ("step", "bare", "ranks", "split", "ranking", "overhead")

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from deepsort_reid import synthetic
-from deepsort_reid.config import load_params
-from deepsort_reid.entry import run_stage
-from deepsort_reid.fetching import fetch
-from deepsort_reid.files import project_root
+from deepsort_reid.core.config import load_params
+from deepsort_reid.core.files import project_root
+from deepsort_reid.core.stage import run_stage
+from deepsort_reid.sources.fetch import fetch
+from deepsort_reid.synthetic import dataset as synthetic
 
 
 def main() -> None:

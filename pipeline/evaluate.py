@@ -2,13 +2,17 @@
 
 from pathlib import Path
 
-from deepsort_reid import checkpoint, distributed, files, reports, resume, tracking
-from deepsort_reid.config import load_params
-from deepsort_reid.entry import run_stage
-from deepsort_reid.evaluation import Reader, evaluate
-from deepsort_reid.packed import open_part
-from deepsort_reid.reranking import Settings
-from deepsort_reid.split import read_summary, verify_parts
+from deepsort_reid.core import files
+from deepsort_reid.core.config import load_params
+from deepsort_reid.core.stage import run_stage
+from deepsort_reid.data.packed import open_part
+from deepsort_reid.data.split import read_summary, verify_parts
+from deepsort_reid.evaluation import report
+from deepsort_reid.evaluation.evaluate import Reader, evaluate
+from deepsort_reid.evaluation.reranking import Settings
+from deepsort_reid.model import checkpoint
+from deepsort_reid.runs import logger
+from deepsort_reid.training import distributed, resume
 
 EVALUATED = ("query", "gallery", "val")
 
@@ -43,18 +47,18 @@ def main() -> None:
         )
     metrics = evaluation.metrics()
     with files.together(folder) as new:
-        names = reports.write_evaluation(
+        names = report.write_evaluation(
             new, evaluation, query=query, gallery=gallery, ranked_queries=params.ranked_queries
         )
-    key, run_id = tracking.read_reference(folder / "run.json")
+    key, run_id = logger.read_reference(folder / "run.json")
     resume.forget(key)
-    with tracking.resume_run(key, run_id) as tracker:
+    with logger.resume_run(key, run_id) as tracker:
         tracker.log_metrics(metrics)
         for name in [*names, "images_per_identity.png"]:
             tracker.log_artifact(folder / name)
         tracker.promote("mAP")
     threshold = evaluation.calibration.summary()
-    print(reports.closing_summary(metrics, threshold, tracker.describe()))  # noqa: T201
+    print(report.closing_summary(metrics, threshold, tracker.describe()))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -2,13 +2,17 @@
 
 from pathlib import Path
 
-from deepsort_reid import checkpoint, distributed, export, files, parity, tracking
-from deepsort_reid.config import load_params
-from deepsort_reid.entry import run_stage
-from deepsort_reid.forms import Trained
-from deepsort_reid.packed import open_part
-from deepsort_reid.split import read_summary, verify_parts
-from deepsort_reid.threshold import read_threshold
+from deepsort_reid.core import files
+from deepsort_reid.core.config import load_params
+from deepsort_reid.core.stage import run_stage
+from deepsort_reid.data.packed import open_part
+from deepsort_reid.data.split import read_summary, verify_parts
+from deepsort_reid.evaluation.threshold import read_threshold
+from deepsort_reid.export import export, parity
+from deepsort_reid.export.formats import Trained
+from deepsort_reid.model import checkpoint
+from deepsort_reid.runs import logger
+from deepsort_reid.training import distributed
 
 READ = ("train", "query", "gallery")
 
@@ -36,7 +40,7 @@ def main() -> None:
         )
         export.write_reports(tables, done)
     print(parity.table(done.rows))  # noqa: T201
-    with tracking.resume_run(*tracking.read_reference(reports / "run.json")) as tracker:
+    with logger.resume_run(*logger.read_reference(reports / "run.json")) as tracker:
         tracker.log_metrics({f"export_{name}": value for name, value in done.metrics().items()})
         tracker.log_artifact(folder, "export")
         tracker.log_artifact(reports / "parity.csv")

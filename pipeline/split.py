@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from deepsort_reid import footage, split
-from deepsort_reid.archive import Archive, archive_in
-from deepsort_reid.census import write_census
-from deepsort_reid.config import load_params
-from deepsort_reid.entry import run_stage
-from deepsort_reid.files import together
+from deepsort_reid.core.config import load_params
+from deepsort_reid.core.files import together
+from deepsort_reid.core.stage import run_stage
+from deepsort_reid.data import mot_crops, split
+from deepsort_reid.data.report import write_census
+from deepsort_reid.sources.archive import Archive, archive_in
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
     whole = load_params()
     params, cut = whole.split, whole.dataset.mot
     archive = Archive(archive_in(Path("data/raw")))
-    dataset = footage.open_dataset(
+    dataset = mot_crops.open_dataset(
         archive,
         whole.dataset.layout,
         every=cut.every,

@@ -2,15 +2,19 @@
 
 from pathlib import Path
 
-from deepsort_reid import checkpoint, distributed, files, tracking, trial
-from deepsort_reid.archive import Archive, archive_in
-from deepsort_reid.config import load_params
-from deepsort_reid.entry import run_stage
-from deepsort_reid.mot import read_sequences
-from deepsort_reid.packed import open_part
-from deepsort_reid.split import read_summary, verify_parts
-from deepsort_reid.threshold import read_threshold
-from deepsort_reid.tracker import Settings
+from deepsort_reid.core import files
+from deepsort_reid.core.config import load_params
+from deepsort_reid.core.stage import run_stage
+from deepsort_reid.data.mot import read_sequences
+from deepsort_reid.data.packed import open_part
+from deepsort_reid.data.split import read_summary, verify_parts
+from deepsort_reid.evaluation.threshold import read_threshold
+from deepsort_reid.model import checkpoint
+from deepsort_reid.runs import logger
+from deepsort_reid.sources.archive import Archive, archive_in
+from deepsort_reid.tracking import compare
+from deepsort_reid.tracking.deep_sort import Settings
+from deepsort_reid.training import distributed
 
 COMPARED = ("query", "gallery")  # to find a threshold for the untrained network
 
@@ -28,11 +32,11 @@ def main() -> None:
     verify_parts(data, read_summary(data), COMPARED)
     query, gallery = (open_part(data, name) for name in COMPARED)
     with distributed.joined() as process:
-        done = trial.run(
+        done = compare.run(
             source,
             sequences,
-            trained=trial.trained(net, about, threshold, device=process.device),
-            untrained=trial.untrained(
+            trained=compare.trained(net, about, threshold, device=process.device),
+            untrained=compare.untrained(
                 about,
                 query,
                 gallery,
@@ -51,8 +55,8 @@ def main() -> None:
             ),
         )
     with files.together(folder) as new:
-        names = trial.write(new, source, done)
-    with tracking.resume_run(*tracking.read_reference(folder / "run.json")) as tracker:
+        names = compare.write(new, source, done)
+    with logger.resume_run(*logger.read_reference(folder / "run.json")) as tracker:
         tracker.log_metrics(done.numbers())
         for name in names:
             tracker.log_artifact(folder / name)

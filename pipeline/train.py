@@ -2,23 +2,18 @@
 
 from pathlib import Path
 
-from deepsort_reid import (
-    augment,
-    distributed,
-    identity,
-    model,
-    provenance,
-    resume,
-    stopping,
-    tracking,
-)
-from deepsort_reid.config import load_params
-from deepsort_reid.entry import run_stage
-from deepsort_reid.files import resolve
-from deepsort_reid.packed import open_part
-from deepsort_reid.recorder import FileRecorder, NullRecorder
-from deepsort_reid.split import read_summary, verify_parts
-from deepsort_reid.training import Trainer
+from deepsort_reid.core import signals
+from deepsort_reid.core.config import load_params
+from deepsort_reid.core.files import resolve
+from deepsort_reid.core.stage import run_stage
+from deepsort_reid.data import augment
+from deepsort_reid.data.packed import open_part
+from deepsort_reid.data.split import read_summary, verify_parts
+from deepsort_reid.model import network as model
+from deepsort_reid.runs import logger, provenance
+from deepsort_reid.training import distributed, fingerprint, resume
+from deepsort_reid.training.recorder import FileRecorder, NullRecorder
+from deepsort_reid.training.trainer import Trainer
 
 
 def main() -> None:
@@ -34,10 +29,10 @@ def main() -> None:
         if process.local_rank == 0:
             verify_parts(data, summary, ("train", "val"))
         trainer = Trainer(net, train, val, config, process)
-        made_of = identity.of_training(config, process, data_digest=summary.digest)
+        made_of = fingerprint.of_training(config, process, data_digest=summary.digest)
         is_first = process.is_first
         with resume.kept(made_of, every=params.run.save_seconds, enabled=is_first) as states:
-            with tracking.open_run(
+            with logger.open_run(
                 key=states.run_key,
                 name=provenance.run_name(config.arch),
                 tags=provenance.provenance_tags(data_digest=summary.digest, arch=config.arch),
@@ -69,7 +64,7 @@ def main() -> None:
                 )
                 trainer.load(states.newest())
                 recorder.go_on(trainer.history, trainer.best)
-                with stopping.postponed() as stop:
+                with signals.postponed() as stop:
                     history = trainer.fit(recorder, states, stop)
                 recorder.finish(history)
             states.finish(reports / "run.json")

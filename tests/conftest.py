@@ -21,7 +21,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project in which the pipeline has run, with two ranks; tests change copies of it alone."""
-    from tests import projects  # imports mlflow, which takes seconds
+    from tests.support import projects  # imports mlflow, which takes seconds
 
     folder = tmp_path_factory.mktemp("prepared")
     out = projects.make(folder, {"nproc_per_node": 2})
@@ -33,7 +33,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def project(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A copy of the prepared project for the tests of a module."""
-    from tests import projects
+    from tests.support import projects
 
     with projects.copied(prepared, tmp_path_factory.mktemp("project")) as folder:
         yield folder

@@ -1,4 +1,4 @@
-"""Imports go one way, a stage depends on what it imports, and the README shows the real tree."""
+"""The rooms: imports run downwards, a stage depends on the rooms it enters, files stay small."""
 
 import ast
 from pathlib import Path
@@ -6,38 +6,23 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deepsort_reid.config import SECTIONS
-from deepsort_reid.identity import used_by
+from deepsort_reid.core.config import SECTIONS
+from deepsort_reid.training.fingerprint import used_by
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "deepsort_reid"
 
-# A module imports only from modules before it.
-LAYERS = """
-    errors overlaps progress machine files stopping entry config distributed torchrun identity
-    people solids cloth skeletons luggage heads figures shadows furniture scenes crops synthetic
-    walks panning street frames detector sequences
-    members archive remotes downloads fetching
-    datasets mot footage packed split
-    augment syncbn parallel model averaging centers losses optimization sampling graphs feeding
-    checkpoint snapshot resume
-    metrics reranking calibration plots census
-    store provenance spool journal run_writer outbox leftovers deliver system_metrics tracking
-    passes training evaluation recorder reports
-    extractor threshold runtimes forms parity quantisation export
-    film appearance tracker scoring replay trial
-    history workspace origins lineage
+# A room imports only from itself and from rooms before it.
+ROOMS = """
+    core synthetic sources runs data model training evaluation export tracking lineage
 """.split()
+STAGES = ["download", "split", "train", "evaluate", "export", "sequences", "track"]
+FILES = sorted(PACKAGE.rglob("*.py"))
+LONGEST_FILE, LONGEST_FUNCTION = 450, 50  # lines
 
-STAGES = {
-    "download": "download.py",
-    "split": "split.py",
-    "train": "train.py",
-    "evaluate": "evaluate.py",
-    "export": "export.py",
-    "sequences": "sequences.py",
-    "track": "track.py",
-}
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0]
 
 
 def imports(path: Path) -> dict[str, bool]:
@@ -48,9 +33,7 @@ def imports(path: Path) -> dict[str, bool]:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            module = node.module or ""
-            own = module == "deepsort_reid"
-            names = [f"{module}.{alias.name}" for alias in node.names] if own else [module]
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
         for name in names:
@@ -58,44 +41,59 @@ def imports(path: Path) -> dict[str, bool]:
     return found
 
 
-def own_imports(path: Path) -> set[str]:
-    """The package's modules that a file imports."""
-    prefix = "deepsort_reid."
-    return {name.removeprefix(prefix) for name in imports(path) if name.startswith(prefix)}
+def named(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
 
 
-def modules() -> list[str]:
-    return sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+def test_every_folder_is_a_room_that_says_what_it_is_for() -> None:
+    assert sorted(path.name for path in PACKAGE.iterdir() if path.is_dir()) == sorted(
+        [*ROOMS, *(["__pycache__"] if (PACKAGE / "__pycache__").exists() else [])]
+    )
+    for room in ROOMS:
+        docstring = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text()))
+        assert docstring and len(docstring.splitlines()) > 2, room
 
 
-def test_the_layers_name_every_module() -> None:
-    assert sorted(LAYERS) == modules()
+@pytest.mark.parametrize("path", FILES, ids=named)
+def test_imports_run_downwards(path: Path) -> None:
+    if path.parent == PACKAGE:
+        return  # the public face
+    above = ROOMS[ROOMS.index(room_of(path)) + 1 :]
+    found = [name for name in imports(path) if name.startswith("deepsort_reid.")]
+    assert not [name for name in found if name.split(".")[1] in above]
 
 
-@pytest.mark.parametrize("module", modules())
-def test_imports_go_one_way(module: str) -> None:
-    later = set(LAYERS[LAYERS.index(module) :])
-    assert not own_imports(PACKAGE / f"{module}.py") & later
-
-
-@pytest.mark.parametrize("module", modules())
-def test_mlflow_and_dvc_stay_where_they_belong(module: str) -> None:
-    found = {name.split(".")[0]: top for name, top in imports(PACKAGE / f"{module}.py").items()}
+@pytest.mark.parametrize("path", FILES, ids=named)
+def test_mlflow_and_dvc_stay_where_they_belong(path: Path) -> None:
+    found = {name.split(".")[0]: top for name, top in imports(path).items()}
     assert "dvc" not in found
     if "mlflow" in found:
-        assert module in {"store", "run_writer", "system_metrics", "tracking"}
+        assert room_of(path) == "runs"
         assert not found["mlflow"], "mlflow takes seconds to import: only where a run is opened"
 
 
+@pytest.mark.parametrize("path", FILES, ids=named)
+def test_files_and_functions_are_short(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= LONGEST_FILE
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            assert length <= LONGEST_FUNCTION, f"{node.name} has {length} lines"
+
+
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_what_it_imports(stage: str) -> None:
+def test_a_stage_depends_on_the_rooms_it_enters(stage: str) -> None:
     declared = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]
     assert declared["cmd"].startswith("PYTHONPATH=src python ")
-    script = ROOT / "pipeline" / STAGES[stage]
-    needed = used_by(script) | ({"torchrun"} if "torchrun" in declared["cmd"] else set())
-    code = {f"src/deepsort_reid/{module}.py" for module in needed}
-    code.add(f"pipeline/{STAGES[stage]}")
-    assert {dep for dep in declared["deps"] if dep.endswith(".py")} == code
+    script = ROOT / "pipeline" / f"{stage}.py"
+    needed = used_by(script)
+    if "torchrun" in declared["cmd"]:
+        launcher = PACKAGE / "training" / "torchrun.py"
+        needed |= {launcher} | used_by(launcher)
+    rooms = {f"src/deepsort_reid/{room_of(path)}" for path in needed}
+    code = {dep for dep in declared["deps"] if dep.startswith(("src/", "pipeline/"))}
+    assert code == rooms | {f"pipeline/{stage}.py"}
 
 
 def test_the_train_stage_depends_on_every_top_level_parameter() -> None:

@@ -14,8 +14,8 @@ PROGRAM = ROOT / "benchmarks" / "speed.py"
 sys.path.append(str(PROGRAM.parent))
 
 import speed  # noqa: E402
-from deepsort_reid.archive import Archive  # noqa: E402
-from deepsort_reid.datasets import read_dataset  # noqa: E402
+from deepsort_reid.data.layouts import read_dataset  # noqa: E402
+from deepsort_reid.sources.archive import Archive  # noqa: E402
 from speed_items import apart, overhead, ranking  # noqa: E402
 from speed_items import split as split_item  # noqa: E402
 from speed_items.rows import Row, in_turns, ratio, spread  # noqa: E402

@@ -9,9 +9,10 @@ import pytest
 import torch
 import yaml
 
-from deepsort_reid import files, history
-from deepsort_reid.workspace import CHECKPOINT, outputs, parse_lock
-from tests.projects import client, commit, copied, ran, run, run_of, runs
+from deepsort_reid.core import files
+from deepsort_reid.lineage import git
+from deepsort_reid.lineage.workspace import CHECKPOINT, outputs, parse_lock
+from tests.support.projects import client, commit, copied, ran, run, run_of, runs
 
 CURVES = ("train_loss", "train_error", "val_loss", "val_error", "lr")
 pytestmark = pytest.mark.timeout(900)  # whole pipelines, in a queue
@@ -22,13 +23,13 @@ QUEUE_SECONDS = 240.0
 
 def experiments(project: Path) -> dict[str, str]:
     """The commits of the experiments, by name."""
-    pairs = [(history.experiment_name(ref), commit) for commit, ref in history.refs(project)]
+    pairs = [(git.experiment_name(ref), commit) for commit, ref in git.refs(project)]
     return {name: commit for name, commit in pairs if name}
 
 
 def locked(project: Path, at: str) -> str:
     """The MD5 of the checkpoint of a commit."""
-    (content,) = history.contents([(at, "dvc.lock")], project)
+    (content,) = git.contents([(at, "dvc.lock")], project)
     assert content is not None
     return outputs(parse_lock(content), "train")[CHECKPOINT]
 
@@ -40,9 +41,9 @@ def assert_whole(project: Path, found: Any, at: str) -> None:
     for curve in CURVES:
         points = client(project).get_metric_history(found.info.run_id, curve)
         assert [point.step for point in points] == [1, 2], curve
-    (params,) = history.contents([(at, "params.yaml")], project)
+    (params,) = git.contents([(at, "params.yaml")], project)
     assert str(yaml.safe_load(params or b"")["lr"]) == found.data.params["lr"]
-    path = history.cached(project, locked(project, at))
+    path = git.cached(project, locked(project, at))
     assert torch.load(path, weights_only=True)["identity"]["params"]["lr"] == float(
         found.data.params["lr"]
     )

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import torch
 
-from deepsort_reid.sequences import write_sequences
-from tests.projects import client, read, run, run_of
+from deepsort_reid.synthetic.sequences import write_sequences
+from tests.support.projects import client, read, run, run_of
 
 
 def test_everything_promised_is_there(project: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from deepsort_reid.config import (
+from deepsort_reid.core.config import (
     DatasetConfig,
     EvaluateConfig,
     ExportConfig,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from deepsort_reid.errors import DeepSortReidError
+from deepsort_reid.core.errors import DeepSortReidError
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = ROOT / "benchmarks" / "recipes.py"

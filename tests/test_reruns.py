@@ -10,16 +10,16 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
-from deepsort_reid import identity
-from tests.projects import ROOT, ran, run
+from deepsort_reid.training import fingerprint
+from tests.support.projects import ROOT, ran, run
 
-MODULES = sorted(path.stem for path in identity.PACKAGE.glob("*.py") if path.stem != "__init__")
+MODULES = sorted(path.stem for path in fingerprint.PACKAGE.glob("*.py") if path.stem != "__init__")
 STAGES = ("download", "split", "train", "evaluate", "export", "sequences", "track")
 # torchrun starts train, and no stage imports it.
 USED = {
-    stage: identity.used_by(ROOT / "pipeline" / f"{stage}.py")
+    stage: fingerprint.used_by(ROOT / "pipeline" / f"{stage}.py")
     | (
-        identity.used_by(identity.PACKAGE / "torchrun.py") | {"torchrun"}
+        fingerprint.used_by(fingerprint.PACKAGE / "torchrun.py") | {"torchrun"}
         if stage == "train"
         else set()
     )
@@ -51,7 +51,7 @@ def test_an_unchanged_tree_runs_nothing(project: Path) -> None:
 
 
 def test_a_touched_file_runs_nothing(project: Path) -> None:
-    for name in ("src/deepsort_reid/entry.py", "params.yaml", "data/raw/dataset.zip"):
+    for name in ("src/deepsort_reid/core/stage.py", "params.yaml", "data/raw/dataset.zip"):
         os.utime(project / name)
     assert "Data and pipelines are up to date." in run(project, "dvc", "repro")
 
@@ -75,11 +75,11 @@ def test_an_edited_module_changes_exactly_the_stages_that_use_it(
 
 
 def test_an_edit_runs_the_stages_that_use_the_file(project: Path) -> None:
-    path = project / "src/deepsort_reid/census.py"
+    path = project / "src/deepsort_reid/data/report.py"
     path.write_text(path.read_text() + "# another line\n")
     # split leaves the same parts, so no stage after it has anything new
     assert repro(project) == ["split"]
-    path = project / "src/deepsort_reid/reports.py"
+    path = project / "src/deepsort_reid/evaluation/report.py"
     path.write_text(path.read_text() + "# another line\n")
     assert repro(project) == ["evaluate"]
 

@@ -24,10 +24,11 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.flop_counter import FlopCounterMode
 
-from deepsort_reid import graphs, model, parallel
-from deepsort_reid.distributed import Process, finish_work
-from deepsort_reid.machine import cores
-from deepsort_reid.model import Taught
+from deepsort_reid.core.machine import cores
+from deepsort_reid.model import network
+from deepsort_reid.model.network import Taught
+from deepsort_reid.training import cuda_graph, ddp
+from deepsort_reid.training.distributed import Process, finish_work
 from speed_items import launch
 from speed_items.rows import ROUNDS, Row, compared, in_turns, shown, spread
 
@@ -65,7 +66,7 @@ class Case:
     @property
     def chosen(self) -> str:
         """The variant that a Trainer uses."""
-        layout = model.layout(self.device)
+        layout = network.layout(self.device)
         name = next(name for name, order in FORMATS.items() if order == layout)
         return f"{name}, fused" + (", replayed" if self.on_gpu else "")
 
@@ -111,7 +112,7 @@ class Step:
         self.case = case
         layout, kind, *replayed = variant.split(", ")
         memory_format = FORMATS[layout]
-        net = model.build("resnet18", CLASSES).train().to(case.device)
+        net = network.build("resnet18", CLASSES).train().to(case.device)
         net = net.to(memory_format=memory_format)
         self.optimizer = torch.optim.Adam(net.parameters(), 1e-3, **OPTIMIZERS[kind])
         self.net = wrap(Taught(net))
@@ -120,7 +121,7 @@ class Step:
         self.labels = torch.arange(case.batch, device=case.device) % CLASSES
         self.learn: Callable[..., Tensor] = self.backward
         if replayed:
-            self.learn = graphs.Replayed(self.backward, net.parameters())
+            self.learn = cuda_graph.Replayed(self.backward, net.parameters())
 
     def __call__(self) -> None:
         """Take one step."""
@@ -327,5 +328,5 @@ def in_buckets(
 ) -> nn.Module:
     """The network as one of several ranks', made as the Trainer makes it but for the options."""
     kind = partial(DistributedDataParallel, **options)
-    with mock.patch.object(parallel, "DistributedDataParallel", kind):
-        return parallel.in_parallel(net, process, size)
+    with mock.patch.object(ddp, "DistributedDataParallel", kind):
+        return ddp.in_parallel(net, process, size)

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from deepsort_reid.distributed import Process, finish_work, joined
-from deepsort_reid.machine import cores
+from deepsort_reid.core.machine import cores
+from deepsort_reid.training.distributed import Process, finish_work, joined
 
 BEST_ON_CPU = 2  # ranks, as in params.yaml
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from deepsort_reid import packed
-from deepsort_reid.config import TrainConfig, load_params
-from deepsort_reid.packed import Images, Part
+from deepsort_reid.core.config import TrainConfig, load_params
+from deepsort_reid.data import packed
+from deepsort_reid.data.packed import Images, Part
 
 ROOT = Path(__file__).parents[2]
 SIZE = (64, 32)  # height and width in pixels, of a packed image

@@ -21,11 +21,11 @@ import PIL
 import simplejpeg
 from PIL import Image, features
 
-from deepsort_reid import split
-from deepsort_reid.archive import Archive
-from deepsort_reid.config import load_params
-from deepsort_reid.datasets import read_dataset
-from deepsort_reid.machine import cores
+from deepsort_reid.core.config import load_params
+from deepsort_reid.core.machine import cores
+from deepsort_reid.data import split
+from deepsort_reid.data.layouts import read_dataset
+from deepsort_reid.sources.archive import Archive
 from speed_items import apart, noise
 from speed_items.rows import ROUNDS, Row, compared, in_turns
 

@@ -24,11 +24,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deepsort_reid import augment, graphs, identity, model, parallel, resume, tracking
-from deepsort_reid.distributed import Process
-from deepsort_reid.optimization import make_optimizer
-from deepsort_reid.recorder import FileRecorder, NullRecorder
-from deepsort_reid.training import EpochResult, Trainer
+from deepsort_reid.data import augment
+from deepsort_reid.model import network as model
+from deepsort_reid.runs import logger
+from deepsort_reid.training import cuda_graph, ddp, fingerprint, resume
+from deepsort_reid.training.distributed import Process
+from deepsort_reid.training.optim import make_optimizer
+from deepsort_reid.training.recorder import FileRecorder, NullRecorder
+from deepsort_reid.training.trainer import EpochResult, Trainer
 from speed_items import launch, noise
 from speed_items.rows import Row, compared, in_turns
 
@@ -151,7 +154,7 @@ class Bare:
         classes, size = len(trainer.train.classes), trainer.train.image_size
         net = model.build(classes=classes, **config.design).to(device)
         self.net = net.to(memory_format=trainer.layout)
-        self.parallel = parallel.in_parallel(model.Taught(self.net), trainer.process, size)
+        self.parallel = ddp.in_parallel(model.Taught(self.net), trainer.process, size)
         self.optimizer = make_optimizer(
             self.net.parameters(), config.optimizer, lr=1e-3, momentum=config.momentum,
             weight_decay=config.weight_decay,
@@ -162,8 +165,8 @@ class Bare:
         )
         self.labels = torch.arange(config.batch_size, device=device) % classes
         self.learn = self.backward
-        if isinstance(trainer.learn, graphs.Replayed):
-            self.learn = graphs.Replayed(self.backward, self.net.parameters())
+        if isinstance(trainer.learn, cuda_graph.Replayed):
+            self.learn = cuda_graph.Replayed(self.backward, self.net.parameters())
 
     def turn(self) -> tuple[float, float]:
         """Images a second of all ranks together: trained, and passed forward."""
@@ -210,11 +213,11 @@ def train(
     train_part, val = noise.open_parts(data)
     net = model.build(classes=len(train_part.classes), **config.design)
     trainer = Trainer(net, train_part, val, config, process)
-    made_of = identity.of_training(config, process, data_digest="0" * 64)
+    made_of = fingerprint.of_training(config, process, data_digest="0" * 64)
     with ExitStack() as stack:
         states = stack.enter_context(resume.kept(made_of, every=30, enabled=process.is_first))
         tracker = stack.enter_context(
-            tracking.open_run(key=states.run_key, name="speed", tags={}, enabled=process.is_first)
+            logger.open_run(key=states.run_key, name="speed", tags={}, enabled=process.is_first)
         )
         network = {
             **config.design,

@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-from deepsort_reid.errors import DeepSortReidError
+from deepsort_reid.core.errors import DeepSortReidError
 from tests.fuzz import faults
 
 SECONDS = 10.0  # of processor time, for a case; most take milliseconds

@@ -25,15 +25,18 @@ import torch
 from PIL import Image, ImageOps
 from ruamel.yaml import YAML
 
-from deepsort_reid import checkpoint, files, model, mot, packed, split, tracking
-from deepsort_reid.archive import Archive
-from deepsort_reid.config import load_params
-from deepsort_reid.datasets import NO_CAMERA, Sample, read_dataset
-from deepsort_reid.errors import DeepSortReidError
-from deepsort_reid.identity import Identity
-from deepsort_reid.journal import Journal
-from deepsort_reid.resume import FolderStates
-from deepsort_reid.threshold import read_threshold
+from deepsort_reid.core import files
+from deepsort_reid.core.config import load_params
+from deepsort_reid.core.errors import DeepSortReidError
+from deepsort_reid.data import mot, packed, split
+from deepsort_reid.data.layouts import NO_CAMERA, Sample, read_dataset
+from deepsort_reid.evaluation.threshold import read_threshold
+from deepsort_reid.model import checkpoint, network
+from deepsort_reid.runs import logger
+from deepsort_reid.runs.journal import Journal
+from deepsort_reid.sources.archive import Archive
+from deepsort_reid.training.fingerprint import Identity
+from deepsort_reid.training.resume import FolderStates
 from tests.fuzz import bombs
 from tests.fuzz.faults import written
 from tests.fuzz.harness import Target
@@ -312,7 +315,7 @@ def weights() -> list[Target]:
 
 
 def read_weights(path: Path) -> object:
-    return tensors(model.read_state_dict(path))
+    return tensors(network.read_state_dict(path))
 
 
 def read_weights_plainly(data: bytes) -> object:
@@ -339,7 +342,7 @@ def trained(folder: Path, bombs: Mapping[str, bytes]) -> Target:
             mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2), classes=("a", "b"), data_digest="ab" * 32,
             identity=TRAINING.as_plain(),
         )  # fmt: skip
-        checkpoint.save(path, model.build("deepsort", 2, seed=seed).state_dict(), about)
+        checkpoint.save(path, network.build("deepsort", 2, seed=seed).state_dict(), about)
         contents.append(path.read_bytes())
     return Target("checkpoint", "model.pth", contents, read_checkpoint, share=0.2,
                   bombs=bombs)  # fmt: skip
@@ -507,11 +510,11 @@ def run_report() -> Target:
 
 def read_run(path: Path) -> object:
     warned = Warned()
-    logging.getLogger(tracking.__name__).addHandler(warned)
+    logging.getLogger(logger.__name__).addHandler(warned)
     try:
-        found = tracking.read_reference(path)
+        found = logger.read_reference(path)
     finally:
-        logging.getLogger(tracking.__name__).removeHandler(warned)
+        logging.getLogger(logger.__name__).removeHandler(warned)
     if warned.text:
         raise DeepSortReidError(warned.text)
     return found

@@ -1,0 +1,74 @@
+"""How many images each identity has in each part: what the split stage leaves in reports/."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike, NDArray
+
+from deepsort_reid.core import files
+from deepsort_reid.core.figure import BLUE, ORANGE, drawn
+from deepsort_reid.data.split import Split, Summary, images_per_identity
+
+MAX_BARS = 60
+
+
+def write_census(folder: Path, summary: Summary, split: Split) -> None:
+    """Write the split's counts, what it is for, and how many identities have how many images.
+
+    Args:
+        folder: receives split.json, images_per_identity.png and images_per_identity.csv.
+        summary: of the parts.
+        split: their images.
+    """
+    files.write_json(folder / "split.json", {**summary.counts, "tuning": summary.tuning})
+    counts = {part: images_per_identity(samples) for part, samples in split.items()}
+    draw_images_per_identity(folder / "images_per_identity.png", counts)
+    identities = {part: Counter(values) for part, values in counts.items()}
+    numbers = sorted({number for counter in identities.values() for number in counter})
+    files.write_csv(
+        folder / "images_per_identity.csv",
+        ["images", *identities],
+        [[number, *(counter[number] for counter in identities.values())] for number in numbers],
+    )
+
+
+def draw_images_per_identity(path: Path, counts_per_part: Mapping[str, ArrayLike]) -> None:
+    """Draw for each part of the split how many identities have how many images.
+
+    Args:
+        path: a .jpg or .png file.
+        counts_per_part: for "train", "val", "query", "gallery" or others, the number of images of
+            each of its identities; junk and distractors are none.
+    """
+    lines = (len(counts_per_part) + 1) // 2
+    with drawn(path, 1000, 90 + 240 * lines) as figure:
+        figure.suptitle("Images per identity", x=0.012, ha="left", fontweight="bold")
+        panels = figure.subplots(lines, 2, squeeze=False).flatten()
+        for axes, (part, values) in zip(panels, counts_per_part.items(), strict=False):
+            _identity_panel(axes, part, np.asarray(values, dtype=np.int64))
+        for axes in panels[len(counts_per_part) :]:
+            axes.set_axis_off()
+
+
+def _identity_panel(axes: Axes, part: str, counts: NDArray[np.int64]) -> None:
+    """Draw one part's histogram of images per identity."""
+    axes.set_title(f"{part}: {len(counts):,} identities, {counts.sum():,} images", fontsize=10.5)
+    axes.set_xlabel("images of an identity")
+    axes.set_ylabel("identities")
+    axes.grid(visible=False, axis="x")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+    if not len(counts):
+        return
+    step = -(-int(counts.max()) // MAX_BARS)
+    edges = np.arange(0.5, counts.max() + step + 0.5, step)
+    heights = axes.hist(counts, edges.tolist(), color=BLUE, rwidth=0.85)[0]
+    axes.set_ylim(0, 1.3 * np.max(heights))  # room for the legend
+    median = float(np.median(counts))
+    axes.axvline(median, color=ORANGE, linestyle="--", linewidth=1.2, label=f"median {median:g}")
+    axes.set_xlim(0, edges[-1] + 0.5)
+    axes.legend()

@@ -1,0 +1,175 @@
+"""Which images each rank takes at each step, and reading them ahead of time."""
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepsort_reid.core.errors import ConfigError
+
+Indices = NDArray[np.int64]
+Batch = TypeVar("Batch")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one rank takes in one optimizer step."""
+
+    size: int  # images that all ranks take
+    batches: list[Indices]  # this rank's, one after the other
+    widths: list[int]  # for each of them, the most images that any rank takes meanwhile
+
+
+def steps_per_epoch(
+    count: int, *, batch_size: int, accumulate_steps: int, world_size: int, num_instances: int = 0
+) -> int:
+    """How many optimizer steps go over `count` images once.
+
+    A step takes a global batch: batch_size × accumulate_steps × world_size images, or a little
+    less, since an epoch's images are dealt out evenly over its steps. So nothing is dropped,
+    nothing repeated, and no last batch is too small to normalise.
+
+    Raises:
+        ConfigError: some rank would get fewer than two images at a time, or a batch fewer than
+            two identities.
+    """
+    shares = accumulate_steps * world_size
+    steps = -(-count // (batch_size * shares))
+    if count // steps // shares < 2:
+        raise ConfigError(
+            f"nproc_per_node and accumulate_steps make {shares} shares of each step, but the "
+            f"training part has {count} images for {steps} step(s): every share needs at least 2; "
+            "lower them, or raise batch_size"
+        )
+    batch = count // (steps * accumulate_steps)
+    needed = max(2 * num_instances, math.ceil(1.5 * num_instances) + 2 * world_size)
+    if num_instances and batch < needed:
+        raise ConfigError(
+            f"num_instances={num_instances} needs batches of at least {needed} images over all "
+            f"processes, but they have {batch}; raise batch_size, or lower num_instances"
+        )
+    return steps
+
+
+def plan_epoch(
+    labels: NDArray[np.int64],
+    steps: int,
+    *,
+    seed: int,
+    epoch: int,
+    rank: int,
+    world_size: int,
+    accumulate_steps: int,
+    num_instances: int = 0,
+) -> list[Step]:
+    """Deal an epoch's images out, each to exactly one rank and step, in a new order each epoch.
+
+    Pure: every rank computes its own part of the same plan, and nothing is sent.
+
+    Args:
+        labels: (N,) the identity of each image of the training part.
+        steps: see `steps_per_epoch`.
+        seed: draws the order, together with the epoch.
+        epoch: counted from 1.
+        rank: whose share to return.
+        world_size: among how many.
+        accumulate_steps: batches a rank takes in a step.
+        num_instances: images of an identity that come together; 0: as it happens.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    if num_instances:
+        groups = groups_of_identities(labels, num_instances, rng)
+    else:
+        groups = list(rng.permutation(len(labels))[:, None])
+    batches = cut_evenly(groups, steps * accumulate_steps)
+    plan = []
+    for first in range(0, len(batches), accumulate_steps):
+        of_step = batches[first : first + accumulate_steps]
+        shares = [np.array_split(batch, world_size) for batch in of_step]
+        plan.append(
+            Step(
+                size=sum(len(batch) for batch in of_step),
+                batches=[of_ranks[rank] for of_ranks in shares],
+                widths=[len(of_ranks[0]) for of_ranks in shares],
+            )
+        )
+    return plan
+
+
+def groups_of_identities(
+    labels: NDArray[np.int64], num_instances: int, rng: np.random.Generator
+) -> list[Indices]:
+    """Group each identity's images by about `num_instances`, and shuffle the groups.
+
+    A batch of such groups is the P identities with K images each of Hermans et al., "In Defense of
+    the Triplet Loss for Person Re-Identification", 2017. Here each image is in exactly one group:
+    where identities have few or odd numbers of images, groups are up to half larger or smaller.
+    Groups of one identity lie as far apart as they can, so that they seldom share a batch.
+    """
+    placed: list[tuple[float, Indices]] = []
+    of_identities = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
+    for own in of_identities:
+        images = rng.permutation(own)
+        count = max(1, round(len(images) / num_instances))
+        places = (np.arange(count) + rng.random()) / count
+        placed += zip(places.tolist(), np.array_split(images, count), strict=True)
+    return [images for _, images in sorted(placed, key=lambda item: item[0])]
+
+
+def cut_evenly(groups: Sequence[Indices], count: int) -> list[Indices]:
+    """Join groups, in their order, to `count` batches that are as even as whole groups allow."""
+    ends = np.cumsum([len(group) for group in groups])
+    middles = ends - np.array([len(group) for group in groups]) / 2
+    cuts = np.searchsorted(middles, ends[-1] * np.arange(1, count) / count)
+    order = np.concatenate(groups)
+    return np.split(order, np.concatenate([[0], ends])[cuts])
+
+
+def plan_validation(count: int, *, batch_size: int, rank: int, world_size: int) -> list[Indices]:
+    """This rank's batches of a part that is gone through once, in order, without padding."""
+    own = np.arange(rank, count, world_size)
+    return [own[first : first + batch_size] for first in range(0, len(own), batch_size)]
+
+
+class ReadAhead:
+    """Reads batches on threads while the network computes, and counts the seconds it was late."""
+
+    def __init__(self, num_workers: int):
+        """Use `num_workers` threads, none at all for 0."""
+        self.num_workers = num_workers
+        self.waited = 0.0  # seconds, since the start
+
+    def __call__(
+        self, read: Callable[[Indices], Batch], batches: Iterable[Indices]
+    ) -> Iterator[Batch]:
+        """Yield `read(batch)` for each batch, in order, at most two a thread ahead."""
+        if not self.num_workers:
+            yield from (self.timed(partial(read, batch)) for batch in batches)
+            return
+        pending: deque[Future[Batch]] = deque()
+        with ThreadPoolExecutor(self.num_workers) as pool:
+            for batch in batches:
+                pending.append(pool.submit(read, batch))
+                if len(pending) > 2 * self.num_workers:
+                    yield self.timed(pending.popleft().result)
+            while pending:
+                yield self.timed(pending.popleft().result)
+
+    def timed(self, wait: Callable[[], Batch]) -> Batch:
+        """Call, and add the seconds it took."""
+        started = time.perf_counter()
+        batch = wait()
+        self.waited += time.perf_counter() - started
+        return batch
+
+
+def flatten(plan: Sequence[Step]) -> list[Indices]:
+    """All batches of a plan, one after the other."""
+    return [batch for step in plan for batch in step.batches]

@@ -1,0 +1,284 @@
+"""The files in which a trained network goes to trackers: how each is written and loaded.
+
+The same network gives the same bytes: neither paths nor traces of the code go into a file.
+"""
+
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from deepsort_reid.export import runtimes
+from deepsort_reid.export.runtimes import Runtime
+from deepsort_reid.model import checkpoint, network
+from deepsort_reid.model.checkpoint import Description
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+OPSET = 18  # the first that torch's exporter writes without converting; every runtime has it
+LARGEST_BATCH = 4096
+ORIGIN_SIZE = (128, 64)  # deep_sort_pytorch resizes every crop to it
+TRACES = ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trained:
+    """What is exported: a network, and what its users must know."""
+
+    net: nn.Module  # of `model.build`, on the CPU
+    about: Description
+    max_cosine_distance: float  # the recommended threshold on 1 - cosine
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        height, width = self.about.image_size
+        return height, width
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What travels with every file, as plain data."""
+        about = self.about
+        return {
+            "arch": about.arch,
+            "embedding_size": about.embedding_size,
+            "image_size": list(about.image_size),
+            "mean": list(about.mean),
+            "std": list(about.std),
+            "max_cosine_distance": self.max_cosine_distance,
+            "epoch": about.epoch,
+            "data_digest": about.data_digest,
+        }
+
+    @property
+    def beyond_plain(self) -> list[str]:
+        """In what the embedding is made in another way than by the published architecture."""
+        plain = {"last_stride": 2, "pooling": "average", "neck": "none"}
+        return [name for name, value in plain.items() if self.about.design[name] != value]
+
+    def weights(self) -> Mapping[str, torch.Tensor]:
+        """The state dict without the classifier."""
+        return checkpoint.weights(network.without_classifier(self.net))
+
+
+@dataclass(frozen=True)
+class Form:
+    """A kind of exported file."""
+
+    file: str
+    reader: str  # who loads it
+    runtime: str  # what runs it when it is verified
+    write: Callable[[Path, Trained], None]
+    open: Callable[[Path], Runtime]
+    usage: str  # two lines that load it
+    archs: tuple[str, ...] = network.ARCHS
+    why_not: str = ""  # said of other archs
+    image_size: tuple[int, int] | None = None  # the only one, if its reader knows but one
+    plain: bool = False  # whether its reader builds the network, and knows the plain one alone
+    least_cosine: float = 0.99999
+
+    def obstacle(self, trained: Trained) -> str | None:
+        """Why a network cannot go into this form; None if it can."""
+        if trained.about.arch not in self.archs:
+            return f"{self.why_not}, arch is {trained.about.arch}"
+        unlike = [f"{name} is {trained.about.design[name]}" for name in trained.beyond_plain]
+        if self.plain and unlike:
+            return f"{self.reader} builds the plain {trained.about.arch}, {', '.join(unlike)}"
+        if self.image_size not in (None, trained.image_size):
+            height, width = self.image_size or (0, 0)
+            return (
+                f"{self.reader} resizes every crop to {height}×{width}, split.image_size is "
+                f"{list(trained.image_size)}"
+            )
+        return None
+
+
+# ONNX
+
+
+def write_onnx_normalised(path: Path, trained: Trained) -> None:
+    """ONNX, normalised images in, unit embeddings out: whoever loads it normalises."""
+    write_onnx(path, trained, Normalised(network.without_classifier(trained.net)), "outside")
+
+
+def write_onnx_colours(path: Path, trained: Trained) -> None:
+    """ONNX, colours in [0, 1] in, unit embeddings out: the normalisation is in the graph."""
+    write_onnx(path, trained, embedder(trained), "inside")
+
+
+def write_onnx(path: Path, trained: Trained, module: nn.Module, normalisation: str) -> None:
+    """Write a module's graph for batches of any size, with its facts as metadata."""
+    from onnx import helper
+
+    proto = without_traces(as_onnx(module, trained.image_size))
+    facts = {key: plain_text(value) for key, value in trained.facts.items()}
+    helper.set_model_props(proto, facts | {"colours": "rgb", "normalisation": normalisation})
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def as_onnx(module: nn.Module, image_size: tuple[int, int]) -> "ModelProto":
+    """Follow a module with torch's exporter."""
+    with quiet():
+        program = torch.onnx.export(
+            module.eval(),
+            (torch.zeros(2, 3, *image_size),),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=["embeddings"],
+            dynamic_shapes=(any_batch(),),
+            verbose=False,
+        )
+    assert program is not None  # noqa: S101 (it is None only where dynamo=False)
+    return program.model_proto
+
+
+def without_traces(proto: "ModelProto") -> "ModelProto":
+    """Strip what an exporter says of the code that it has followed: paths, classes, versions."""
+    graph = proto.graph
+    del graph.value_info[:]
+    named = (*graph.node, *graph.input, *graph.output, *graph.initializer)
+    for part in (proto, graph, *named):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    proto.producer_name, proto.producer_version = "deepsort-reid", ""
+    return proto
+
+
+class Normalised(nn.Module):
+    """A network as boxmot wants it: normalised images in, unit embeddings out."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) float32, normalised -> (B, D) float32 of unit length."""
+        return network.embed(self.net, images)
+
+
+def embedder(trained: Trained) -> nn.Module:
+    """Colours in [0, 1] in, unit embeddings out."""
+    about = trained.about
+    return network.Embedder(network.without_classifier(trained.net), about.mean, about.std).eval()
+
+
+def any_batch() -> dict[int, Any]:
+    """The first dimension may be anything."""
+    return {0: torch.export.Dim("batch", min=1, max=LARGEST_BATCH)}
+
+
+def plain_text(value: Any) -> str:
+    """Texts as they are, everything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what an exporter says of itself, and of other libraries, out of the stage's log."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+# torch
+
+
+def write_exported_program(path: Path, trained: Trained) -> None:
+    """`torch.export`'s file: colours in [0, 1] in, unit embeddings out, no code needed."""
+    example = torch.zeros(2, 3, *trained.image_size)
+    with quiet():
+        program = torch.export.export(embedder(trained), (example,), dynamic_shapes=(any_batch(),))
+        for node in program.graph.nodes:
+            for trace in TRACES:
+                node.meta.pop(trace, None)
+        content = io.BytesIO()  # given a path, torch would write that into the file
+        facts = json.dumps(trained.facts, indent=2)
+        torch.export.save(program, content, extra_files={"deepsort_reid.json": facts})
+    path.write_bytes(content.getvalue())
+
+
+def write_boxmot(path: Path, trained: Trained) -> None:
+    """The dictionary that boxmot rebuilds a network from."""
+    content = {
+        "state_dict": trained.weights(),
+        "model_name": trained.about.arch,
+        "num_classes": 1,  # of a classifier that boxmot makes and never runs
+        "preprocess": "resize",
+        "model_kwargs_schema_version": 1,
+        "model_kwargs": {"img_size": list(trained.image_size)},
+    }
+    save(path, content | {"deepsort_reid": trained.facts})
+
+
+def write_torchreid(path: Path, trained: Trained) -> None:
+    """Weights for torchreid's extractor, which builds the network from the name it is told."""
+    facts = trained.facts
+    save(path, {"state_dict": trained.weights(), "model_name": facts["arch"], **facts})
+
+
+def write_deep_sort_pytorch(path: Path, trained: Trained) -> None:
+    """Weights for deep_sort_pytorch's extractor."""
+    save(path, {"net_dict": trained.weights(), **trained.facts})
+
+
+def save(path: Path, content: Mapping[str, Any]) -> None:
+    """Write with `torch.save` what `weights_only=True` reads, without the path in it."""
+    with path.open("wb") as file:
+        torch.save(dict(content), file)
+
+
+RESNETS = ("resnet18", "resnet34", "resnet50")
+
+FORMS = (
+    Form(
+        "boxmot.onnx", "boxmot", "onnxruntime", write_onnx_normalised, runtimes.onnx_normalised,
+        """from boxmot.reid.core.runtime import ReID
+embeddings = ReID("models/export/boxmot.onnx")(frame_bgr, boxes_ltrb)""",
+    ),
+    Form(
+        "boxmot.pt", "boxmot", "torchvision", write_boxmot, runtimes.torchvision_resnet,
+        """from boxmot.reid.core.runtime import ReID
+embeddings = ReID("models/export/boxmot.pt")(frame_bgr, boxes_ltrb)""",
+        archs=RESNETS, why_not="boxmot has no such network (boxmot.onnx does the same)", plain=True,
+    ),
+    Form(
+        "ultralytics.onnx", "ultralytics", "onnxruntime", write_onnx_colours, runtimes.onnx_colours,
+        """from ultralytics.trackers.utils.reid import ReID
+embeddings = ReID("models/export/ultralytics.onnx")(frame_bgr, boxes_xywh)""",
+    ),
+    Form(
+        "model.pt2", "torch", "torch.export", write_exported_program, runtimes.exported_program,
+        """embed = torch.export.load("models/export/model.pt2").module()
+embeddings = embed(colours)  # (N, 3, {height}, {width}) float32 RGB in [0, 1]""",
+    ),
+    Form(
+        "torchreid.pth", "torchreid", "torchvision", write_torchreid, runtimes.torchvision_resnet,
+        "from torchreid.reid.utils import FeatureExtractor  # in a checkout: torchreid.utils\n"
+        'embed = FeatureExtractor("{arch}", "models/export/torchreid.pth", ({height}, {width}), '
+        'device="cpu")',
+        archs=RESNETS, why_not="torchreid has no such network", plain=True,
+    ),
+    Form(
+        "deep_sort_pytorch.pth", "deep_sort_pytorch", "torch", write_deep_sort_pytorch,
+        runtimes.deep_sort_pytorch,
+        """from deep_sort.deep.feature_extractor import Extractor
+extractor = Extractor("models/export/deep_sort_pytorch.pth"); extractor.net.eval()""",
+        archs=("deepsort",), why_not="deep_sort_pytorch's own network is arch: deepsort",
+        image_size=ORIGIN_SIZE, plain=True,
+    ),
+)  # fmt: skip

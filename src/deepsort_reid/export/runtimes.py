@@ -1,0 +1,115 @@
+"""What runs an exported file: its own runtime, with the preprocessing that its tracker does."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torchvision.models import resnet
+
+from deepsort_reid.core.errors import ExportError
+from deepsort_reid.data.augment import MEAN, STD
+from deepsort_reid.data.packed import Images
+from deepsort_reid.model import network
+from deepsort_reid.model.network import DeepSortNet
+
+Floats = NDArray[np.float32]
+Runtime = Callable[[Images], Floats]  # (B, H, W, 3) uint8 RGB -> (B, D), of any length
+
+
+def colours(images: Images) -> Floats:
+    """(B, 3, H, W) in [0, 1], RGB: what a tracker gives a network that normalises by itself."""
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
+
+
+def normalised(images: Images) -> Floats:
+    """The same less ImageNet's mean, over its deviation: trackers that normalise use no other."""
+    mean, std = (np.array(v, np.float32).reshape(3, 1, 1) for v in (MEAN, STD))
+    return cast("Floats", (colours(images) - mean) / std)
+
+
+def onnx_normalised(path: Path) -> Runtime:
+    """An ONNX file whose user normalises, in ONNX Runtime, as boxmot runs it."""
+    return onnx(path, normalised)
+
+
+def onnx_colours(path: Path) -> Runtime:
+    """An ONNX file that takes colours, in ONNX Runtime, as ultralytics runs it."""
+    return onnx(path, colours)
+
+
+def onnx(path: Path, prepare: Callable[[Images], Floats]) -> Runtime:
+    """An ONNX file in ONNX Runtime on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns of what its own quantisation has left
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    (taken,) = session.get_inputs()
+    return lambda images: cast("Floats", session.run(None, {taken.name: prepare(images)})[0])
+
+
+def exported_program(path: Path) -> Runtime:
+    """A `.pt2` in torch."""
+    return torch_module(torch.export.load(path).module(), colours)
+
+
+def torchvision_resnet(path: Path) -> Runtime:
+    """Weights under torchvision's names in torchvision's own ResNet, as boxmot and torchreid do.
+
+    Raises:
+        ExportError: a weight is missing, or one is too many.
+    """
+    content = network.read_safely(path)
+    net = getattr(resnet, content["model_name"])()
+    net.fc = nn.Identity()
+    return torch_module(with_weights(net, content["state_dict"], path), normalised)
+
+
+def deep_sort_pytorch(path: Path) -> Runtime:
+    """Weights under deep_sort_pytorch's names in a network that has them.
+
+    Raises:
+        ExportError: a weight is missing, or one is too many.
+    """
+    net = network.without_classifier(DeepSortNet(1))
+    features = FeaturesAlone(with_weights(net, network.read_safely(path)["net_dict"], path))
+    return torch_module(features, normalised)
+
+
+class FeaturesAlone(nn.Module):
+    """A network of `model.build` that returns what comes before its classifier."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) -> (B, D)."""
+        return cast("network.ReidNet", self.net).features(images)
+
+
+def with_weights(net: nn.Module, state: Any, path: Path) -> nn.Module:
+    """Load a state dict, all of it and nothing else.
+
+    Raises:
+        ExportError: it does not fit.
+    """
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise ExportError(f"{path.name}: its weights do not fit ({str(error)[:300]})") from None
+    return net.eval()
+
+
+def torch_module(module: nn.Module, prepare: Callable[[Images], Floats]) -> Runtime:
+    """A module of torch, in eval mode already, as a runtime."""
+
+    def run(images: Images) -> Floats:
+        with torch.inference_mode():
+            return cast("Floats", module(torch.from_numpy(prepare(images))).numpy())
+
+    return run

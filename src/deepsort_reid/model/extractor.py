@@ -1,0 +1,250 @@
+"""Crops or boxes of a frame in, embeddings out: a trained network as a tracker uses it."""
+
+import copy
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self, cast
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from deepsort_reid.core.errors import ConfigError, CropError
+from deepsort_reid.data.augment import normalise
+from deepsort_reid.data.packed import Images
+from deepsort_reid.data.split import resized
+from deepsort_reid.model import checkpoint, network
+
+if TYPE_CHECKING:
+    from deepsort_reid.model.network import ReidNet
+
+Order = Literal["rgb", "bgr"]
+BoxForm = Literal["ltwh", "ltrb"]
+Embeddings = NDArray[np.float32]  # (N, D), each row of unit length
+
+
+class Extractor:
+    """A trained network, ready to embed: `1 - a @ b` is the cosine distance of two embeddings.
+
+        extractor = Extractor("models/model.pth")
+        embeddings = extractor.of_boxes(frame, boxes, order="bgr", form="ltrb")
+
+    It holds a copy of the network that has no train mode: its batch normalisation is folded into
+    the convolutions, its classifier gone. So an embedding depends on its own crop alone, never on
+    the others of the batch, but for rounding. A crop of another size is resized as stage split
+    resizes, which is what the network has learned from. Threads may share an Extractor.
+    """
+
+    def __init__(
+        self, path: str | Path, *, device: str | torch.device | None = None, batch_size: int = 64
+    ):
+        """Load a checkpoint of stage train.
+
+        Args:
+            path: `models/model.pth`, or a copy of it.
+            device: where to compute, as torch writes it; None: a GPU if there is one.
+            batch_size: crops at a time, at most.
+
+        Raises:
+            WeightsError: the file is missing, damaged, or no checkpoint of this project.
+            ConfigError: the device cannot be used, or the batch size is below 1.
+        """
+        net, about = checkpoint.load(Path(path))
+        height, width = about.image_size
+        self._set_up(net, (height, width), about.mean, about.std, device, batch_size)
+
+    @classmethod
+    def from_network(
+        cls,
+        net: nn.Module,
+        *,
+        image_size: tuple[int, int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        device: str | torch.device | None = None,
+        batch_size: int = 64,
+    ) -> Self:
+        """Wrap a network of `model.build`, which stays as it is.
+
+        Args:
+            net: trained or not.
+            image_size: height and width of what it takes, pixels.
+            mean: RGB, of colours in [0, 1].
+            std: likewise.
+            device: see `__init__`.
+            batch_size: likewise.
+
+        Raises:
+            ConfigError: see `__init__`.
+        """
+        made = cls.__new__(cls)
+        made._set_up(net, image_size, mean, std, device, batch_size)
+        return made
+
+    def _set_up(
+        self,
+        net: nn.Module,
+        image_size: tuple[int, int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        device: str | torch.device | None,
+        batch_size: int,
+    ) -> None:
+        if batch_size < 1:
+            raise ConfigError(f"batch_size={batch_size} must be at least 1")
+        self.device, self.batch_size, self.image_size = usable(device), batch_size, image_size
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.embedding_size = cast("ReidNet", net).feature_size
+        self._net = folded(network.without_classifier(net)).to(self.device)
+        self._net.to(memory_format=torch.channels_last)
+
+    def __call__(self, crops: Sequence[Images] | Images, *, order: Order) -> Embeddings:
+        """Embed crops.
+
+        Args:
+            crops: arrays (H, W, 3) uint8 of any sizes, or one array (N, H, W, 3).
+            order: of their colours: `bgr` as OpenCV reads images, `rgb` as Pillow and others do.
+                There is no default, since a network whose colours are swapped still answers.
+
+        Returns:
+            (N, D), in the order of the crops; (0, D) of none.
+
+        Raises:
+            CropError: an item is no such array or has no pixels; nothing is embedded then.
+        """
+        if order not in ("rgb", "bgr"):
+            raise CropError(f"order={order!r} is no order of colours; expected 'rgb' or 'bgr'")
+        for number, crop in enumerate(crops):
+            check_crop(crop, f"crop {number}")
+        embeddings = np.empty((len(crops), self.embedding_size), np.float32)
+        for first in range(0, len(crops), self.batch_size):
+            batch = crops[first : first + self.batch_size]
+            embeddings[first : first + len(batch)] = self._embed(batch, order)
+        return embeddings
+
+    def of_boxes(
+        self, frame: Images, boxes: ArrayLike, *, order: Order, form: BoxForm
+    ) -> Embeddings:
+        """Embed what lies in the boxes of a frame.
+
+        Args:
+            frame: (H, W, 3) uint8.
+            boxes: (N, 4) pixels from the frame's corner; see `cut`.
+            order: of the frame's colours, as for `__call__`.
+            form: `ltwh`: left, top, width, height; `ltrb`: left, top, right, bottom.
+
+        Returns:
+            (N, D), in the order of the boxes.
+
+        Raises:
+            CropError: see `cut`.
+        """
+        return self(cut(frame, boxes, form=form), order=order)
+
+    @torch.inference_mode()
+    def _embed(self, crops: Sequence[Images] | Images, order: Order) -> Embeddings:
+        """One batch: (N, D)."""
+        height, width = self.image_size
+        on_gpu = self.device.type == "cuda"
+        # Pinned memory reaches a GPU without another copy; torch keeps it for the next batch.
+        images = torch.empty((len(crops), height, width, 3), dtype=torch.uint8, pin_memory=on_gpu)
+        array = images.numpy()
+        for number, crop in enumerate(crops):
+            array[number] = resized(crop, self.image_size)  # each channel apart, in any order
+        images = images.to(self.device, non_blocking=True)
+        if order == "bgr":
+            images = images.flip(-1)
+        batch = normalise(images, self.mean, self.std)
+        return cast("Embeddings", network.embed(self._net, batch).cpu().numpy())
+
+
+def usable(device: str | torch.device | None) -> torch.device:
+    """The device, tried.
+
+    Raises:
+        ConfigError: it is unknown, or this machine has none.
+    """
+    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(chosen)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"device={str(chosen)!r} cannot be used ({reason}); expected cpu, cuda or cuda:N"
+        ) from None
+    return found
+
+
+def folded(net: nn.Module) -> nn.Module:
+    """A copy in eval mode, each batch normalisation folded into the convolution before it.
+
+    The networks of `model.build` run each convolution right before the normalisation that stands
+    next to it. In eval mode both are linear maps, so that one convolution does the same.
+    """
+    net = copy.deepcopy(net).eval().requires_grad_(False)
+    for parent in list(net.modules()):
+        children = list(parent.named_children())
+        for (name, first), (next_name, second) in itertools.pairwise(children):
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                setattr(parent, name, fuse_conv_bn_eval(first, second))
+                setattr(parent, next_name, nn.Identity())
+    return net
+
+
+def check_crop(crop: object, name: str) -> None:
+    """Refuse what is no (H, W, 3) uint8 array with pixels in it.
+
+    Raises:
+        CropError: it is none.
+    """
+    if not isinstance(crop, np.ndarray):
+        found = type(crop).__name__
+    elif crop.dtype != np.uint8 or crop.ndim != 3 or crop.shape[2] != 3 or not crop.size:
+        found = f"{crop.dtype} {crop.shape}"
+    else:
+        return
+    raise CropError(
+        f"{name} is {found}; expected a uint8 array (height, width, 3) with pixels in it"
+    )
+
+
+def cut(frame: Images, boxes: ArrayLike, *, form: BoxForm) -> list[Images]:
+    """Cut boxes out of a frame, without copying.
+
+    Edges are rounded to the nearest pixel and clipped to the frame; a box that has a part of the
+    frame in it gives at least one pixel.
+
+    Args:
+        frame: (H, W, 3) uint8.
+        boxes: (N, 4), pixels from the frame's corner, or of no length at all.
+        form: `ltwh`: left, top, width, height; `ltrb`: left, top, right, bottom.
+
+    Raises:
+        CropError: the frame or a box is none, or a box has no part of the frame in it.
+    """
+    check_crop(frame, "the frame")
+    if form not in ("ltwh", "ltrb"):
+        raise CropError(f"form={form!r} is no form of boxes; expected 'ltwh' or 'ltrb'")
+    values = np.asarray(boxes, np.float64)
+    if values.size and (values.ndim != 2 or values.shape[1] != 4):
+        raise CropError(f"boxes have the shape {values.shape}; expected (N, 4)")
+    edges = values.reshape(-1, 4).copy()
+    if form == "ltwh":
+        edges[:, 2:] += edges[:, :2]
+    size = np.array([frame.shape[1], frame.shape[0]])
+    first, last = edges[:, :2], edges[:, 2:]
+    seen = ((first < last) & (first < size) & (last > 0) & np.isfinite(edges[:, 2:])).all(1)
+    if not seen.all():
+        number = int(np.argmin(seen))
+        shown = ", ".join(f"{value:g}" for value in values[number])
+        raise CropError(
+            f"box {number} ({form} {shown}) has no part of the frame in it, which is "
+            f"{size[0]}×{size[1]} pixels; leave such boxes out"
+        )
+    begin = np.clip(np.rint(first), 0, size - 1).astype(int)
+    end = np.maximum(np.clip(np.rint(last), 0, size).astype(int), begin + 1)
+    return [frame[y:b, x:r] for (x, y), (r, b) in zip(begin, end, strict=True)]

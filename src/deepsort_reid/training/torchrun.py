@@ -1,0 +1,102 @@
+"""torchrun with this project's defaults, and its failures in one line.
+
+`python -m deepsort_reid.training.torchrun ARGUMENTS` takes torchrun's own arguments
+(https://docs.pytorch.org/docs/stable/elastic/run.html) and does what it does. Besides,
+`--nproc-per-node` and `--max-restarts` come from params.yaml where they are not given, each rank
+gets its share of the cores, a launcher that dies takes its ranks with it, and a rank's error is the
+last line, not a page of launcher's report.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from deepsort_reid.core import config, errors, signals
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run torchrun; return the exit status: 0, 1 if a rank failed, 128 + signal if stopped."""
+    signals.end_with_parent()
+    try:
+        arguments = [*defaults(arguments), *arguments]
+    except errors.ConfigError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)  # noqa: T201
+        return 1
+    os.environ[signals.LAUNCHER] = str(os.getpid())
+    # Threads are set by the ranks, from the cores there are; torchrun would warn and set 1.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    # With a store shared between launcher and ranks, a restarted rank meets what is left of the
+    # first ones there, and hangs: https://github.com/pytorch/pytorch/issues/135712
+    os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    logging.disable()  # of this process alone, which has nothing to add to what its ranks say
+    try:
+        run.main(arguments)
+    except ChildFailedError as error:
+        print(f"error: {explain(cause(error.failures.values()))}", file=sys.stderr, flush=True)  # noqa: T201
+        return 1
+    except SignalException as error:
+        return 128 + int(error.sigval)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def defaults(arguments: Sequence[str]) -> list[str]:
+    """What params.yaml, if there is one here, says of options that are not given.
+
+    The stage's command names no parameter: DVC would put its text into a line for the shell.
+
+    Raises:
+        ConfigError: params.yaml holds something it should not.
+    """
+    if not Path("params.yaml").exists():
+        return []
+    params = config.load_params()
+    options = {
+        "--nproc-per-node": params.train.nproc_per_node,
+        "--max-restarts": params.run.max_restarts,
+    }
+    given = {argument.partition("=")[0].replace("_", "-") for argument in arguments}
+    return [f"{name}={value}" for name, value in options.items() if name not in given]
+
+
+def cause(failures: Iterable[Any]) -> Any:
+    """The failure that the others follow from: the first, but not one of having lost the others."""
+    lost = errors.LostContactError.__name__
+
+    def order(failure: Any) -> tuple[bool, float]:
+        return text_of(failure).startswith(lost), failure.timestamp
+
+    return min(failures, key=order)
+
+
+def text_of(failure: Any) -> str:
+    """What torch knows of a failure: a text, or a mapping that the rank has written."""
+    message = failure.message
+    return str(message["message"] if isinstance(message, dict) else message).strip()
+
+
+def explain(failure: Any) -> str:
+    """A rank's failure in one line.
+
+    Args:
+        failure: torch's ProcessFailure.
+    """
+    kind, _, line = text_of(failure).partition(": ")
+    if hasattr(errors, kind):
+        return line
+    if failure.exitcode < 0:
+        return f"rank {failure.local_rank} was ended by signal {-failure.exitcode}"
+    return f"rank {failure.local_rank} ended with status {failure.exitcode}; its report is above"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,144 @@
+"""params.yaml is read as DVC reads it, and what is wrong with it is said in one line."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deepsort_reid.core.config import (
+    DatasetConfig,
+    EvaluateConfig,
+    SplitConfig,
+    TrainConfig,
+    describe,
+    load_params,
+    read_yaml,
+)
+from deepsort_reid.core.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+
+
+def written(tmp_path: Path, **changes: Any) -> Path:
+    """The project's params.yaml with some keys changed (`split__seed`) or removed (...)."""
+    content = read_yaml(ROOT / "params.yaml")
+    for key, value in changes.items():
+        *sections, name = key.split("__")
+        target = content
+        for section in sections:
+            target = target[section]
+        if value is ...:
+            del target[name]
+        else:
+            target[name] = value
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_the_projects_own_parameters_are_valid() -> None:
+    params = load_params(ROOT / "params.yaml")
+    assert params.train.weight_decay == 5e-4  # YAML 1.1 would read `5e-4` as a text
+    assert params.split.image_size == (64, 32)
+    assert params.raw["split"]["image_size"] == [64, 32]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 1e-3),
+        ("1.5", 1.5),
+        ("-7", -7),
+        ("yes", "yes"),
+        ("on", "on"),
+        ("true", True),
+        ("~", None),
+        ("", None),
+        ("010", 10),
+        ("1_000", "1_000"),
+        ("1:30", "1:30"),
+        ("2026-01-01", "2026-01-01"),
+        (".inf", float("inf")),
+        ("'5'", "5"),
+    ],
+)
+def test_scalars_are_yaml_1_2(tmp_path: Path, text: str, value: object) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(f"key: {text}\n")
+    read = read_yaml(path)["key"]
+    assert (read, type(read)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epoch": 3}, "unknown key 'epoch'; did you mean 'epochs'?"),
+        ({"split__sed": 3}, "unknown key 'split.sed'; did you mean 'split.seed'?"),
+        ({"qqq": 3}, "unknown key 'qqq'; known: nproc_per_node, seed,"),
+        ({"lr": ...}, "key 'lr' is missing; every parameter must be stated"),
+        ({"split": ...}, "key 'split' is missing"),
+        ({"dataset__synthetic__seed": ...}, "key 'dataset.synthetic.seed' is missing"),
+        ({"lr": "abc"}, "lr=abc must be a finite number"),
+        ({"lr": -1.0}, "lr=-1.0 must be above 0"),
+        ({"lr": float("nan")}, "lr=.nan must be a finite number"),
+        ({"epochs": 1.5}, "epochs=1.5 must be a whole number"),
+        ({"epochs": True}, "epochs=true must be a whole number"),
+        ({"epochs": 0}, "epochs=0 must be at least 1"),
+        ({"amp": "yes"}, "amp='yes' must be true or false"),
+        ({"weights": 3}, "weights=3 must be a text"),
+        ({"lrf": 1.5}, "lrf=1.5 must be at least 0 and at most 1"),
+        ({"optimizer": "sdg"}, "unknown optimizer=sdg; did you mean 'sgd'?"),
+        ({"arch": 18}, "unknown arch=18; known: resnet18, resnet34, resnet50, deepsort"),
+        ({"freeze_layers": "conv1"}, "freeze_layers=conv1 must be a list"),
+        ({"freeze_layers": [1]}, "freeze_layers[0]=1 must be a text"),
+        ({"split__image_size": [128]}, "split.image_size=[128] must be a list of 2 values"),
+        ({"split__image_size": [128, 8]}, "split.image_size[1]=8 must be at least 16"),
+        ({"split": 3}, "split=3 must be a section of parameters"),
+        ({"split__val_fraction": 1}, "split.val_fraction=1.0 must be above 0 and below 1"),
+        ({"schedule": "step", "lrf": 0}, "schedule=step needs an lrf above 0"),
+        ({"angular_margin": 0.3}, "angular_margin=0.3 needs head=cosine, but head=linear"),
+        ({"num_instances": 1}, "num_instances=1 brings nothing together; expected 0, or at least"),
+        ({"triplet_weight": 1}, "triplet_weight=1.0 needs num_instances of at least 2"),
+        ({"last_stride": 3}, "last_stride=3 must be at least 1 and at most 2"),
+        ({"ema": 1}, "ema=1.0 must be at least 0 and below 1"),
+        ({"evaluate__rerank": 1}, "evaluate.rerank=1 must be true or false"),
+        ({"evaluate__rerank_k1": 0}, "evaluate.rerank_k1=0 must be at least 1"),
+        ({"evaluate__rerank_lambda": 2}, "evaluate.rerank_lambda=2.0 must be at least 0 and at"),
+        ({"warmup_epochs": 99}, "warmup_epochs=99.0 must be less than epochs=12"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    path = written(tmp_path, **changes)
+    with pytest.raises(ConfigError) as caught:
+        load_params(path)
+    assert str(caught.value).startswith(f"{path}: {message}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"lr: [", "line 1 is not YAML"),
+        (b"lr: 1\nlr: 2\n", "line 2: key 'lr' stands there twice"),
+        (b"just a text", "must hold parameters"),
+        (b"\xff\xfe\x00", "not a YAML text"),
+        (b"a: !!python/object/apply:os.system [ls]", "line 1 is not YAML"),
+        (None, "No such file or directory; run this in the project's folder"),
+    ],
+)
+def test_a_file_that_is_no_params_file(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "params.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load_params(path)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_parameter_says_what_it_means() -> None:
+    for config in (DatasetConfig, SplitConfig, TrainConfig, EvaluateConfig):
+        assert all(doc for _, doc in describe(config))

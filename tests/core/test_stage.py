@@ -1,0 +1,122 @@
+"""Every stage ends as it should: one line and status 1 for what a user can mend."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from deepsort_reid.core import stage
+from deepsort_reid.core.errors import ConfigError
+from deepsort_reid.training import torchrun
+
+
+def end(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[object, str]:
+    """Run a stage that fails; return its exit status and what it printed."""
+
+    def main() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        stage.run_stage(main)
+    return caught.value.code, capsys.readouterr().err
+
+
+def test_a_users_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert end(ConfigError("lr=abc must be a number"), capsys) == (
+        1,
+        "error: lr=abc must be a number\n",
+    )
+
+
+def test_a_full_disk_is_a_users_error(capsys: pytest.CaptureFixture[str]) -> None:
+    status, text = end(OSError(errno.ENOSPC, "No space left on device", "data/x.npy"), capsys)
+    assert status == 1
+    assert text.startswith("error: data/x.npy: no space left on the disk; free some")
+    assert text.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_quietly_by_way_of_finally(
+    number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cleaned = []
+
+    def main() -> None:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        finally:
+            cleaned.append(True)
+
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as caught:
+        stage.run_stage(main)
+    assert (caught.value.code, capsys.readouterr().err) == (128 + number, "")
+    assert cleaned
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("defect", [OSError(errno.EIO, "I/O error"), ValueError("a bug")])
+def test_a_defect_keeps_its_traceback(defect: Exception) -> None:
+    def main() -> None:
+        raise defect
+
+    with pytest.raises(type(defect)):
+        stage.run_stage(main)
+
+
+SCRIPT = """
+import os, sys
+from deepsort_reid.entry import run_stage
+from deepsort_reid.errors import TrainingError
+
+def main():
+    if "{rank}" in (os.environ["RANK"], "all"):
+        {action}
+
+run_stage(main)
+"""
+
+
+def launch(tmp_path: Path, rank: str, action: str) -> subprocess.CompletedProcess[str]:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(rank=rank, action=action))
+    command = [sys.executable, "-m", "deepsort_reid.training.torchrun", "--standalone"]
+    return subprocess.run(
+        [*command, "--nproc-per-node=2", str(script)],
+        capture_output=True, text=True, timeout=120, check=False, env=os.environ,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("rank", ["0", "1", "all"])
+def test_a_ranks_error_is_the_launchers_one_line(tmp_path: Path, rank: str) -> None:
+    done = launch(tmp_path, rank, "raise TrainingError('the loss: is gone')")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: the loss: is gone\n"
+
+
+def test_a_ranks_defect_shows_its_traceback_once(tmp_path: Path) -> None:
+    done = launch(tmp_path, "1", "raise ValueError('a bug')")
+    assert done.returncode == 1
+    assert done.stderr.count("Traceback") == 1
+    assert done.stderr.endswith("error: rank 1 ended with status 1; its report is above\n")
+
+
+def test_torchruns_own_arguments_and_success(tmp_path: Path) -> None:
+    # At once, with its line's end: the other rank prints at the same moment.
+    done = launch(tmp_path, "all", "os.write(1, os.environ['WORLD_SIZE'].encode() + b'\\n')")
+    assert (done.returncode, done.stdout.split()) == (0, ["2", "2"])
+
+
+def test_a_killed_rank_is_named() -> None:
+    class Failure:
+        message = "Signal 9 (SIGKILL) received by PID 17"
+        local_rank = 1
+        exitcode = -9
+
+    assert torchrun.explain(Failure()) == "rank 1 was ended by signal 9"

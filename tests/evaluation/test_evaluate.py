@@ -1,0 +1,336 @@
+"""Numbers and files of the evaluate stage, from a network that knows the answers."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from deepsort_reid.core import files
+from deepsort_reid.core.errors import PackedError
+from deepsort_reid.data.augment import MEAN, STD
+from deepsort_reid.data.packed import Part, open_part
+from deepsort_reid.evaluation import evaluate as evaluation
+from deepsort_reid.evaluation import report
+from deepsort_reid.evaluation.calibration import Sightings
+from deepsort_reid.evaluation.evaluate import Evaluation, Reader, evaluate
+from deepsort_reid.evaluation.ranking import Embedded
+from deepsort_reid.evaluation.reranking import Settings
+from deepsort_reid.model import checkpoint, network
+from tests.support import stages
+from tests.support.projects import read, run_of
+
+
+class ColourNet(nn.Module):
+    """Its features are the mean colour, which tells identities apart; class 1 is the reddest."""
+
+    feature_size = 3
+
+    def features(self, images: Tensor) -> Tensor:
+        return images.mean((2, 3)) + 3
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.stack([-images[:, 0].mean((1, 2)), images[:, 0].mean((1, 2))], 1)
+
+
+class BlindNet(ColourNet):
+    """Everything looks the same to it."""
+
+    def features(self, images: Tensor) -> Tensor:
+        return torch.ones(len(images), 3)
+
+
+def part(pids: list[int], camids: list[int], noise: int = 0) -> Part:
+    palette = {
+        1: (10, 200, 10),
+        2: (230, 10, 10),
+        3: (10, 10, 240),
+        0: (128, 128, 128),
+        -1: (0, 0, 0),
+    }
+    images = np.stack([np.full((32, 16, 3), palette[pid], np.uint8) for pid in pids])
+    images[:, ::2] += np.uint8(noise)
+    names = [f"c{camid}s1_{i}.jpg" for i, camid in enumerate(camids)]
+    return Part(images, np.array(pids), np.array(camids), [str(pid) for pid in pids], names)
+
+
+QUERY = part([1, 2, 3], [1, 1, 1])
+GALLERY = part([1, 1, 2, 3, 0, -1, 3], [2, 1, 2, 2, 1, 1, 3], noise=5)
+VAL = part([1, 2, 2], [1, 1, 2])
+
+
+RERANK = Settings(k1=2, k2=1, weight=0.3)
+
+
+def search(
+    net: nn.Module,
+    query: Part = QUERY,
+    gallery: Part = GALLERY,
+    val: Part = VAL,
+    classes: Sequence[str] = ("1", "2"),
+    *,
+    tuning: bool = False,
+    flip: bool = False,
+    rerank: Settings | None = None,
+) -> Evaluation:
+    return evaluate(
+        reader(net),
+        query=query,
+        gallery=gallery,
+        val=val,
+        classes=classes,
+        false_match_rate=0.2,
+        short_range=100,
+        tuning=tuning,
+        flip=flip,
+        rerank=rerank,
+    )
+
+
+class LeftNet(ColourNet):
+    """It sees the left half of an image alone."""
+
+    def features(self, images: Tensor) -> Tensor:
+        return images[..., : images.shape[3] // 2].mean((2, 3)) + 3
+
+
+def half(pids: list[int], camids: list[int], *, left: bool) -> Part:
+    """Images whose colour is on one side, the other being grey."""
+    found = part(pids, camids)
+    images = found.images.copy()
+    images[:, :, slice(8, None) if left else slice(None, 8)] = 128
+    return Part(images, found.pids, found.camids, found.classes, found.names)
+
+
+def reader(net: nn.Module, batch_size: int = 2) -> Reader:
+    return Reader(net, mean=MEAN, std=STD, batch_size=batch_size, device=torch.device("cpu"))
+
+
+def test_a_network_that_knows_finds_everyone() -> None:
+    found = search(ColourNet())
+    metrics = found.metrics()
+    assert {metrics[key] for key in ("mAP", "mINP", "rank1", "rank20", "val_accuracy")} == {1.0}
+    assert (metrics["queries"], metrics["gallery_images"]) == (3, 6)
+    assert metrics["same_camera_removed"] is True
+    assert all(not isinstance(value, (dict, list)) for value in metrics.values())
+
+
+def test_one_that_knows_nothing_does_not() -> None:
+    found = search(BlindNet())
+    assert found.metrics()["mAP"] < 0.7
+
+
+def test_the_threshold_lies_between_one_person_and_two() -> None:
+    found = search(ColourNet())
+    # Within camera 1: identity 1 with image 1, and with 1, 2 and 3 each of the others but junk.
+    assert found.calibration.kinds["within"].same.sum() == 1
+    assert found.calibration.kinds["within"].different.sum() == 5
+    metrics = found.metrics()
+    assert (metrics["tmr_within"], metrics["tmr_across"], metrics["eer_across"]) == (1, 1, 0)
+    assert 0 < metrics["max_cosine_distance"] < 1
+
+
+def test_doubts_about_the_threshold_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    search(BlindNet())
+    assert "no threshold keeps them apart" in caplog.text
+
+
+def test_without_cameras_nothing_is_removed() -> None:
+    without = [part(p.pids.tolist(), [-1] * len(p)) for p in (QUERY, GALLERY, VAL)]
+    found = search(ColourNet(), *without)
+    metrics = found.metrics()
+    assert (metrics["same_camera_removed"], metrics["cameras_known"]) == (False, False)
+    assert "no cameras known" in report.closing_summary(metrics, "", "")
+    assert list(found.calibration.kinds) == ["all"]
+    assert found.histograms.same.sum() == 5  # 2 of identity 1, 1 of 2, 2 of 3
+
+
+def test_where_nobody_is_seen_by_two_cameras_nothing_is_removed() -> None:
+    videos = [part([1, 2, 3], [1, 1, 2]), part([1, 1, 1, 2, 3], [1, 1, 1, 1, 2])]
+    found = search(ColourNet(), *videos)
+    assert list(found.calibration.kinds) == ["within", "track"]
+    metrics = found.metrics()
+    assert (metrics["same_camera_removed"], metrics["cameras_known"]) == (False, True)
+    assert (metrics["mAP"], metrics["queries_without_match"]) == (1.0, 0)
+    assert "nobody is seen by two cameras" in report.closing_summary(metrics, "", "")
+
+
+def test_embeddings_do_not_depend_on_the_batch() -> None:
+    net = network.build("resnet18", 2, seed=0).double().float()
+    one, many = (reader(net, size).embeddings(GALLERY, "gallery") for size in (1, 5))
+    torch.testing.assert_close(one, many, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(one.norm(dim=1), torch.ones(len(GALLERY)))
+
+
+def test_an_image_and_its_mirror_image_have_one_mean_embedding() -> None:
+    net = LeftNet()
+    pids, camids = [1, 2, 3], [1, 1, 1]
+    means = []
+    for left in (True, False):
+        images = half(pids, camids, left=left)
+        plain = Embedded(reader(net).embeddings(images, "query"), images.pids, images.camids)
+        mean = evaluation.with_mirror_images(reader(net), plain, images, "query")
+        means.append(mean.embeddings)
+        assert torch.equal(mean.pids, plain.pids)
+        mirror = half(pids, camids, left=not left)  # each colour is even, so this is the image's
+        both = plain.embeddings + reader(net).embeddings(mirror, "query")
+        torch.testing.assert_close(mean.embeddings, F.normalize(both))
+        assert not torch.allclose(mean.embeddings, plain.embeddings, atol=1e-3)
+    torch.testing.assert_close(*means)
+    torch.testing.assert_close(means[0].norm(dim=1), torch.ones(3))
+
+
+def test_options_add_numbers_and_change_none() -> None:
+    query, gallery = half([1, 2, 3], [1, 1, 1], left=True), half([1, 3, 2], [2, 2, 2], left=False)
+    plain = search(LeftNet(), query, gallery).metrics()
+    assert plain["mAP"] < 1
+    both = search(LeftNet(), query, gallery, flip=True, rerank=RERANK).metrics()
+    assert plain.items() < both.items(), "what trackers use must not depend on the options"
+    names = [f"rank{k}" for k in (1, 5, 10, 20)] + ["mAP", "mINP"]
+    added = {name + ending for name in names for ending in ("_flip", "_reranked")}
+    assert both.keys() - plain.keys() == added | {"reranked_flip"}
+    assert (both["mAP_flip"], both["mAP_reranked"], both["reranked_flip"]) == (1.0, 1.0, True)
+    alone = search(LeftNet(), query, gallery, rerank=RERANK).metrics()
+    assert "mAP_flip" not in alone
+    assert alone["reranked_flip"] is False
+    assert alone["mAP_reranked"] < 1, "without flip, plain embeddings are re-ranked"
+
+
+def test_re_ranking_follows_the_protocol_of_the_search() -> None:
+    """Where nobody is seen by two cameras, nothing is passed over: nor by the options."""
+    videos = [part([1, 2, 3], [1, 1, 2]), part([1, 1, 1, 2, 3], [1, 1, 1, 1, 2])]
+    metrics = search(ColourNet(), *videos, flip=True, rerank=RERANK).metrics()
+    assert metrics["same_camera_removed"] is False
+    assert (metrics["mAP_flip"], metrics["mAP_reranked"]) == (1.0, 1.0)
+
+
+def test_the_closing_summary_has_a_line_for_each_option() -> None:
+    def ends(*, flip: bool, rerank: bool) -> list[str]:
+        found = search(ColourNet(), flip=flip, rerank=RERANK if rerank else None)
+        text = report.closing_summary(found.metrics(), "", "")
+        return [line.split("   ")[-1] for line in text.splitlines() if line.startswith("  mAP")]
+
+    assert ends(flip=False, rerank=False) == ["rank-20 100.0%"]
+    assert ends(flip=True, rerank=False) == ["rank-20 100.0%", "with mirror images"]
+    assert ends(flip=False, rerank=True) == ["rank-20 100.0%", "re-ranked"]
+    assert ends(flip=True, rerank=True)[2] == "re-ranked with mirror images"
+
+
+def test_the_stage_with_both_options(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stages.write_params(workspace, {"epochs": 1})
+    for stage in ("download", "split", "train", "evaluate"):
+        stages.run(stage)
+    before = read(workspace / "reports/metrics.json")
+    options = {"evaluate.flip": True, "evaluate.rerank": True, "evaluate.rerank_k1": 3}
+    stages.write_params(workspace, {"epochs": 1, **options})
+    stages.run("evaluate")
+    after = read(workspace / "reports/metrics.json")
+    assert {name: after[name] for name in before} == before
+    logged = run_of(workspace).data.metrics
+    for name in ("mAP_flip", "mAP_reranked", "rank10_reranked"):
+        assert 0 < after[name] <= 1
+        assert logged[name] == after[name]
+    assert after["reranked_flip"] is True
+    out = capsys.readouterr().out
+    assert f"mAP {after['mAP_reranked']:.1%}" in out
+    assert "re-ranked with mirror images" in out
+    # The parameters came through: the same by hand.
+    net, description = checkpoint.load(workspace / "models/model.pth")
+    again = evaluate(
+        Reader(
+            net,
+            mean=description.mean,
+            std=description.std,
+            batch_size=256,
+            device=torch.device("cpu"),
+        ),
+        **{name: open_part(workspace / "data/split", name) for name in ("query", "gallery", "val")},
+        classes=description.classes,
+        false_match_rate=0.01,
+        short_range=100,
+        tuning=False,
+        flip=True,
+        rerank=Settings(k1=3, k2=6, weight=0.3),
+    )
+    assert again.metrics()["mAP_reranked"] == pytest.approx(after["mAP_reranked"], abs=1e-12)
+
+
+def test_a_network_trained_on_other_identities() -> None:
+    with pytest.raises(PackedError, match="the checkpoint knows 3 identities, val holds 2"):
+        search(ColourNet(), classes=["1", "2", "3"])
+
+
+def test_what_is_written(tmp_path: Path) -> None:
+    found = search(ColourNet())
+    written = report.write_evaluation(
+        tmp_path, found, query=QUERY, gallery=GALLERY, ranked_queries=2
+    )
+    assert sorted(written) == sorted(path.name for path in tmp_path.iterdir())
+    assert files.read_json(tmp_path / "metrics.json")["rank1"] == 1.0
+    with (tmp_path / "cmc.csv").open() as file:
+        assert next(csv.DictReader(file)) == {"k": "1", "found": "1.0"}
+    with (tmp_path / "distances.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert sum(float(row["same"]) for row in rows) == pytest.approx(1)
+    metrics = files.read_json(tmp_path / "metrics.json")
+    table = files.read_json(tmp_path / "calibration.json")
+    assert table["max_cosine_distance"] == metrics["max_cosine_distance"]
+    assert table["kinds"]["within"]["equal_error_rate"]["value"] == metrics["eer_within"] == 0.0
+    with (tmp_path / "calibration.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [rows[-1][name] for name in ("log10_false_match_rate", "within", "across", "all")] == [
+        "0.0", "1.0", "1.0", "",
+    ]  # fmt: skip
+    assert rows[0]["within"] == "", "four pairs tell nothing of a rate of 1e-4"
+    for name in ("cmc.png", "distances.png", "calibration.png", "ranked.jpg"):
+        with Image.open(tmp_path / name) as picture:
+            assert min(picture.size) > 100
+
+
+def test_the_ranked_page_shows_what_was_found() -> None:
+    found = search(ColourNet())
+    row = report.ranked_row(found, QUERY, GALLERY, 2)
+    assert [answer.right for answer in row.answers][:3] == [True, True, False]
+    assert (row.answers[0].image == GALLERY.images[3]).all()
+    assert len(row.answers) == 6  # no junk, and no more than there are
+
+
+def test_the_closing_summary_names_the_protocol() -> None:
+    found = search(ColourNet())
+    text = report.closing_summary(found.metrics(), "max_cosine_distance 0.2", "MLflow run one")
+    assert "mAP 100.0%" in text
+    assert "same identity and camera removed" in text
+    assert "max_cosine_distance 0.2" in text
+    assert "MLflow run one" in text
+
+
+def test_a_result_on_people_held_out_to_choose_by_says_so() -> None:
+    chosen, tested = (search(ColourNet(), tuning=tuning).metrics() for tuning in (True, False))
+    assert (chosen["tuning"], tested["tuning"]) == (True, False)
+    told = [report.closing_summary(metrics, "", "") for metrics in (chosen, tested)]
+    assert ["held out to choose parameters by" in text for text in told] == [True, False]
+
+
+def test_in_videos_neighbours_in_time_are_compared_for_the_threshold() -> None:
+    """A query lies half a track from its answers; a tracker compares frames that follow."""
+
+    def seen(pids: list[int], frames: list[int], camera: int = 1) -> Sightings:
+        images = Embedded(torch.ones(len(pids), 2), pids, [camera] * len(pids))
+        return Sightings(images, frames)
+
+    query = seen([1, 2], [300, 300])
+    gallery = seen([1, 2, 1, 2, 1, 2, 0, -1], [1, 1, 11, 11, 6, 6, 3, 3])
+
+    def told(side: Sightings) -> list[tuple[int, int]]:
+        assert side.moments is not None
+        return [*zip(side.images.pids.tolist(), side.moments.tolist(), strict=True)]
+
+    both = [told(side) for side in evaluation.as_followed(query, gallery)]
+    assert both == [[(1, 1), (1, 11), (2, 6)], [(1, 6), (2, 1), (2, 11)]]
+    # Where somebody is seen by two cameras, queries ask.
+    assert evaluation.as_followed(seen([1], [300], camera=2), gallery)[1] is gallery

@@ -1,0 +1,45 @@
+"""A network and a dataset to export, as if they had been trained and split."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from deepsort_reid.data import augment
+from deepsort_reid.data.packed import Images, Part
+from deepsort_reid.export.formats import Trained
+from deepsort_reid.model import network
+from deepsort_reid.model.checkpoint import Description
+
+THRESHOLD = 0.137
+
+
+def trained(arch: str = "resnet18", size: Sequence[int] = (32, 16), **design: object) -> Trained:
+    """A network with weights of chance, and batch statistics of crops."""
+    net = network.build(arch, 4, **design, seed=1)  # type: ignore[arg-type]
+    net.train()
+    with torch.no_grad():
+        for seed in range(4):
+            net(augment.normalise(torch.from_numpy(crops(16, size, seed=seed))))
+    about = Description(
+        epoch=3, acc=50.0, arch=arch, embedding_size=net.feature_size, image_size=list(size),
+        mean=list(augment.MEAN), std=list(augment.STD), classes=list("abcd"),
+        data_digest="ab" * 32, identity={"data": {}, "params": {}, "code": {}, "environment": {}},
+        **design,
+    )  # fmt: skip
+    return Trained(net=net.eval(), about=about, max_cosine_distance=THRESHOLD)
+
+
+def crops(count: int, size: Sequence[int] = (32, 16), seed: int = 0) -> Images:
+    """(count, H, W, 3): patches of colours, all of them different."""
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 256, (count, 4, 2, 3), dtype=np.uint8)
+    return coarse.repeat(size[0] // 4, axis=1).repeat(size[1] // 2, axis=2)
+
+
+def part(count: int, size: Sequence[int] = (32, 16), seed: int = 0) -> Part:
+    """A packed part of four identities under two cameras."""
+    pids = np.arange(count) % 4 + 1
+    names = [f"{number}.png" for number in range(count)]
+    images = crops(count, size, seed)
+    return Part(images, pids, np.arange(count) // 4 % 2, [f"id{pid}" for pid in pids], names)

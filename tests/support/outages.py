@@ -1,0 +1,236 @@
+"""A real MLflow server to stop and start, a proxy to spoil the way to it, and a run to lose."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import ViewType
+
+from deepsort_reid.runs import logger, outbox
+from deepsort_reid.runs.journal import FOLDER, parse
+from deepsort_reid.runs.store import open_store
+
+EPOCHS = 20
+ARTIFACTS = ["checkpoint/model.pth", "figures/cmc.csv", "figures/roc.csv", "train.jpg"]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+class Server:
+    """`mlflow server`, with a database and artifacts that stay when it is stopped."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.port = folder, free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [
+            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1",
+            "--port", str(self.port), "--workers", "1",
+            "--backend-store-uri", f"sqlite:///{self.folder}/server.db",
+            "--artifacts-destination", str(self.folder / "artifacts"),
+        ]  # fmt: skip
+        environ = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+        environ |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "1"}
+        self.process = subprocess.Popen(
+            command, env=environ, start_new_session=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            with suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=5):
+                return
+            time.sleep(0.05)
+        raise TimeoutError("mlflow server does not start")
+
+    def stop(self) -> None:
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)  # a crash
+            self.process.wait()
+            self.process = None
+
+
+class Proxy:
+    """A TCP proxy that passes everything on, or late, or nothing, or hangs up.
+
+    Attributes:
+        mode: "through", "hole" or "closed".
+        delay: seconds that each piece of an answer is held back.
+    """
+
+    def __init__(self, port: int):
+        self.target = ("127.0.0.1", port)
+        self.mode, self.delay = "through", 0.0
+        self.answers, self.due, self.action = 0, 0, lambda: None
+        self.server = socket.create_server(("127.0.0.1", 0), backlog=50)
+        self.uri = f"http://127.0.0.1:{self.server.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def at_answer(self, number: int, action: Callable[[], None]) -> None:
+        """Do something before so many pieces of answers, from now, are passed on."""
+        self.answers, self.due, self.action = 0, number, action
+
+    def close(self) -> None:
+        self.server.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                caller, _ = self.server.accept()
+                threading.Thread(target=self._serve, args=[caller], daemon=True).start()
+
+    def _serve(self, caller: socket.socket) -> None:
+        with caller:
+            if self.mode == "hole":
+                time.sleep(30)
+            elif self.mode == "through":
+                with suppress(OSError), socket.create_connection(self.target) as callee:
+                    back = threading.Thread(target=self._answer, args=[callee, caller], daemon=True)
+                    back.start()
+                    while (data := caller.recv(1 << 16)) and self.mode != "closed":
+                        if self.mode == "through":
+                            callee.sendall(data)
+
+    def _answer(self, callee: socket.socket, caller: socket.socket) -> None:
+        with suppress(OSError):
+            while data := callee.recv(1 << 16):
+                self.answers += 1
+                if self.answers == self.due:
+                    self.action()
+                time.sleep(self.delay)
+                if self.mode == "through":
+                    caller.sendall(data)
+            caller.shutdown(socket.SHUT_RDWR)
+
+
+def make_files(folder: Path) -> None:
+    """What `work` records as artifacts."""
+    (folder / "figures").mkdir(parents=True)
+    (folder / "train.jpg").write_bytes(b"jpg")
+    (folder / "model.pth").write_bytes(os.urandom(2 << 20))
+    for name in ("cmc.csv", "roc.csv"):
+        (folder / "figures" / name).write_text("rank,share\n")
+
+
+def hasten() -> None:
+    """Try a failed store again soon."""
+    outbox.FIRST_PAUSE, outbox.LONGEST_PAUSE, outbox.PATIENCE = 0.2, 0.4, 1.0
+
+
+def use_model(files: Path) -> None:
+    """Export no network, but take the one that was exported once."""
+    logger.export_model = lambda _, __, folder, ___: shutil.copytree(files / "model", folder)
+
+
+def work(key: str, files: Path, at: Mapping[int, Callable[[], None]] | None = None) -> float:
+    """Record a run as a training does.
+
+    Args:
+        key: the run's.
+        files: made by `make_files`.
+        at: what happens before an epoch.
+
+    Returns:
+        the seconds that the training spent in recording, waiting at its end included.
+    """
+    spent = 0.0
+    with logger.open_run(key=key, name=key, tags={"data_digest": "d1"}) as tracker:
+        started = time.monotonic()
+        tracker.log_params({"lr": 0.1, "epochs": EPOCHS})
+        tracker.log_dataset(name="d", source="s", digest="0" * 64, profile={}, context="training")
+        spent += time.monotonic() - started
+        for epoch in range(1, EPOCHS + 1):
+            if at and epoch in at:
+                at[epoch]()
+            started = time.monotonic()
+            tracker.log_metrics({"loss": 1 / epoch, "error": 0.5, "lr": 0.1}, step=epoch)
+            spent += time.monotonic() - started
+        started = time.monotonic()
+        tracker.log_metrics({"best/loss": 1 / EPOCHS})
+        tracker.log_artifact(files / "train.jpg")
+        tracker.log_artifact(files / "model.pth", "checkpoint")
+        tracker.log_artifact(files / "figures", "figures")
+        tracker.log_model(None, None, metadata={})  # type: ignore[arg-type]
+    return spent + time.monotonic() - started
+
+
+@dataclass
+class Found:
+    """What of a run is in the store, beside what was put in."""
+
+    status: str
+    put: int = 0
+    points: int = 0
+    doubled: int = 0
+    artifacts: list[str] = field(default_factory=list)
+    models: int = 0
+
+
+def find(key: str) -> Found:
+    """Count what the store has of a run, which must be one run."""
+    store = open_store()
+    client = store.client
+    runs = client.search_runs(
+        [store.experiment_id], f"tags.run_key = '{key}'", run_view_type=ViewType.ALL
+    )
+    assert len(runs) == 1, f"{len(runs)} runs"
+    run_id = runs[0].info.run_id
+    models = client.search_logged_models(
+        [store.experiment_id], filter_string=f"source_run_id = '{run_id}'"
+    )
+    assert len(models) == 1, f"{len(models)} models"
+    assert runs[0].data.params == {"lr": "0.1", "epochs": str(EPOCHS)}
+    assert len(runs[0].inputs.dataset_inputs) == 1
+    found = Found(runs[0].info.status)
+    expected = points_of(key)
+    steps = set(range(1, EPOCHS + 1))
+    assert {step for name, step in expected if name == "loss"} == steps
+    found.put = len(expected)
+    for name in runs[0].data.metrics:
+        history = [(name, point.step) for point in client.get_metric_history(run_id, name)]
+        found.points += len(set(history) & expected)
+        found.doubled += len(history) - len(set(history))
+    found.artifacts = sorted(below(client, run_id, ""))
+    found.models = len(client.search_model_versions(f"run_id = '{run_id}'"))
+    return found
+
+
+def points_of(key: str) -> set[tuple[str, int]]:
+    """The name and step of each point that was put into a run's journal."""
+    path = Path(os.environ["DVC_ROOT"]) / FOLDER / key / "journal.jsonl"
+    lines = [parse(line) for line in path.read_bytes().splitlines(keepends=True)]
+    entries = [line for line in lines if line and line.get("kind") in ("metrics", "system")]
+    return {
+        (name, entry["payload"]["step"] or 0)
+        for entry in entries
+        for name in entry["payload"]["values"]
+    }
+
+
+def below(client: Any, run_id: str, folder: str) -> list[str]:
+    """The paths of all files below a folder of a run's artifacts."""
+    paths: list[str] = []
+    for item in client.list_artifacts(run_id, folder or None):
+        paths += below(client, run_id, item.path) if item.is_dir else [item.path]
+    return paths
+
+
+if __name__ == "__main__":
+    hasten()
+    use_model(Path(sys.argv[1]))
+    work(sys.argv[2], Path(sys.argv[1]))

@@ -1,0 +1,209 @@
+"""Sequences tracked three ways, from an archive to the reports."""
+
+import csv
+import json
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from deepsort_reid.core.errors import DatasetError
+from deepsort_reid.data.mot import read_sequences
+from deepsort_reid.sources.archive import Archive
+from deepsort_reid.tracking import compare, embed
+from deepsort_reid.tracking import frames as film
+from deepsort_reid.tracking import video as replay
+from deepsort_reid.tracking.compare import Contender, Trial
+from deepsort_reid.tracking.deep_sort import Settings
+from deepsort_reid.tracking.embed import Stopwatch
+from tests.support.tracks import SIZE, Colours, archive, boxes, crossing
+
+SETTINGS = Settings(max_iou_distance=0.7, max_age=30, n_init=3, nn_budget=100)
+
+
+def tried(source: Archive, min_confidence: float = 0.3, classes: tuple[int, ...] = (1,)) -> Trial:
+    return compare.run(
+        source,
+        read_sequences(source),
+        trained=Contender(Colours(), 0.2),
+        untrained=Contender(Colours(blind=True), 0.1),
+        classes=classes,
+        min_confidence=min_confidence,
+        settings=SETTINGS,
+    )
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Archive:
+    return archive(tmp_path_factory.mktemp("video") / "dataset.zip", crossing())
+
+
+@pytest.fixture(scope="module")
+def done(source: Archive) -> Trial:
+    return tried(source)
+
+
+def test_what_the_embedding_earns(done: Trial) -> None:
+    metrics = done.metrics()
+    assert metrics["id_switches"] == 0
+    assert metrics["none"]["id_switches"] == 2
+    assert metrics["earned"]["id_switches"] == -2
+    assert metrics["earned"]["idf1"] == metrics["idf1"] - metrics["none"]["idf1"] > 0.3
+    assert metrics["hota"] > metrics["untrained"]["hota"]
+    assert metrics["untrained"]["threshold"] == 0.1
+    assert (metrics["threshold"], metrics["frames"], metrics["sequences"]) == (0.2, 40, 1)
+
+
+def test_mlflow_gets_flat_numbers_and_the_speed(done: Trial) -> None:
+    numbers = done.numbers()
+    assert numbers["track_hota"] == done.metrics()["hota"]
+    assert numbers["track_none_idf1"] == done.metrics()["none"]["idf1"]
+    assert numbers["track_fps_embedding"] > numbers["track_fps"] > 0
+    assert all(isinstance(value, int | float) for value in numbers.values())
+
+
+def test_no_clock_gets_into_the_files(done: Trial) -> None:
+    assert not any("fps" in name or "second" in name for name in done.metrics())
+
+
+def test_the_reports(source: Archive, done: Trial, tmp_path: Path) -> None:
+    names = compare.write(tmp_path, source, done)
+    assert sorted(names) == sorted(path.name for path in tmp_path.iterdir())
+    assert json.loads((tmp_path / "track.json").read_text()) == done.metrics()
+    with (tmp_path / "track.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["appearance"] for row in rows] == ["trained", "none", "untrained"]
+    assert (rows[0]["sequence"], rows[0]["tracks"], rows[1]["id_switches"]) == ("a", "2", "2")
+    with zipfile.ZipFile(tmp_path / "tracks.zip") as zipped:
+        assert zipped.namelist() == ["a.txt"]
+        lines = zipped.read("a.txt").decode().splitlines()
+    assert len(lines) == len(done.tracked[0].tracks["trained"])
+    with Image.open(tmp_path / "track.jpg") as page:
+        assert page.width > 600
+
+
+def test_the_video_shows_both_ways_side_by_side(
+    source: Archive, done: Trial, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    compare.write(tmp_path, source, done)
+    assert capfd.readouterr() == ("", "")
+    video = cv2.VideoCapture(str(tmp_path / "track.webm"))
+    frames = []
+    while (found := video.read())[0]:
+        frames.append(found[1])
+    assert len(frames) == 40
+    assert video.get(cv2.CAP_PROP_FPS) == pytest.approx(10)
+    height, width = frames[0].shape[:2]
+    assert (width % 2, height % 2) == (0, 0)
+    # Once tracked, a person's box is drawn on both halves, in different places of the picture.
+    assert np.abs(frames[30].astype(int) - frames[0]).max() > 100
+
+
+def test_the_same_input_gives_the_same_bytes(source: Archive, tmp_path: Path) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+        compare.write(folder, source, tried(source))
+    one, two = ({p.name: p.read_bytes() for p in folder.iterdir()} for folder in folders)
+    assert one == two
+
+
+def test_without_truth_there_are_tracks_and_pictures_but_no_scores(tmp_path: Path) -> None:
+    source = archive(tmp_path / "dataset.zip", crossing(), leave_out=["gt/gt.txt"])
+    done = tried(source)
+    metrics = done.metrics()
+    assert "hota" not in metrics
+    assert "none" not in metrics
+    assert (metrics["sequences"], metrics["sequences_with_truth"]) == (1, 0)
+    assert "nothing was scored" in done.table()
+    folder = tmp_path / "reports"
+    folder.mkdir()
+    compare.write(folder, source, done)
+    with (folder / "track.csv").open() as file:
+        assert {row["hota"] for row in csv.DictReader(file)} == {""}
+    assert (folder / "track.webm").stat().st_size > 1000
+
+
+def test_without_detections_nothing_can_be_tracked(tmp_path: Path) -> None:
+    source = archive(tmp_path / "dataset.zip", crossing(), leave_out=["det/det.txt"])
+    with pytest.raises(DatasetError, match=r"sequence 'a' has no det/det\.txt"):
+        tried(source)
+
+
+def test_truth_of_other_classes_alone_is_refused(source: Archive) -> None:
+    with pytest.raises(DatasetError, match=r"boxes of class 1, and track\.classes is \[2, 3\]"):
+        tried(source, classes=(2, 3))
+
+
+def test_unsure_detections_are_left_out(source: Archive, done: Trial) -> None:
+    assert done.metrics()["detections"] == len(crossing())
+    nothing = tried(source, min_confidence=1.5)
+    metrics = nothing.metrics()
+    assert (metrics["detections"], metrics["mota"], metrics["id_switches"]) == (0, 0, 0)
+
+
+def test_a_frame_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "dataset.zip"
+    archive(path, crossing())
+    damaged = tmp_path / "damaged.zip"
+    with zipfile.ZipFile(path) as whole, zipfile.ZipFile(damaged, "w") as target:
+        for name in whole.namelist():
+            target.writestr(name, b"no image" if name.endswith("07.png") else whole.read(name))
+    with pytest.raises(DatasetError, match=r"a/img1/000007\.png cannot be read"):
+        tried(Archive(damaged))
+
+
+def test_boxes_beyond_the_frame_are_left_out(source: Archive) -> None:
+    (sequence,) = read_sequences(source)
+    height, width = SIZE
+    inside = [(1, -1, (-5.0, -5.0, 10.0, 20.0)), (2, -1, (width - 1.0, 0.0, 50.0, 20.0))]
+    outside = [(1, -1, (-30.0, 0.0, 20.0, 20.0)), (2, -1, (0.0, float(height), 20.0, 20.0))]
+    found = boxes(sorted([*inside, *outside]))
+    embedder = Colours()
+    (looked,) = embed.look(
+        source,
+        [type(sequence)(sequence.name, sequence.images, 10.0, found, None)],
+        {"one": embedder},
+        min_confidence=0.0,
+        watch=Stopwatch(),
+    )
+    assert embedder.crops == 2
+    assert len(looked.detections) == len(looked.embeddings["one"]) == 2
+    assert (looked.detections.ltwh[:, 2] != 20).all()
+
+
+def test_frames_come_in_order_whatever_the_archive_s_is(tmp_path: Path) -> None:
+    path = tmp_path / "dataset.zip"
+    archive(path, crossing(6), 6)
+    turned = tmp_path / "turned.zip"
+    with zipfile.ZipFile(path) as whole, zipfile.ZipFile(turned, "w") as target:
+        for name in reversed(whole.namelist()):
+            target.writestr(name, whole.read(name))
+    names = read_sequences(Archive(path))[0].images
+    straight, back = (list(film.in_order(Archive(p), names)) for p in (path, turned))
+    assert all((one == other).all() for one, other in zip(straight, back, strict=True))
+    assert len(straight) == 6
+
+
+def test_the_page_shows_the_moments_that_only_the_baseline_gets_wrong(done: Trial) -> None:
+    one = done.tracked[0]
+    moments = replay.choose_moments(one.sequence, compare.switches(one, "none"), [])
+    assert len(moments) == 1  # both people are mistaken at the same time
+    assert len(moments[0].frames) == replay.COLUMNS
+    assert compare.switches(one, "none")[0].frame in moments[0].frames
+
+
+def test_without_switches_the_page_shows_the_whole_sequence(done: Trial) -> None:
+    moments = replay.choose_moments(done.tracked[0].sequence, [], [])
+    shown = [frame for moment in moments for frame in moment.frames]
+    assert (shown[0], shown[-1], len(shown)) == (1, 40, replay.COLUMNS * replay.EVENTS)
+
+
+def test_frames_of_several_sizes_make_no_video(tmp_path: Path) -> None:
+    with replay.open_video(tmp_path / "a.webm", 10) as video:
+        video.write(Image.new("RGB", (64, 48)), "1")
+        with pytest.raises(DatasetError, match="2: not as large as the frames before it"):
+            video.write(Image.new("RGB", (48, 64)), "2")

@@ -1,0 +1,128 @@
+"""On a GPU: a recorded step is the step, wherever images lie, and trainings are what a CPU's are.
+
+Where there is none, these are skipped, and nothing else tells what they tell.
+"""
+
+import dataclasses
+import io
+from typing import Any
+
+import pytest
+import torch
+
+from deepsort_reid.core.config import TrainConfig
+from deepsort_reid.data import loader
+from deepsort_reid.model import network
+from deepsort_reid.training import cuda_graph, distributed
+from deepsort_reid.training.distributed import ALONE
+from deepsort_reid.training.resume import States
+from deepsort_reid.training.trainer import Trainer
+from tests.training.test_trainer import EVERYTHING, Keep, config, part
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "adam": {"optimizer": "adam", "lr": 0.001},
+    "everything": {**EVERYTHING, "batch_size": 16},
+    "accumulated": {"accumulate_steps": 2, "batch_size": 4},
+    "frozen": {"freeze_layers": ("conv1", "bn1", "layer1")},
+}
+
+Weights = dict[str, torch.Tensor]
+
+
+def make(recipe: TrainConfig, device: str = "cuda", dtype: torch.dtype = torch.float32) -> Trainer:
+    distributed.set_determinism(recipe.deterministic)
+    net = network.build(classes=4, **recipe.design, seed=recipe.seed).to(dtype)
+    process = dataclasses.replace(ALONE, device=torch.device(device))
+    return Trainer(net, part(11, 0), part(3, 1), recipe, process)
+
+
+def trained(learner: Trainer) -> tuple[list[tuple[float, ...]], Weights]:
+    """The curve and the weights after a training."""
+    history = learner.fit(Keep(), States())
+    curve = [(r.lr, r.train_loss, r.train_error, r.val_loss, r.val_error) for r in history]
+    return curve, {name: w.cpu() for name, w in learner.kept.state_dict().items()}
+
+
+def check_same(one: tuple[Any, Weights], other: tuple[Any, Weights]) -> None:
+    assert one[0] == other[0]
+    assert all(torch.equal(weight, other[1][name]) for name, weight in one[1].items())
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recorded_steps_are_the_steps_to_the_bit(recipe: str) -> None:
+    chosen = config(epochs=3, **RECIPES[recipe])
+    plain = make(chosen)
+    plain.learn = plain.backward
+    recorded = make(chosen)
+    check_same(trained(recorded), trained(plain))
+    if chosen.accumulate_steps == 1:
+        assert isinstance(recorded.learn, cuda_graph.Replayed)
+        assert any(recorded.learn.recordings.values())
+
+
+def test_images_that_do_not_fit_come_from_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = config(num_workers=2)
+    there = make(chosen)
+    assert there.train_feed.stored is not None
+    monkeypatch.setattr(loader, "SHARE", 0.0)
+    elsewhere = make(chosen)
+    assert elsewhere.train_feed.stored is None
+    check_same(trained(there), trained(elsewhere))
+
+
+def test_more_shapes_than_there_are_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = config(**RECIPES["everything"])
+    with_all = trained(make(chosen))
+    monkeypatch.setattr(cuda_graph, "MOST", 1)
+    learner = make(chosen)
+    check_same(trained(learner), with_all)
+    assert len(learner.learn.recordings) == 1  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("recipe", ["plain", "everything"])
+def test_a_training_goes_on_to_the_same_bits(recipe: str) -> None:
+    chosen = config(epochs=4, **RECIPES[recipe])
+    whole = trained(make(chosen))
+    first, content = make(chosen), io.BytesIO()
+    half(first)
+    torch.save({"state": first.state()}, content)
+    second = make(chosen)
+    second.load(content.getvalue())
+    check_same(trained(second), whole)
+
+
+class Enough(Exception):  # noqa: N818
+    pass
+
+
+def half(learner: Trainer) -> None:
+    """Two epochs of four, without an end."""
+
+    class Two(Keep):
+        def record(self, history: Any, _: Any, *, is_best: bool) -> None:
+            super().record(history, _, is_best=is_best)
+            if len(history) == 2:
+                raise Enough
+
+    with pytest.raises(Enough):
+        learner.fit(Two(), States())
+
+
+@pytest.mark.parametrize("recipe", ["plain", "everything", "frozen"])
+def test_in_float64_it_is_the_training_of_a_cpu(recipe: str) -> None:
+    # Images are float32 in any network, and jitter rounds them by the device's order of sums.
+    changes = {"deterministic": False, "color_jitter": 0.0}
+    chosen = config(amp=False, **{**RECIPES[recipe], **changes})
+    on_gpu, on_cpu = (trained(make(chosen, device, torch.float64)) for device in ("cuda", "cpu"))
+    torch.testing.assert_close(torch.tensor(on_gpu[0]), torch.tensor(on_cpu[0]), rtol=0, atol=1e-5)
+    for name, weight in on_gpu[1].items():
+        torch.testing.assert_close(weight, on_cpu[1][name], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("amp", [False, True])
+def test_it_learns(amp: bool) -> None:
+    history = make(config(epochs=8, amp=amp, erase=0.0)).fit(Keep(), States())
+    assert history[-1].val_error < 0.2
