@@ -15,7 +15,7 @@ import torch
 from deepsort_reid.core.errors import StoreError
 from deepsort_reid.runs import journal, logger, outbox, store
 from deepsort_reid.runs.journal import Binding, Journal
-from deepsort_reid.runs.logger import NullTracker, open_run, resume_run
+from deepsort_reid.runs.logger import NullRunLogger, open_run, resume_run
 from deepsort_reid.runs.run_writer import BEST, MODEL, RunWriter
 from tests.support.stores import forget_mlflow, make_store
 
@@ -335,7 +335,7 @@ def test_a_null_tracker_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with begin("not mine", {}, enabled=False) as tracker:
         use_everything(tracker)
-    assert isinstance(tracker, NullTracker)
+    assert isinstance(tracker, NullRunLogger)
     assert (tracker.run_id, tracker.run_name) == (None, None)
     assert tracker.describe() == "not recorded in MLflow"
     assert contents(tmp_path) == []
@@ -346,7 +346,7 @@ def test_training_goes_on_without_mlflow(tmp_path, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with begin("none", {}) as tracker:
         use_everything(tracker)
-    assert isinstance(tracker, NullTracker)
+    assert isinstance(tracker, NullRunLogger)
     assert warnings(caplog) == ["mlflow is not installed, so nothing is recorded in MLflow"]
     assert contents(tmp_path) == []
 
@@ -488,7 +488,7 @@ def test_resume_without_a_run_warns_and_records_nothing(
         monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     with resume_run(run_id, run_id) as tracker:
         use_everything(tracker)
-    assert isinstance(tracker, NullTracker)
+    assert isinstance(tracker, NullRunLogger)
     assert len(warnings(caplog)) == 1
     assert contents(tmp_path) == []
 

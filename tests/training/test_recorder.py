@@ -7,13 +7,13 @@ from torch import nn
 
 from deepsort_reid.core import files
 from deepsort_reid.model import checkpoint, network
-from deepsort_reid.runs.logger import Tracker
+from deepsort_reid.runs.logger import RunLogger
 from deepsort_reid.training.recorder import FileRecorder, NullRecorder, line
 from deepsort_reid.training.resume import States
 from deepsort_reid.training.trainer import EpochResult
 
 
-class Remember(Tracker):
+class Remember(RunLogger):
     """A tracker that remembers its calls."""
 
     key, run_id, run_name = "k1", "abc", "resnet18-1234567"
@@ -51,7 +51,7 @@ NETWORK = {
 }
 
 
-def record(folder: Path, tracker: Tracker) -> None:
+def record(folder: Path, tracker: RunLogger) -> None:
     states = States()
     states.run_key = "abc"
     recorder = FileRecorder(
@@ -64,7 +64,7 @@ def record(folder: Path, tracker: Tracker) -> None:
 
 
 def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
-    record(tmp_path, Tracker())
+    record(tmp_path, RunLogger())
     net, description = checkpoint.load(tmp_path / "models" / "model.pth")
     assert (description.epoch, description.acc) == (2, 60.0)
     expected = network.build("resnet18", 3, seed=2).state_dict()
@@ -77,7 +77,7 @@ def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
 
 
 def test_the_history_holds_no_times(tmp_path: Path) -> None:
-    record(tmp_path, Tracker())
+    record(tmp_path, RunLogger())
     lines = (tmp_path / "reports" / "history.csv").read_text().splitlines()
     assert lines[0] == "epoch,lr,train_loss,train_error,val_loss,val_error"
     assert lines[2] == "2,0.01,1.0,0.5,1.6,0.4"
@@ -87,7 +87,7 @@ def test_the_history_holds_no_times(tmp_path: Path) -> None:
 def test_the_same_training_leaves_the_same_bytes(tmp_path: Path) -> None:
     written = []
     for name in "ab":
-        record(tmp_path / name, Tracker())
+        record(tmp_path / name, RunLogger())
         paths = sorted(p for p in (tmp_path / name).rglob("*") if p.is_file())
         written.append({p.name: p.read_bytes() for p in paths})
     assert written[0] == written[1]

@@ -52,7 +52,7 @@ KILLED = [128 + number for number in signals.SIGNALS]  # exit statuses
 DELIVER = "uv run python -m deepsort_reid.runs.deliver"
 
 
-class Tracker:
+class RunLogger:
     """Takes what there is to know of a run. This one, the base of the others, records nothing.
 
     No method raises for a fault of the store's, and none waits for it for long.
@@ -120,11 +120,11 @@ class Tracker:
         return "not recorded in MLflow"
 
 
-class NullTracker(Tracker):
+class NullRunLogger(RunLogger):
     """Records nothing, anywhere."""
 
 
-class MlflowTracker(Tracker):
+class MlflowRunLogger(RunLogger):
     """Records into a journal, which an outbox delivers to one MLflow run."""
 
     def __init__(self, held: Journal, writer: RunWriter):
@@ -282,7 +282,7 @@ class MlflowTracker(Tracker):
 @contextmanager
 def open_run(
     *, key: str, name: str, tags: Mapping[str, str], enabled: bool = True
-) -> Iterator[Tracker]:
+) -> Iterator[RunLogger]:
     """Begin a run, or go on with one that was interrupted, and end it with the block.
 
     The run ends as FINISHED; as FAILED on an exception; as KILLED on KeyboardInterrupt, and on
@@ -293,10 +293,10 @@ def open_run(
             run goes on, and what that has already is not recorded again.
         name: the run's name in lists.
         tags: `provenance.provenance_tags`, say.
-        enabled: False, for ranks other than the first, gives a NullTracker.
+        enabled: False, for ranks other than the first, gives a NullRunLogger.
 
     Yields:
-        the run's tracker; a NullTracker, after a warning, where MLflow is not installed.
+        the run's tracker; a NullRunLogger, after a warning, where MLflow is not installed.
 
     Raises:
         StoreError: there can be no store at the address, or another process records this run. A
@@ -304,7 +304,7 @@ def open_run(
         OSError: the journal cannot be written.
     """
     if not enabled or not is_installed():
-        yield NullTracker()
+        yield NullRunLogger()
         return
     uri = tracking_uri()
     check_address(uri)
@@ -319,7 +319,7 @@ def open_run(
 
 
 @contextmanager
-def resume_run(key: str | None, run_id: str | None = None) -> Iterator[Tracker]:
+def resume_run(key: str | None, run_id: str | None = None) -> Iterator[RunLogger]:
     """Add to a run that has ended, whose status stays as it is.
 
     Args:
@@ -328,7 +328,7 @@ def resume_run(key: str | None, run_id: str | None = None) -> Iterator[Tracker]:
             a fresh clone that has its results from a DVC cache.
 
     Yields:
-        the run's tracker; a NullTracker, after a warning, if there is no such run. A store that
+        the run's tracker; a NullRunLogger, after a warning, if there is no such run. A store that
         does not answer is put up with.
 
     Raises:
@@ -336,13 +336,13 @@ def resume_run(key: str | None, run_id: str | None = None) -> Iterator[Tracker]:
     """
     tracker = find_run(key, run_id)
     try:
-        yield tracker or NullTracker()
+        yield tracker or NullRunLogger()
     finally:
         if tracker:
             tracker.close(CLOSE_SECONDS)
 
 
-def begin_run(uri: str, key: str, name: str, tags: Mapping[str, str]) -> MlflowTracker:
+def begin_run(uri: str, key: str, name: str, tags: Mapping[str, str]) -> MlflowRunLogger:
     """Begin a run, or go on with it.
 
     Raises:
@@ -362,10 +362,10 @@ def begin_run(uri: str, key: str, name: str, tags: Mapping[str, str]) -> MlflowT
     except BaseException:
         held.close()
         raise
-    return MlflowTracker(held, RunWriter(held, uri))
+    return MlflowRunLogger(held, RunWriter(held, uri))
 
 
-def find_run(key: str | None, run_id: str | None) -> MlflowTracker | None:
+def find_run(key: str | None, run_id: str | None) -> MlflowRunLogger | None:
     """The tracker of a run that has a journal, or is in the store, or may be if that is down."""
     key = key or run_id
     if key is None:
@@ -387,7 +387,7 @@ def find_run(key: str | None, run_id: str | None) -> MlflowTracker | None:
         return None
     if not held.has_run:
         held.put("attach", key=key, run_id=run_id)
-    return MlflowTracker(held, writer)
+    return MlflowRunLogger(held, writer)
 
 
 def may_exist(writer: RunWriter, key: str, run_id: str | None) -> bool:

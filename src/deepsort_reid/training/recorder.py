@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from deepsort_reid.core import files
 from deepsort_reid.model import checkpoint
 from deepsort_reid.model.network import Embedder
-from deepsort_reid.runs.logger import Tracker
+from deepsort_reid.runs.logger import RunLogger
 from deepsort_reid.runs.provenance import checkpoint_tags
 from deepsort_reid.training import plots
 from deepsort_reid.training.resume import States
@@ -31,7 +31,7 @@ class FileRecorder:
 
     checkpoint_path: Path
     reports: Path  # folder
-    tracker: Tracker
+    tracker: RunLogger
     states: States
     network: Mapping[str, object]  # what a checkpoint.Description says besides epoch and accuracy
 

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deepsort_reid.data.report import draw_images_per_identity
 from deepsort_reid.evaluation import plots
 from deepsort_reid.evaluation.plots import Answer, PairKind, RankedRow, choose_queries
+from deepsort_reid.training.plots import training_curves
 
 EDGES = np.linspace(0, 2, 201)
 BELL = np.round(1e4 * np.exp(-((EDGES[:-1] - 0.5) ** 2) / 0.02)).astype(int)
@@ -69,13 +71,13 @@ def calibration(path, *kinds, threshold=0.37):
 ONE_PAIR = np.bincount([100], minlength=200)
 
 FIGURES = {
-    "one epoch": lambda path: plots.training_curves(path, history(1), best_epoch=1),
-    "no best epoch": lambda path: plots.training_curves(path, history(3)),
-    "many epochs": lambda path: plots.training_curves(path, history(350), best_epoch=350),
-    "exploded at first": lambda path: plots.training_curves(path, exploding(9), best_epoch=9),
-    "exploded at the best": lambda path: plots.training_curves(path, exploding(9), best_epoch=1),
-    "exploded alone": lambda path: plots.training_curves(path, exploding(1)),
-    "tiny losses": lambda path: plots.training_curves(path, history(40, start=10**6)),
+    "one epoch": lambda path: training_curves(path, history(1), best_epoch=1),
+    "no best epoch": lambda path: training_curves(path, history(3)),
+    "many epochs": lambda path: training_curves(path, history(350), best_epoch=350),
+    "exploded at first": lambda path: training_curves(path, exploding(9), best_epoch=9),
+    "exploded at the best": lambda path: training_curves(path, exploding(9), best_epoch=1),
+    "exploded alone": lambda path: training_curves(path, exploding(1)),
+    "tiny losses": lambda path: training_curves(path, history(40, start=10**6)),
     "cmc": lambda path: plots.cmc_curve(path, 1 - 0.5 / np.arange(1, 51), mAP=0.3, mINP=0.1),
     "perfect cmc": lambda path: plots.cmc_curve(path, np.ones(50), mAP=1.0, mINP=1.0),
     "poor cmc": lambda path: plots.cmc_curve(path, np.arange(50) / 1e4, mAP=0.0),
@@ -94,10 +96,10 @@ FIGURES = {
     "page of slim crops": lambda path: plots.ranked_page(path, page_rows((300, 20))),
     "page of one answer": lambda path: plots.ranked_page(path, page_rows(answers=1)),
     "page without answers": lambda path: plots.ranked_page(path, page_rows(answers=0)),
-    "identities": lambda path: plots.images_per_identity(
+    "identities": lambda path: draw_images_per_identity(
         path, {"train": [9] * 90, "val": [1, 2, 3], "query": [], "gallery": range(1, 2000)}
     ),
-    "three parts": lambda path: plots.images_per_identity(path, {p: [2, 3] for p in "abc"}),
+    "three parts": lambda path: draw_images_per_identity(path, {p: [2, 3] for p in "abc"}),
 }
 
 
@@ -130,7 +132,7 @@ def test_the_same_bytes_whatever_the_user_prefers(name, suffix, tmp_path):
 
 
 def test_pyplot_is_not_imported():
-    code = "import deepsort_reid.plots, sys; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import deepsort_reid.core.figure, sys; sys.exit('matplotlib.pyplot' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -138,7 +140,7 @@ def test_an_epoch_that_is_not_in_the_history_leaves_the_old_picture(tmp_path):
     path = tmp_path / "train.jpg"
     path.write_text("old")
     with pytest.raises(KeyError):
-        plots.training_curves(path, history(3), best_epoch=4)
+        training_curves(path, history(3), best_epoch=4)
     assert path.read_text() == "old"
 
 
