@@ -16,7 +16,7 @@ from deepsort_reid.runs import store
 from tests.support.stores import forget_mlflow, make_store
 
 ONE_RUN = """
-from deepsort_reid.store import open_store
+from deepsort_reid.runs.store import open_store
 store = open_store()
 run = store.client.create_run(store.experiment_id, run_name="one")
 store.client.log_metric(run.info.run_id, "loss", 0.5)
