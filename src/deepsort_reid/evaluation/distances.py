@@ -130,7 +130,9 @@ def whole_rows(what: str, query: Embedded, gallery: Embedded, *, rows: int) -> I
         for index in torch.split(torch.arange(len(query), device=query.pids.device), rows):
             asked = scaled(query, index)
             ticks = listed.new_empty(len(index), len(listed))
-            parts = zip(listed.split(columns), ticks.split(columns, dim=1), strict=True)
+            parts = zip(
+                torch.split(listed, columns), torch.split(ticks, columns, dim=1), strict=True
+            )
             for offered, part in parts:
                 part.copy_(_ticks(asked @ on_grid(gallery, offered).T))
                 progress.advance(part.numel())

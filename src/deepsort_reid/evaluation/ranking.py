@@ -35,7 +35,7 @@ from deepsort_reid.evaluation.distances import (
 )
 
 ROWS_BYTES = 2 << 30  # of the distances of some queries from the whole gallery
-MAX_WHOLE_ROWS = 256  # queries in a tile that spans the gallery
+MAX_WHOLE_ROWS = 512  # queries in a tile that spans the gallery
 SORTED_COLUMNS = 1024  # keys that are sorted at a time
 INDEX_BITS = 29  # below a distance's ticks in a key; 34 + 29 bits fit an int64
 LAST = torch.iinfo(torch.int64).max  # a key behind all others
@@ -111,7 +111,7 @@ def ranking(
         block_bytes: bounds the memory beyond the arguments and `BLOCK_BYTES`, as long as one
             query's row fits: 8 bytes for each gallery image, and 64 for each image of the most
             frequent identity. At most `MAX_WHOLE_ROWS` rows are held, so a gallery of 16,000
-            images takes 33 MB and one of a million 2 GB. The result does not depend on it.
+            images takes 65 MB and one of a million 2 GB. The result does not depend on it.
 
     Raises:
         DatasetError: no query has a match in the gallery.
@@ -211,8 +211,8 @@ def distance_histograms(
 
 
 def _keys(ticks: Tensor, columns: Tensor) -> Tensor:
-    """What orders gallery images: the distance first, then the position; overwrites the ticks."""
-    return ticks.bitwise_left_shift_(INDEX_BITS).bitwise_or_(columns)
+    """What orders gallery images: the distance first, then the position."""
+    return ticks.bitwise_left_shift(INDEX_BITS).bitwise_or_(columns)
 
 
 def _own(tile: Tile, query: Embedded, gallery: Embedded) -> Tensor:
@@ -293,7 +293,7 @@ def _places(tile: Tile, matches: Tensor, own: Tensor, pool: ThreadPoolExecutor) 
     places = 1 - torch.searchsorted(own, matches)
     for start in range(0, len(tile.columns), SORTED_COLUMNS):
         part = slice(start, start + SORTED_COLUMNS)
-        keys = _keys(tile.ticks[:, part].contiguous(), tile.columns[part])
+        keys = _keys(tile.ticks[:, part], tile.columns[part])
         places += torch.searchsorted(_sorted(keys, pool), matches)  # keys that come before it
     return places.masked_fill_(matches == LAST, 0)
 

@@ -1,7 +1,5 @@
 """Crops or boxes of a frame in, embeddings out: a trained network as a tracker uses it."""
 
-import copy
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, cast
@@ -10,13 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from deepsort_reid.core.errors import ConfigError, CropError
-from deepsort_reid.data.augment import normalise
 from deepsort_reid.data.packed import Images
 from deepsort_reid.data.split import resized
 from deepsort_reid.model import checkpoint, network
+from deepsort_reid.model.embed import Predictor
 
 if TYPE_CHECKING:
     from deepsort_reid.model.network import ReidNet
@@ -67,7 +64,7 @@ class Extractor:
         device: str | torch.device | None = None,
         batch_size: int = 64,
     ) -> Self:
-        """Wrap a network of `model.build`, which stays as it is.
+        """Wrap a network of `network.build`, which stays as it is.
 
         Args:
             net: trained or not.
@@ -96,10 +93,10 @@ class Extractor:
         if batch_size < 1:
             raise ConfigError(f"batch_size={batch_size} must be at least 1")
         self.device, self.batch_size, self.image_size = usable(device), batch_size, image_size
-        self.mean, self.std = tuple(mean), tuple(std)
         self.embedding_size = cast("ReidNet", net).feature_size
-        self._net = folded(network.without_classifier(net)).to(self.device)
-        self._net.to(memory_format=torch.channels_last)
+        self._predictor = Predictor(
+            network.without_classifier(net), mean=mean, std=std, device=self.device, fold=True
+        )
 
     def __call__(self, crops: Sequence[Images] | Images, *, order: Order) -> Embeddings:
         """Embed crops.
@@ -144,7 +141,6 @@ class Extractor:
         """
         return self(cut(frame, boxes, form=form), order=order)
 
-    @torch.inference_mode()
     def _embed(self, crops: Sequence[Images] | Images, order: Order) -> Embeddings:
         """One batch: (N, D)."""
         height, width = self.image_size
@@ -157,8 +153,7 @@ class Extractor:
         images = images.to(self.device, non_blocking=True)
         if order == "bgr":
             images = images.flip(-1)
-        batch = normalise(images, self.mean, self.std)
-        return cast("Embeddings", network.embed(self._net, batch).cpu().numpy())
+        return cast("Embeddings", self._predictor.embed(images).cpu().numpy())
 
 
 def usable(device: str | torch.device | None) -> torch.device:
@@ -177,22 +172,6 @@ def usable(device: str | torch.device | None) -> torch.device:
             f"device={str(chosen)!r} cannot be used ({reason}); expected cpu, cuda or cuda:N"
         ) from None
     return found
-
-
-def folded(net: nn.Module) -> nn.Module:
-    """A copy in eval mode, each batch normalisation folded into the convolution before it.
-
-    The networks of `model.build` run each convolution right before the normalisation that stands
-    next to it. In eval mode both are linear maps, so that one convolution does the same.
-    """
-    net = copy.deepcopy(net).eval().requires_grad_(False)
-    for parent in list(net.modules()):
-        children = list(parent.named_children())
-        for (name, first), (next_name, second) in itertools.pairwise(children):
-            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
-                setattr(parent, name, fuse_conv_bn_eval(first, second))
-                setattr(parent, next_name, nn.Identity())
-    return net
 
 
 def check_crop(crop: object, name: str) -> None:
