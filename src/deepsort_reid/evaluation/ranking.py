@@ -118,8 +118,7 @@ def ranking(
         ValueError: one of the two has cameras and the other has none, or the embeddings differ
             in length.
     """
-    row_bytes = 8 * len(gallery) + 64 * _most_frequent(gallery)
-    rows = min(MAX_WHOLE_ROWS, max(1, block_bytes // row_bytes))
+    rows = rows_at_a_time(gallery, block_bytes)
     return ranking_by(whole_rows("rank", query, gallery, rows=rows), query, gallery, depth=depth)
 
 
@@ -208,6 +207,12 @@ def distance_histograms(
 
 
 # The places of the matches
+
+
+def rows_at_a_time(gallery: Embedded, block_bytes: int) -> int:
+    """How many queries' distances from the whole gallery `ranking` holds; see there."""
+    row_bytes = 8 * len(gallery) + 64 * _most_frequent(gallery)
+    return min(MAX_WHOLE_ROWS, max(1, block_bytes // row_bytes))
 
 
 def _keys(ticks: Tensor, columns: Tensor) -> Tensor:

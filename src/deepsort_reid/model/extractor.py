@@ -129,7 +129,7 @@ class Extractor:
 
         Args:
             frame: (H, W, 3) uint8.
-            boxes: (N, 4) pixels from the frame's corner; see `cut`.
+            boxes: (N, 4) pixels from the frame's corner; see `cut_boxes`.
             order: of the frame's colours, as for `__call__`.
             form: `ltwh`: left, top, width, height; `ltrb`: left, top, right, bottom.
 
@@ -137,9 +137,9 @@ class Extractor:
             (N, D), in the order of the boxes.
 
         Raises:
-            CropError: see `cut`.
+            CropError: see `cut_boxes`.
         """
-        return self(cut(frame, boxes, form=form), order=order)
+        return self(cut_boxes(frame, boxes, form=form), order=order)
 
     def _embed(self, crops: Sequence[Images] | Images, order: Order) -> Embeddings:
         """One batch: (N, D)."""
@@ -191,7 +191,7 @@ def check_crop(crop: object, name: str) -> None:
     )
 
 
-def cut(frame: Images, boxes: ArrayLike, *, form: BoxForm) -> list[Images]:
+def cut_boxes(frame: Images, boxes: ArrayLike, *, form: BoxForm) -> list[Images]:
     """Cut boxes out of a frame, without copying.
 
     Edges are rounded to the nearest pixel and clipped to the frame; a box that has a part of the
