@@ -52,14 +52,18 @@ def literal(query, gallery, settings):
         for j in members:
             v[i, j] = math.exp(-d[i, j])
         v[i] /= v[i].sum()
-    v = np.array([np.mean([v[j] for j in ranked[i][: settings["k2"]]], axis=0) for i in range(count)])
+    v = np.array(
+        [np.mean([v[j] for j in ranked[i][: settings["k2"]]], axis=0) for i in range(count)]
+    )
 
     final = np.zeros((len(query), len(kept)))
     for i in range(len(query)):
         for g in range(len(kept)):
             j = len(query) + g
             overlap, union = np.minimum(v[i], v[j]).sum(), np.maximum(v[i], v[j]).sum()
-            final[i, g] = (1 - settings["weight"]) * (1 - overlap / union) + settings["weight"] * d[i, j]
+            final[i, g] = (1 - settings["weight"]) * (1 - overlap / union) + settings["weight"] * d[
+                i, j
+            ]
     return final
 
 
@@ -184,7 +188,7 @@ def test_the_same_bits_in_blocks_of_any_size(monkeypatch):
 def test_whole_rows_stay_within_block_bytes():
     query, gallery = case(0, num_gallery=200)
     listed = int((gallery.pids != -1).sum())
-    tiles = list(metrics.distances("", query, gallery, whole_rows=True, block_bytes=100_000))
+    tiles = list(reranked(query, gallery, **PAPER, block_bytes=100_000))
     assert {tuple(tile.ticks.shape) for tile in tiles} == {(5, listed), (2, listed)}
     assert all(tile.ticks.numel() * 96 <= 100_000 for tile in tiles)
 

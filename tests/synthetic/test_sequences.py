@@ -16,9 +16,10 @@ from deepsort_reid.data.mot import Boxes, read_sequences
 from deepsort_reid.sources.archive import Archive
 from deepsort_reid.synthetic import sequences
 from deepsort_reid.synthetic.sequences import write_sequences
-from deepsort_reid.tracking import score
-from deepsort_reid.tracking.deep_sort import Settings, by_appearance, by_motion
+from deepsort_reid.tracking.deep_sort import by_appearance, by_motion
 from deepsort_reid.tracking.embed import sure
+from deepsort_reid.tracking.score import align, score
+from tests.support.tracks import CONFIG
 
 SMALL: dict[str, Any] = {
     "seed": 3,
@@ -177,17 +178,17 @@ def test_who_knows_who_is_who_switches_far_less_than_motion(tmp_path: Path):
     write_sequences(
         path, seed=0, sequences=2, frames=300, people=6, image_size=(90, 160), missed=0.15
     )
-    settings = Settings(max_iou_distance=0.7, max_age=60, n_init=3, nn_budget=100)
+    config = CONFIG.model_copy(update={"max_age": 60})
     known, moved = {}, {}
     for sequence in read_sequences(Archive(path)):
         assert sequence.truth is not None
         assert sequence.detections is not None
         found = sure(sequence.detections, 0.3)
-        tracks = by_appearance(found, recognised(sequence.truth, found), 300, settings, 0.2)
-        known[sequence.name] = score.compare(sequence.truth, tracks, 300)
-        tracks = by_motion(found, 300, settings)
-        moved[sequence.name] = score.compare(sequence.truth, tracks, 300)
-    best, blind = score.score(known)[1], score.score(moved)[1]
+        tracks = by_appearance(found, recognised(sequence.truth, found), 300, config, 0.2)
+        known[sequence.name] = align(sequence.truth, tracks, 300)
+        tracks = by_motion(found, 300, config)
+        moved[sequence.name] = align(sequence.truth, tracks, 300)
+    best, blind = score(known)[1], score(moved)[1]
     assert blind.id_switches >= 20
     assert best.id_switches <= blind.id_switches / 3
     assert best.idf1 > blind.idf1 + 0.15
