@@ -55,8 +55,8 @@ from deepsort_reid.core.errors import (
 from deepsort_reid.core.signals import LAUNCHER
 from deepsort_reid.core.stage import run_stage
 from deepsort_reid.data import augment
-from deepsort_reid.data import split as splitting
-from deepsort_reid.data.layouts import read_dataset
+from deepsort_reid.data import packed, split
+from deepsort_reid.data.layouts.registry import open_dataset
 from deepsort_reid.data.packed import Part, open_part
 from deepsort_reid.evaluation import ranking as metrics
 from deepsort_reid.evaluation.evaluate import Reader, as_searched, sightings
@@ -116,8 +116,8 @@ def main() -> None:
     ]
     with tempfile.TemporaryDirectory() as temporary:
         data = options.data or make_data(params, Path(temporary) / "split")
-        summary = splitting.read_summary(data)
-        splitting.verify_parts(data, summary, splitting.PARTS)
+        summary = packed.read_summary(data)
+        packed.verify_parts(data, summary, packed.PARTS)
         if not (summary.tuning or options.test_part):
             raise DatasetError(
                 f"{data}: query and gallery are the test part, by which no parameter should be "
@@ -254,11 +254,11 @@ def make_data(params: Params, folder: Path) -> Path:
     path = folder.with_name("dataset.zip")
     write_synthetic(path, **vars(params.dataset.synthetic))
     archive = Archive(path)
-    dataset = read_dataset(archive.names())
+    dataset = open_dataset(archive, "auto", params.dataset.mot)
     folder.mkdir()
-    parts = splitting.make_parts(archive, dataset, folder, **vars(params.split))
+    parts = split.make_parts(archive, dataset, folder, params.split)
     tuning = params.split.tune_fraction > 0
-    splitting.summarise(folder, dataset.layout, parts, tuning=tuning)
+    packed.write_summary(folder, dataset.layout, split.count(parts), tuning=tuning)
     return folder
 
 
@@ -532,7 +532,7 @@ def spread(values: Sequence[float], form: str, unit: str = "") -> str:
 
 def conditions(
     found: Mapping[tuple[str, int], Result | None],
-    summary: splitting.Summary,
+    summary: packed.Summary,
     options: argparse.Namespace,
 ) -> list[str]:
     """Under what conditions the table was measured, in a few lines."""

@@ -3,14 +3,9 @@
 import pytest
 
 from deepsort_reid.core.errors import DatasetError
-from deepsort_reid.data.layouts import (
-    NO_CAMERA,
-    SEQUENCE,
-    read_camera,
-    read_dataset,
-    read_moment,
-    read_moments,
-)
+from deepsort_reid.data.layouts.folders import read_camera
+from deepsort_reid.data.samples import NO_CAMERA, SEQUENCE, read_moment, read_moments
+from tests.support.datasets import read_dataset
 
 MARKET = [
     "Market/bounding_box_train/0002_c1s1_000451_03.jpg",
@@ -81,7 +76,7 @@ def test_the_camera_stands_apart_in_the_file_name(name: str, camid: int) -> None
 )
 def test_a_dataset_in_no_known_layout(names: list[str], layout: str, message: str) -> None:
     with pytest.raises(DatasetError) as caught:
-        read_dataset(names, layout)  # type: ignore[arg-type]
+        read_dataset(names, layout)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 

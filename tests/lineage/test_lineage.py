@@ -12,7 +12,7 @@ import yaml
 from deepsort_reid.core import files
 from deepsort_reid.core.config import SECTIONS, load_params
 from deepsort_reid.core.errors import LineageError, WeightsError
-from deepsort_reid.data.split import digest_of
+from deepsort_reid.data.packed import digest_of
 from deepsort_reid.lineage import __main__ as lineage
 from deepsort_reid.lineage import git as history
 from deepsort_reid.lineage import workspace

@@ -20,10 +20,10 @@ from torch.nn import functional as F
 from deepsort_reid.core.errors import PackedError
 from deepsort_reid.core.progress import Progress
 from deepsort_reid.data.augment import normalise
-from deepsort_reid.data.layouts import DISTRACTOR, NO_CAMERA, read_moments
 from deepsort_reid.data.loader import Prefetcher
 from deepsort_reid.data.packed import Part
 from deepsort_reid.data.sampler import Indices, plan_validation
+from deepsort_reid.data.samples import DISTRACTOR, NO_CAMERA, read_moments
 from deepsort_reid.evaluation import ranking as metrics
 from deepsort_reid.evaluation import reranking
 from deepsort_reid.evaluation.calibration import Calibration, Sightings, calibrate

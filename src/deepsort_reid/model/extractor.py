@@ -14,8 +14,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from deepsort_reid.core.errors import ConfigError, CropError
 from deepsort_reid.data.augment import normalise
+from deepsort_reid.data.images import resized
 from deepsort_reid.data.packed import Images
-from deepsort_reid.data.split import resized
 from deepsort_reid.model import checkpoint, network
 
 if TYPE_CHECKING:
