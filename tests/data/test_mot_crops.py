@@ -291,31 +291,45 @@ def test_too_few_tracks() -> None:
 # From the archive to the report
 
 
-def test_from_videos_to_a_report(
-    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def prepare(workspace: Path, tmp_path: Path) -> None:
+    """Write two videos, and parameters that take nearly all of them."""
     for name, data in (videos.sequence(1) | videos.sequence(2, people=5)).items():
         path = tmp_path / "videos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-    changes = {"every": 2, "min_height": 10, "classes": [1], "min_visibility": 0.5}
+    cut = {"every": 2, "min_height": 10, "classes": [1], "min_visibility": 0.5}
     stages.write_params(
         workspace,
         {"dataset.source": str(tmp_path / "videos"), "arch": "deepsort", "epochs": 1}
-        | {f"dataset.mot.{key}": value for key, value in changes.items()},
+        | {f"dataset.mot.{key}": value for key, value in cut.items()},
     )
-    for stage in ("download", "split", "train", "evaluate"):
+
+
+def test_from_videos_to_parts(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare(workspace, tmp_path)
+    for stage in ("download", "split"):
         stages.run(stage)
     counts = json.loads((workspace / "reports/split.json").read_text())
     assert counts["train"] == {"images": 35, "identities": 7, "cameras": 2}  # 5 of 6 in time
     assert counts["query"]["images"] == counts["gallery"]["identities"] == 2
+    assert "54 boxes of 9 tracks in 2 sequences to cut" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_from_videos_to_a_report(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare(workspace, tmp_path)
+    for stage in ("download", "split", "train", "evaluate"):
+        stages.run(stage)
     metrics = json.loads((workspace / "reports/metrics.json").read_text())
     assert (metrics["same_camera_removed"], metrics["cameras_known"]) == (False, True)
     assert metrics["queries_without_match"] == 0
     assert 0 < metrics["mAP"] <= 1
     said = capsys.readouterr()
     assert "nobody is seen by two cameras: every gallery image counts" in said.out
-    assert "54 boxes of 9 tracks in 2 sequences to cut" in said.err
 
 
 def test_a_damaged_annotation_stops_the_stage(

@@ -14,7 +14,7 @@ from deepsort_reid.data.samples import Dataset, ImageSource, Split
 
 
 def split_config(**changes: Any) -> SplitConfig:
-    """The split's parameters, small."""
+    """The split's parameters, smaller than a user may choose."""
     usual: dict[str, Any] = {
         "image_size": (32, 16),
         "val_fraction": 0.2,
@@ -24,7 +24,7 @@ def split_config(**changes: Any) -> SplitConfig:
         "skip_unreadable": 0,
         "skip_single": 0,
     }
-    return SplitConfig(**(usual | changes))
+    return SplitConfig.model_construct(**(usual | changes))
 
 
 def mot_config(**changes: Any) -> MotConfig:
