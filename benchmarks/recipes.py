@@ -59,6 +59,7 @@ from deepsort_reid.data.packed import Part, open_part
 from deepsort_reid.evaluation import ranking as metrics
 from deepsort_reid.evaluation.evaluate import Reader, as_searched, sightings
 from deepsort_reid.model import network as model
+from deepsort_reid.model.weights import load_weights
 from deepsort_reid.sources.archive import Archive
 from deepsort_reid.synthetic.dataset import write_synthetic
 from deepsort_reid.training import distributed, fingerprint
@@ -324,9 +325,9 @@ def measure(data: str, params: Mapping[str, Any], code: str, batch_size: int) ->
 
 def network(recipe: TrainConfig, classes: int) -> nn.Module:
     """The network that stage train begins with."""
-    net = model.build(classes=classes, **recipe.design, seed=recipe.seed)
+    net = model.build(model.Design(**recipe.design), classes, seed=recipe.seed)
     if recipe.weights:
-        model.load_weights(net, project.resolve(recipe.weights))
+        load_weights(net, project.resolve(recipe.weights))
     return net
 
 

@@ -8,7 +8,8 @@ from deepsort_reid.core.project import resolve
 from deepsort_reid.core.stage import run_stage
 from deepsort_reid.data import augment
 from deepsort_reid.data.packed import open_part, read_summary, verify_parts
-from deepsort_reid.model import network as model
+from deepsort_reid.model.network import Design, build
+from deepsort_reid.model.weights import load_weights
 from deepsort_reid.runs import logger, provenance
 from deepsort_reid.training import distributed, fingerprint, resume
 from deepsort_reid.training.recorder import FileRecorder, NullRecorder
@@ -20,9 +21,9 @@ def main() -> None:
     params, data = load_params(), Path("data/split")
     config, summary = params.train, read_summary(data)
     train, val = open_part(data, "train"), open_part(data, "val")
-    net = model.build(classes=len(train.classes), **config.design, seed=config.seed)
+    net = build(Design(**config.design), len(train.classes), seed=config.seed)
     if config.weights:
-        model.load_weights(net, resolve(config.weights))
+        load_weights(net, resolve(config.weights))
 
     with distributed.joined(deterministic=config.deterministic) as process:
         if process.local_rank == 0:

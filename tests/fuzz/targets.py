@@ -33,6 +33,7 @@ from deepsort_reid.data.samples import NO_CAMERA, Sample
 from deepsort_reid.data.split import count
 from deepsort_reid.evaluation.threshold import read_threshold
 from deepsort_reid.model import checkpoint, network
+from deepsort_reid.model.weights import read_state_dict
 from deepsort_reid.runs import logger
 from deepsort_reid.runs.journal import Journal
 from deepsort_reid.sources.archive import Archive
@@ -317,7 +318,7 @@ def weights() -> list[Target]:
 
 
 def read_weights(path: Path) -> object:
-    return tensors(network.read_state_dict(path))
+    return tensors(read_state_dict(path))
 
 
 def read_weights_plainly(data: bytes) -> object:
@@ -344,7 +345,9 @@ def trained(folder: Path, bombs: Mapping[str, bytes]) -> Target:
             mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2), classes=("a", "b"), data_digest="ab" * 32,
             identity=TRAINING.as_plain(),
         )  # fmt: skip
-        checkpoint.save(path, network.build("deepsort", 2, seed=seed).state_dict(), about)
+        checkpoint.save(
+            path, network.build(network.Design("deepsort"), 2, seed=seed).state_dict(), about
+        )
         contents.append(path.read_bytes())
     return Target("checkpoint", "model.pth", contents, read_checkpoint, share=0.2,
                   bombs=bombs)  # fmt: skip

@@ -60,7 +60,7 @@ def train(process: Process, recipe: TrainConfig, stops: list[int]) -> tuple[Any,
     training.LOOK_EVERY = 0.0  # a look, and a state, after every step
     states = InMemory(after=0)
     for after in [*stops, 0]:
-        net = network.build(classes=4, **recipe.design, seed=1)
+        net = network.build(network.Design(**recipe.design), 4, seed=1)
         trainer = Trainer(net, part(11, 0), part(5, 1), recipe, process)
         trainer.load(states.newest())
         states.left, states.stop = after, Stop()

@@ -58,7 +58,7 @@ def record(folder: Path, tracker: RunLogger) -> None:
         folder / "models" / "model.pth", folder / "reports", tracker, states, NETWORK
     )
     for epochs, is_best in ((1, True), (2, True), (3, False)):
-        net = network.build("resnet18", 3, seed=epochs)
+        net = network.build(network.Design(), 3, seed=epochs)
         recorder.record(HISTORY[:epochs], net, is_best=is_best)
     recorder.finish(HISTORY)
 
@@ -67,7 +67,7 @@ def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
     record(tmp_path, RunLogger())
     net, description = checkpoint.load(tmp_path / "models" / "model.pth")
     assert (description.epoch, description.acc) == (2, 60.0)
-    expected = network.build("resnet18", 3, seed=2).state_dict()
+    expected = network.build(network.Design(), 3, seed=2).state_dict()
     assert (net.state_dict()["fc.weight"] == expected["fc.weight"]).all()
     best = files.read_json(tmp_path / "reports" / "train.json")
     assert best == {

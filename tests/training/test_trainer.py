@@ -73,7 +73,7 @@ class Keep:
 
 def train_in_float64(process: Process, recipe: TrainConfig) -> tuple[Any, Any]:
     """Train and return the curve and the weights, as plain numbers."""
-    net = network.build(classes=4, **recipe.design, seed=recipe.seed).double()
+    net = network.build(network.Design(**recipe.design), 4, seed=recipe.seed).double()
     learner = Trainer(net, part(11, 0), part(3, 1), recipe, process)
     history = learner.fit(Keep(), States())
     curve = [(r.lr, r.train_loss, r.train_error, r.val_loss, r.val_error) for r in history]
@@ -118,7 +118,9 @@ def test_two_ranks_give_what_one_gives(recipe: str) -> None:
 
 def test_accumulated_batches_are_one_large_batch() -> None:
     """Without batch statistics, which see one batch at a time, the steps are the same."""
-    frozen = tuple(name for name, _ in network.build("resnet18", 4).named_modules() if "bn" in name)
+    frozen = tuple(
+        name for name, _ in network.build(network.Design(), 4).named_modules() if "bn" in name
+    )
     frozen += ("layer2.0.downsample.1", "layer3.0.downsample.1", "layer4.0.downsample.1")
     whole = train_in_float64(ALONE, config(batch_size=16, freeze_layers=frozen))
     parts = train_in_float64(ALONE, config(batch_size=4, accumulate_steps=4, freeze_layers=frozen))
@@ -128,7 +130,7 @@ def test_accumulated_batches_are_one_large_batch() -> None:
 def count_reductions(process: Process, accumulate_steps: int) -> tuple[int, int]:
     """How often gradients cross the network in two epochs."""
     recipe = config(batch_size=4, accumulate_steps=accumulate_steps, sync_bn=False)
-    trainer = Trainer(network.build("resnet18", 4), part(11, 0), part(3, 1), recipe, process)
+    trainer = Trainer(network.build(network.Design(), 4), part(11, 0), part(3, 1), recipe, process)
     assert isinstance(trainer.parallel, DistributedDataParallel)
     reductions: list[int] = []
 
@@ -153,7 +155,7 @@ def test_gradients_cross_the_network_once_a_step(accumulate_steps: int) -> None:
 
 def trainer(**changes: Any) -> Trainer:
     recipe = config(**changes)
-    net = network.build(classes=4, **recipe.design)
+    net = network.build(network.Design(**recipe.design), 4)
     return Trainer(net, part(11, 0), part(3, 1), recipe, ALONE)
 
 
@@ -274,7 +276,7 @@ def test_the_best_epoch_is_by_the_declared_metric(
 def explode(process: Process) -> str:
     recipe = config(lr=1e30, warmup_epochs=0.0, batch_size=4)
     with pytest.raises(TrainingError) as caught:
-        Trainer(network.build("resnet18", 4), part(11, 0), part(3, 1), recipe, process).fit(
+        Trainer(network.build(network.Design(), 4), part(11, 0), part(3, 1), recipe, process).fit(
             Keep(), States()
         )
     return str(caught.value)
@@ -292,12 +294,12 @@ def test_a_loss_that_is_no_number_stops_every_rank_alike() -> None:
 def test_more_ranks_than_images() -> None:
     crowd = Process(0, 0, 64, 64, torch.device("cpu"))
     with pytest.raises(ConfigError, match="the training part has 44 images"):
-        Trainer(network.build("resnet18", 4), part(11, 0), part(3, 1), config(), crowd)
+        Trainer(network.build(network.Design(), 4), part(11, 0), part(3, 1), config(), crowd)
 
 
 def test_train_and_val_of_different_splits() -> None:
     with pytest.raises(PackedError, match="train holds 4 identities, val 5"):
-        Trainer(network.build("resnet18", 4), part(11, 0), part(3, 1, 5), config(), ALONE)
+        Trainer(network.build(network.Design(), 4), part(11, 0), part(3, 1, 5), config(), ALONE)
 
 
 def test_slow_data_is_advised_on_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -315,7 +317,7 @@ def test_slow_data_is_advised_on_once(caplog: pytest.LogCaptureFixture) -> None:
 def ranks_apart(process: Process) -> tuple[list[float], list[float]]:
     """Without SyncBN each rank keeps statistics of its own until they are shared."""
     recipe = config(epochs=1, sync_bn=False)
-    learner = Trainer(network.build("resnet18", 4), part(11, 0), part(3, 1), recipe, process)
+    learner = Trainer(network.build(network.Design(), 4), part(11, 0), part(3, 1), recipe, process)
     learner.states, learner.stop = States(), Stop()
     learner.train_epoch()
     before = learner.net.bn1.running_mean.tolist()  # type: ignore[union-attr]

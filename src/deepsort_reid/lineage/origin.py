@@ -12,8 +12,8 @@ from deepsort_reid.core.errors import LineageError, StoreError, WeightsError
 from deepsort_reid.lineage import git as history
 from deepsort_reid.lineage.git import Holder
 from deepsort_reid.lineage.workspace import CHECKPOINT, Lock, outputs, parse_lock
-from deepsort_reid.model import network
 from deepsort_reid.model.checkpoint import dict_or_empty
+from deepsort_reid.model.weights import read_safely
 from deepsort_reid.runs.provenance import CHECKPOINT_MD5, git
 from deepsort_reid.runs.run_writer import RUN_KEY
 from deepsort_reid.runs.store import Store, open_store, reason, sqlite_file, tracking_uri
@@ -265,7 +265,7 @@ def with_file(origin: Origin, path: Path, *, is_strict: bool = False) -> Origin:
         WeightsError: it is no checkpoint, or cannot be read, and `is_strict`.
     """
     try:
-        content = network.read_safely(path)
+        content = read_safely(path)
     except WeightsError as error:
         if is_strict:
             raise

@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 from deepsort_reid.core import files
 from deepsort_reid.core.errors import WeightsError
 from deepsort_reid.core.project import project_root
-from deepsort_reid.model import network
+from deepsort_reid.model.weights import read_safely
 from deepsort_reid.training.fingerprint import Identity, differences
 
 logger = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ class FolderStates(States):
         Raises:
             WeightsError: they are not.
         """
-        content = network.read_safely(path)
+        content = read_safely(path)
         try:
             identity, _ = Identity.from_plain(content["identity"]), content["state"]
         except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -148,7 +148,7 @@ class FolderStates(States):
             raise WeightsError(f"{path}: the state of another training ({others[0]})")
         _, best = parsed(path)
         if best:
-            network.read_safely(self.best_path(best))
+            read_safely(self.best_path(best))
         return path.read_bytes()
 
     def is_due(self) -> bool:
