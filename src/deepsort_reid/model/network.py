@@ -219,14 +219,15 @@ def shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
 
 
 class Taught(nn.Module):
-    """A network as the losses see it, in one pass forward."""
+    """A network as the losses need it: logits and pooled features by one forward pass."""
 
     def __init__(self, net: nn.Module):
+        """Wrap a network of `build`."""
         super().__init__()
         self.net = net
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) -> (B, classes) logits, and the (B, D) before the neck."""
+        """(B, 3, H, W) -> (B, classes) logits, and (B, feature_size) before the neck."""
         net = cast("ReidNet", self.net)
         pooled = net.pooled(images)
         return net.logits(net.neck(pooled)), pooled
@@ -269,47 +270,47 @@ def backbone(arch: Arch, classes: int) -> ReidNet:
 
 
 def classifier_name(net: nn.Module) -> str:
-    """What a network's classifier is called."""
+    """The name of a network's classifier among its modules."""
     return next(name for name in CLASSIFIERS if hasattr(net, name))
 
 
 def multiplier(net: nn.Module) -> Tensor | None:
-    """() what a cosine head multiplies cosines by; None of a linear one."""
+    """() the factor of a cosine head's cosines; None for a linear head."""
     head = getattr(net, classifier_name(net))
     return head.multiplier() if isinstance(head, CosineClassifier) else None
 
 
 def layout(device: torch.device) -> torch.memory_format:
-    """The order in memory that a network's images and weights train fastest in.
+    """The memory format in which a network trains fastest on a device.
 
-    Colours innermost on a GPU; outermost on a CPU, where the last layers' many weights meet few
-    pixels. benchmarks/speed.py measures both.
+    Channels are innermost on a GPU. On a CPU they are outermost, since the last layers have many
+    weights for few pixels. benchmarks/speed.py measures both.
     """
     return torch.contiguous_format if device.type == "cpu" else torch.channels_last
 
 
 def embed(net: nn.Module, images: Tensor) -> Tensor:
-    """Read embeddings off a network: (B, 3, H, W) float, normalised -> (B, D) of unit length."""
+    """(B, 3, H, W) float, normalised -> (B, feature_size) float32 embeddings of unit length."""
     features = cast("ReidNet", net).features(images)
     return F.normalize(features.float(), dim=1)
 
 
 def without_classifier(net: nn.Module) -> nn.Module:
-    """A copy of a network that makes embeddings and nothing else; its weights are shared."""
+    """A copy of a network that makes embeddings alone, with the same weights in memory."""
     bare = copy.copy(net)
     bare._modules = {name: m for name, m in net._modules.items() if name not in CLASSIFIERS}
     return bare
 
 
 class Embedder(nn.Module):
-    """A network as a user wants it: colours in, unit embeddings out, nothing to normalise."""
+    """A network with its normalisation: colours in [0, 1] in, embeddings of unit length out."""
 
     def __init__(self, net: nn.Module, mean: Sequence[float], std: Sequence[float]):
         """Wrap a network.
 
         Args:
             net: a network of `build`.
-            mean: RGB, of colours in [0, 1].
+            mean: of RGB in [0, 1], (3,).
             std: likewise.
         """
         super().__init__()
@@ -327,7 +328,7 @@ class Embedder(nn.Module):
 
 
 def freeze(net: nn.Module, layers: Sequence[str]) -> None:
-    """Keep the weights and the batch statistics of the named parts as they are.
+    """Exclude the weights of the named parts from training; see `set_training` for the rest.
 
     Args:
         net: a network of `build`.
@@ -350,9 +351,13 @@ def freeze(net: nn.Module, layers: Sequence[str]) -> None:
 
 
 def set_training(net: nn.Module, frozen: Sequence[str]) -> None:
-    """Put a network in train mode, its frozen parts in eval mode, so that nothing in them moves.
+    """Put a network in train mode, but its frozen parts in eval mode.
 
-    Dropout and batch statistics of a frozen part would otherwise go on changing.
+    Otherwise the batch statistics of a frozen part would change, and its dropout would act.
+
+    Args:
+        net: a network of `build`.
+        frozen: names of parts that `freeze` has accepted.
     """
     net.train()
     modules = dict(net.named_modules())

@@ -20,7 +20,7 @@ BLOCK = 1 << 20  # bytes read at a time
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of a file of weights."""
+    """Which tensors of a file of weights a network took, and which it did not."""
 
     loaded: Sequence[str]
     skipped: Mapping[str, str]  # in the file, of another shape -> "(751, 512) for (64, 512)"
@@ -45,7 +45,7 @@ def listing(title: str, names: Sequence[str]) -> str:
 
 
 def load_weights(net: nn.Module, path: Path) -> LoadReport:
-    """Load what fits from a file of pretrained weights into a network, and log what did not.
+    """Load the tensors of a file that fit a network, and log which did not.
 
     The file may hold a bare state dict, or one under `net_dict`, `state_dict` or `model`, its
     names with or without `module.`. Nothing in it is executed.
@@ -105,7 +105,7 @@ def named_tensors(content: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 def read_safely(path: Path) -> Any:
-    """torch.load without executing anything, of a file whose checksums are right.
+    """Load a file of torch.save without executing code in it, and compare its checksums.
 
     torch.load compares no checksums: a flipped bit would become another weight. Files of torch
     before 1.6 have none, and are read as they are.
@@ -133,7 +133,7 @@ def read_safely(path: Path) -> Any:
 
 
 def check_members(path: Path) -> None:
-    """Read the zip that torch.save wrote once, member by member, against its checksums.
+    """Compare each member of the zip that torch.save wrote with its checksum.
 
     Raises:
         BadZipFile: a member is damaged, compressed or shares its bytes with another one, which
@@ -143,7 +143,7 @@ def check_members(path: Path) -> None:
     """
     with path.open("rb") as file:
         if file.read(len(ZIP_START)) != ZIP_START:
-            return  # what torch reads by the older way
+            return  # a file in the older format
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
