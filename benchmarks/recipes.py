@@ -251,7 +251,7 @@ def value_of(text: str, where: str) -> Any:
 def make_data(params: Params, folder: Path) -> Path:
     """Render and split the default dataset; return the folder of its parts."""
     path = folder.with_name("dataset.zip")
-    write_synthetic(path, **vars(params.dataset.synthetic))
+    write_synthetic(path, params.dataset.synthetic)
     archive = Archive(path)
     dataset = open_dataset(archive, "auto", params.dataset.mot)
     folder.mkdir()
