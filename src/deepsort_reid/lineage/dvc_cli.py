@@ -98,7 +98,9 @@ def ask_dvc(*arguments: str, at: Path) -> str:
     Raises:
         LineageError: DVC is not installed, fails or does not end in time; one line.
     """
-    command = " ".join(["dvc", *arguments[:2]])
+    if not (at / ".dvc").is_dir():
+        raise LineageError("there is no DVC repository here")
+    command = f"dvc {arguments[0]}"
     try:
         done = subprocess.run(  # noqa: S603
             [sys.executable, "-m", "dvc", *arguments],

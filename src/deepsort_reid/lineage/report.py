@@ -207,7 +207,10 @@ def holder_lines(origin: CheckpointOrigin) -> Iterator[str]:
 def verdict(comparison: WorkspaceComparison | None, *, list_all: bool) -> Iterator[str]:
     """Yield whether the workspace would make the same checkpoint, and what differs if not."""
     if comparison is None:
-        yield "Nobody can tell whether the workspace would make the same checkpoint: no identity."
+        yield (
+            "Nobody can tell whether the workspace would make the same checkpoint: it has no "
+            "identity, and no dvc.lock that DVC can compare."
+        )
         return
     lines = comparison.differences
     if not lines:

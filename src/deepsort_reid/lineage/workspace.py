@@ -53,16 +53,24 @@ def compare_with_workspace(
             that is older than identities.
         root: the project's folder.
     """
-    if there is None and lock is None:
-        return None
     try:
         params = load_params(root / "params.yaml")
         if there is None:
-            lines = stage_differences(lock or {}, (*DATA, "train"), root)
-            return WorkspaceComparison(lines, is_sure=False, condition=ANY_ENVIRONMENT)
+            return compare_locked(lock, root)
         return compare_identities(params, there, lock, root)
     except (DeepSortReidError, OSError) as error:
         return WorkspaceComparison([f"the workspace makes none: {error}"])
+
+
+def compare_locked(lock: Lock | None, root: Path) -> WorkspaceComparison | None:
+    """Compare a checkpoint without identity by the dvc.lock beside it; None if nobody can."""
+    try:
+        lines = stage_differences(lock, (*DATA, "train"), root) if lock else None
+    except LineageError:
+        return None
+    if lines is None:
+        return None
+    return WorkspaceComparison(lines, is_sure=False, condition=ANY_ENVIRONMENT)
 
 
 def compare_identities(
@@ -75,21 +83,24 @@ def compare_identities(
         OSError: the pretrained weights cannot be read.
     """
     stale: Status = {}
-    condition = ""
+    before, condition = [], ""
+    own = PipelineRecords.here(root).lock or {}
     try:
         stale = status(DATA, root)
+        if lock is None or all(lock.get(stage) == own.get(stage) for stage in DATA):
+            before = in_words(stale, own, root, with_outputs=lock is None)
+        else:
+            before = stage_differences(lock, DATA, root)
     except LineageError as error:
         condition = f"its data is what the pipeline makes here ({error})"
     # Data that would be made anew first cannot be compared, so what makes it is.
     here = identity_here(params, there, root, keep_data=bool(stale))
     if not stale and here.data == there.data:
         before = []
-    elif lock:
-        before = stage_differences(lock, DATA, root)
-    else:
-        before = in_words(stale, PipelineRecords.here(root).lock or {}, root)
     certain = fingerprint.differences(there, replace(here, code=there.code))
-    lines = [*before, *certain, *code_differences(there.code, here.code)]
+    layout = layout_difference(there.code, here.code)
+    code = [] if layout else code_differences(there.code, here.code)
+    lines = [*layout, *before, *certain, *code]
     return WorkspaceComparison(
         lines, is_sure=bool(certain) or not (lines or condition), condition=condition
     )
@@ -118,19 +129,22 @@ def identity_here(params: Params, there: Identity, root: Path, *, keep_data: boo
     return replace(here, environment={**here.environment, "threads": threads})
 
 
-def code_differences(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
-    """The files of code that differ, a line each; one line for an earlier layout of the code.
+def layout_difference(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+    """One line if most files of the code have other names here: then none can be compared.
 
     Args:
         there: file -> SHA-256, of a checkpoint.
         here: the same of the workspace.
     """
     gone = there.keys() - here.keys()
-    if 2 * len(gone) > len(there):
-        return [
-            "it was made by another layout of the code: "
-            f"{len(gone)} of its {len(there)} files are not here"
-        ]
+    if 2 * len(gone) <= len(there):
+        return []
+    counts = f"{len(gone)} of its {len(there)} files are not here"
+    return [f"it was made by another layout of the code: {counts}"]
+
+
+def code_differences(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+    """The files of code that differ, a line each."""
     names = sorted(there.keys() | here.keys())
     return [f"code {name} differs" for name in names if there.get(name) != here.get(name)]
 
@@ -144,8 +158,15 @@ def stage_differences(lock: Lock, stages: Sequence[str], root: Path) -> list[str
     return in_words(status_since(lock, stages, root), lock, root, with_outputs=False)
 
 
-def in_words(found: Status, lock: Lock, root: Path, *, with_outputs: bool = True) -> list[str]:
-    """What DVC has found changed since a dvc.lock, a line each."""
+def in_words(found: Status, lock: Lock, root: Path, *, with_outputs: bool) -> list[str]:
+    """What DVC has found changed since a dvc.lock, a line each.
+
+    Args:
+        found: DVC's answer.
+        lock: the dvc.lock.
+        root: the project's folder.
+        with_outputs: whether an output counts that is missing, or another one.
+    """
     params = parameters(root)
     made = {path for stage in lock for path in outputs(lock, stage)}
     lines = []
