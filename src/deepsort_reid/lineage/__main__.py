@@ -17,7 +17,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from deepsort_reid.core.files import project_root
+from deepsort_reid.core.project import project_root
 from deepsort_reid.core.stage import run_stage
 from deepsort_reid.lineage.origin import find_origin
 from deepsort_reid.lineage.report import as_plain, report

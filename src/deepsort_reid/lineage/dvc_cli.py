@@ -8,10 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from deepsort_reid.core.config import Yaml12Loader
 from deepsort_reid.core.errors import ConfigError, LineageError
+from deepsort_reid.core.yaml_file import parse_yaml
 
 DVC_SECONDS = 60.0  # it hashes what has changed
 Lock = Mapping[str, Any]  # dvc.lock's stages: name -> cmd, deps, params, outs
@@ -60,8 +58,8 @@ def parse_lock(text: bytes) -> Lock:
         ValueError: it is no dvc.lock.
     """
     try:
-        stages = yaml.load(text, Loader=Yaml12Loader)["stages"]  # noqa: S506
-    except (yaml.YAMLError, ConfigError, KeyError, TypeError, UnicodeDecodeError) as error:
+        stages = parse_yaml(text.decode())["stages"]
+    except (ConfigError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise ValueError("it is no dvc.lock") from error
     if not isinstance(stages, dict):
         raise ValueError("it is no dvc.lock")

@@ -8,8 +8,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from deepsort_reid.core.config import show
 from deepsort_reid.core.git import git
+from deepsort_reid.core.yaml_file import show
 from deepsort_reid.lineage.commits import files_at, has_commit
 from deepsort_reid.lineage.origin import CheckpointOrigin
 from deepsort_reid.lineage.workspace import WorkspaceComparison, flat, parameters

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deepsort_reid.core.config import Params, load_params, read_yaml, show
+from deepsort_reid.core.config import Params, load_params
 from deepsort_reid.core.errors import ConfigError, DeepSortReidError, LineageError
 from deepsort_reid.core.machine import cores
+from deepsort_reid.core.yaml_file import read_yaml, show
 from deepsort_reid.data.split import read_summary
 from deepsort_reid.lineage.dvc_cli import (
     Lock,

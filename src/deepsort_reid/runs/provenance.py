@@ -5,8 +5,9 @@ import os
 import sys
 from pathlib import Path
 
-from deepsort_reid.core.files import md5, project_root
+from deepsort_reid.core.files import md5
 from deepsort_reid.core.git import git
+from deepsort_reid.core.project import project_root
 
 DATA_DIGEST = "data_digest"  # runs with the same one were measured on the same data
 CHECKPOINT_MD5 = "checkpoint_md5"  # by which DVC's cache and every dvc.lock name the checkpoint
