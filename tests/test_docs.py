@@ -10,14 +10,21 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 import pytest
 import yaml
 
 from deepsort_reid.core import files
-from deepsort_reid.core.config import SECTIONS, TrainConfig, describe, parse
+from deepsort_reid.core.config import (
+    SECTIONS,
+    Section,
+    TrainConfig,
+    describe,
+    expected_range,
+    parse,
+)
 from deepsort_reid.core.yaml_file import parse_yaml, read_yaml, show
 from deepsort_reid.model import checkpoint
 from tests.support.exports import trained
@@ -68,14 +75,28 @@ def parameter_tables() -> str:
     lines = []
     for prefix, section in sections:
         heading = (section.__doc__ or "").splitlines()[0].removesuffix(".")
-        lines += [f"## {heading}", "", "| parameter | default | what it means |", "|---|---|---|"]
+        lines += [f"## {heading}", "", "| parameter | default | what it means | values |"]
+        lines.append("|---|---|---|---|")
+        allowed = dict(values_of(section, prefix))
         for key, meaning in describe(section, prefix):
             value = values
             for part in key.split("."):
                 value = value[part]
-            lines.append(f"| `{key}` | `{show(value)}` | {meaning} |")
+            lines.append(f"| `{key}` | `{show(value)}` | {meaning} | {allowed[key]} |")
         lines.append("")
-    return "\n".join(["", *lines[:-1]])
+    return "\n".join(["", *lines])
+
+
+def values_of(section: type[Section], prefix: str) -> Iterator[tuple[str, str]]:
+    """The choices or the range of each parameter, nested sections included."""
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            yield from values_of(kind, f"{prefix}{name}.")
+        elif get_origin(kind) is Literal:
+            yield prefix + name, ", ".join(f"`{choice}`" for choice in get_args(kind))
+        else:
+            yield prefix + name, expected_range(field, None)
 
 
 def tree() -> str:
