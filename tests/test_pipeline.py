@@ -79,9 +79,11 @@ def test_the_run_holds_it_all(project: Path) -> None:
     assert store.get_model_version_by_alias("deepsort-reid", "best").version == version.version
 
 
-def test_the_readme_tracks_a_video(project: Path) -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(import cv2\n.*?)```", readme, re.DOTALL)
+def test_the_page_about_videos_tracks_one(project: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "video.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python
+(import cv2
+.*?)```", page, re.DOTALL)
     config = SequencesConfig(
         seed=0, sequences=1, frames=30, people=6, image_size=(360, 640), missed=0.15
     )

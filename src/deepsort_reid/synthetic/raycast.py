@@ -230,7 +230,8 @@ class Canvas:
         """Pixels of a window, counted row by row, as pixels of the whole picture."""
         rows, columns = window
         down, right = np.divmod(pixels, columns.stop - columns.start)
-        return (down + rows.start) * len(self.x) + (right + columns.start)
+        whole: Indices = (down + rows.start) * len(self.x) + (right + columns.start)
+        return whole
 
     def put(self, pixels: Indices, depth: Array, normal: Array, colours: Array) -> None:
         """Record what is nearest now: depths (N,), normals (3, N) of any length, colours (N, 3)."""
