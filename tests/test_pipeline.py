@@ -81,9 +81,7 @@ def test_the_run_holds_it_all(project: Path) -> None:
 
 def test_the_page_about_videos_tracks_one(project: Path) -> None:
     page = (Path(__file__).parents[1] / "docs" / "video.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python
-(import cv2
-.*?)```", page, re.DOTALL)
+    (code,) = re.findall(r"```python\n(import cv2\n.*?)```", page, re.DOTALL)
     config = SequencesConfig(
         seed=0, sequences=1, frames=30, people=6, image_size=(360, 640), missed=0.15
     )
