@@ -2,6 +2,7 @@
 
 import pytest
 
+from deepsort_reid.core.project import project_root
 from deepsort_reid.runs import deliver, leftovers
 from deepsort_reid.runs.journal import Binding, Journal
 from deepsort_reid.runs.leftovers import Outcome, deliver_all
@@ -104,5 +105,5 @@ def test_the_command_says_what_became_of_each_run(monkeypatch, caplog):
     assert [record.getMessage() for record in caplog.records] == [
         "run b: delivered",
         "run c: delivered",
-        f"nothing waits to be sent to sqlite:///{leftovers.journal.project_root()}/mlflow.db",
+        f"nothing waits to be sent to sqlite:///{project_root()}/mlflow.db",
     ]

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from deepsort_reid.core.config import TrainConfig
 from deepsort_reid.data import sampler
-from deepsort_reid.data.loader import Feed
+from deepsort_reid.data.loader import Loader, Prefetcher
 from deepsort_reid.data.packed import Part
-from deepsort_reid.data.sampler import Indices, ReadAhead, flatten, plan_epoch, plan_validation
+from deepsort_reid.data.sampler import Indices, flatten, plan_epoch, plan_validation
 
 VAL_FACTOR = 4  # validation batches over training batches: without gradients there is more room
 
@@ -73,14 +73,14 @@ class TrainBatches:
             world_size=world_size,
             num_instances=config.num_instances,
         )
-        self._feed = Feed(part, device)
-        self._read_ahead = ReadAhead(config.num_workers)
+        self._loader = Loader(part, device)
+        self._prefetcher = Prefetcher(config.num_workers)
         self._planned: tuple[int, list[sampler.Step]] = (0, [])
 
     @property
     def waited(self) -> float:
         """Seconds spent waiting for images, since the start."""
-        return self._read_ahead.waited
+        return self._prefetcher.waited
 
     def of_epoch(self, epoch: int, first: int = 0) -> Iterator[tuple[int, Iterator[Batch]]]:
         """Yield each step's images over all ranks, and this rank's batches in it.
@@ -92,7 +92,7 @@ class TrainBatches:
             first: the first step, counted from 0.
         """
         steps = self._plan(epoch)[first:]
-        contents = self._read_ahead(partial(self._read, epoch=epoch), flatten(steps))
+        contents = self._prefetcher(partial(self._read, epoch=epoch), flatten(steps))
         for step in steps:
             if step is steps[-1] and epoch < self.config.epochs:
                 self._plan(epoch + 1)  # while a GPU is still busy
@@ -121,15 +121,15 @@ class TrainBatches:
     def _read(self, indices: Indices, *, epoch: int) -> tuple[Tensor, ...]:
         """Read a batch into the CPU's memory, on a thread that reads ahead."""
         draws = self.draw(indices, epoch)
-        return *self._feed.read(indices), self._feed.sendable(draws)
+        return *self._loader.read(indices), self._loader.sendable(draws)
 
     def _place(self, content: tuple[Tensor, ...], step: sampler.Step, number: int) -> Batch:
         """Bring a batch to the device."""
         wanted, labels, draws = content
         return Batch(
-            self._feed.place(wanted),
-            self._feed.send(labels),
-            self._feed.send(draws),
+            self._loader.place(wanted),
+            self._loader.send(labels),
+            self._loader.send(draws),
             global_size=step.size,
             width=step.widths[number],
             is_last=number == len(step.widths) - 1,
@@ -153,7 +153,7 @@ class ValBatches:
         self._plan = plan_validation(
             len(part), batch_size=self.batch_size, rank=rank, world_size=world_size
         )
-        self._feed = Feed(part, device)
+        self._loader = Loader(part, device)
         self._num_workers = config.num_workers
 
     def __call__(self, first: int = 0) -> Iterator[tuple[int, Iterator[tuple[Tensor, Tensor]]]]:
@@ -165,11 +165,11 @@ class ValBatches:
         Args:
             first: the first step, counted from 0.
         """
-        contents = ReadAhead(self._num_workers)(self._feed.read, self._plan[first:])
+        contents = Prefetcher(self._num_workers)(self._loader.read, self._plan[first:])
         for step in range(first, self.steps):
             done = step * self._global_size
             batches = (
-                (self._feed.place(wanted), self._feed.send(labels))
+                (self._loader.place(wanted), self._loader.send(labels))
                 for wanted, labels in islice(contents, 1)
             )
             yield min(self._global_size, len(self._part) - done), batches

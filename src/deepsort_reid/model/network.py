@@ -14,8 +14,7 @@ from torch.nn import functional as F
 from torchvision.models import resnet
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from deepsort_reid.core.config import nearest_hint
-from deepsort_reid.core.errors import ConfigError, WeightsError
+from deepsort_reid.core.errors import ConfigError, WeightsError, nearest_hint
 
 logger = logging.getLogger(__name__)
 
@@ -189,20 +188,6 @@ class GemPool(nn.Module):
             most = maps.detach().amax((2, 3), keepdim=True)  # else small numbers' powers vanish
             powers = (maps / most).pow(self.p)
             return most * powers.mean((2, 3), keepdim=True).pow(1 / self.p)
-
-
-class Taught(nn.Module):
-    """A network as the losses see it, in one pass forward."""
-
-    def __init__(self, net: nn.Module):
-        super().__init__()
-        self.net = net
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) -> (B, classes) logits, and the (B, D) before the neck."""
-        net = cast("ReidNet", self.net)
-        pooled = net.pooled(images)
-        return net.logits(net.neck(pooled)), pooled
 
 
 def build(

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Self
 from filelock import FileLock, Timeout
 
 from deepsort_reid.core import files
-from deepsort_reid.core.files import project_root
+from deepsort_reid.core.project import project_root
 from deepsort_reid.runs import spool
 
 logger = logging.getLogger(__name__)

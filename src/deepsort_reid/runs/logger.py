@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from deepsort_reid.core import files, signals
 from deepsort_reid.core.errors import StoreError
-from deepsort_reid.core.files import project_root
+from deepsort_reid.core.project import project_root
 from deepsort_reid.runs import journal, leftovers
 from deepsort_reid.runs.journal import Binding, BusyError, Journal, milliseconds
 from deepsort_reid.runs.outbox import Outbox, summary

@@ -22,6 +22,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from deepsort_reid.core import files
+from deepsort_reid.core.project import project_root
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ def hold(key: str) -> Iterator[Path | None]:
     Yields:
         the folder; None, after a warning, if another process does the same training.
     """
-    root = files.project_root() / FOLDER
+    root = project_root() / FOLDER
     folder = root / key[:DIGITS]
     with ExitStack() as stack:
         try:
@@ -115,7 +116,7 @@ def forget(run_key: str | None) -> None:
     Args:
         run_key: of the training's run; None if it is not known.
     """
-    for path in (files.project_root() / FOLDER).glob("*/run.json"):
+    for path in (project_root() / FOLDER).glob("*/run.json"):
         if run_key and read_run_key(path.parent) == run_key:
             remove(path.parent)
 

@@ -16,7 +16,7 @@ from deepsort_reid.data.augment import Augmentation, normalise
 from deepsort_reid.data.batches import Batch
 from deepsort_reid.model import cuda_graph, network
 from deepsort_reid.model.device import random_state, set_random_state
-from deepsort_reid.model.ema import Averaged
+from deepsort_reid.model.ema import MovingAverage
 from deepsort_reid.training import distributed, parallel
 from deepsort_reid.training.distributed import Process
 from deepsort_reid.training.losses import TrainingLoss, at_least_float32
@@ -63,7 +63,7 @@ class Learner:
         self.layout = network.layout(process.device)
         self.net = net.to(process.device).to(memory_format=self.layout)
         self.begin_training()
-        self.average = Averaged(self.net, config.ema) if config.ema else None
+        self.average = MovingAverage(self.net, config.ema) if config.ema else None
         self.augment = Augmentation(
             config.seed, config.flip, config.crop_padding, config.erase, config.color_jitter
         )
