@@ -9,7 +9,7 @@ from deepsort_reid.core.project import resolve
 from deepsort_reid.core.stage import run_stage
 from deepsort_reid.data import augment
 from deepsort_reid.data.packed import open_part
-from deepsort_reid.data.split import read_summary, verify_parts
+from deepsort_reid.data.split import Summary, read_summary, verify_parts
 from deepsort_reid.model import network
 from deepsort_reid.runs import logger, provenance
 from deepsort_reid.training import distributed, fingerprint

@@ -18,12 +18,12 @@ from deepsort_reid.lineage import git as history
 from deepsort_reid.lineage import workspace
 from deepsort_reid.runs import provenance, store
 from deepsort_reid.training import fingerprint
-from deepsort_reid.training.fingerprint import Identity
+from deepsort_reid.training.fingerprint import Fingerprint
 from tests.support import stages, stores
 
 KEY = "0123456789abcdef" * 2
 DATA = digest_of("folders", False, {}, {})
-NOTHING = Identity({}, {}, {}, {})
+NOTHING = Fingerprint({}, {}, {}, {})
 DECLARED: dict[str, Any] = {
     "download": {"cmd": "fetch", "deps": ["pipeline/download.py"], "outs": ["data/raw"]},
     "split": {"cmd": "deal", "deps": ["data/raw", "pipeline/split.py"], "outs": ["data/split"]},

@@ -1,24 +1,21 @@
 """The batches of this rank, on its device, in the steps that all ranks take together."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from deepsort_reid.core.config import TrainConfig
 from deepsort_reid.data import sampler
+from deepsort_reid.data.augment import uniforms
 from deepsort_reid.data.loader import Loader, Prefetcher
 from deepsort_reid.data.packed import Part
 from deepsort_reid.data.sampler import Indices, flatten, plan_epoch, plan_validation
 
 VAL_FACTOR = 4  # validation batches over training batches: without gradients there is more room
-
-Draw = Callable[[Indices, int], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,6 @@ class TrainBatches:
         self,
         part: Part,
         config: TrainConfig,
-        draw: Draw,
         *,
         device: torch.device,
         rank: int,
@@ -56,7 +52,6 @@ class TrainBatches:
         Args:
             part: the training part.
             config: batch size, accumulation, instances, seed and workers.
-            draw: the random numbers of some images in an epoch, `Augmentation.draw`.
             device: receives the batches.
             rank: whose batches.
             world_size: number of ranks.
@@ -64,7 +59,7 @@ class TrainBatches:
         Raises:
             ConfigError: there are too many ranks for the images, or too few identities a batch.
         """
-        self.part, self.config, self.draw = part, config, draw
+        self.part, self.config = part, config
         self.rank, self.world_size = rank, world_size
         self.steps = sampler.steps_per_epoch(
             len(part),
@@ -120,7 +115,7 @@ class TrainBatches:
 
     def _read(self, indices: Indices, *, epoch: int) -> tuple[Tensor, ...]:
         """Read a batch into the CPU's memory, on a thread that reads ahead."""
-        draws = self.draw(indices, epoch)
+        draws = uniforms(self.config.seed, epoch, indices)
         return *self._loader.read(indices), self._loader.sendable(draws)
 
     def _place(self, content: tuple[Tensor, ...], step: sampler.Step, number: int) -> Batch:

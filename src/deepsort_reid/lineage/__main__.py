@@ -32,7 +32,7 @@ from deepsort_reid.runs.journal import Binding
 from deepsort_reid.runs.logger import cut, where_to_look
 from deepsort_reid.runs.provenance import git
 from deepsort_reid.runs.store import label, tracking_uri
-from deepsort_reid.training.fingerprint import Identity
+from deepsort_reid.training.fingerprint import Fingerprint
 
 INDENT = 13  # characters before what a section holds
 WIDTH = 100
@@ -225,7 +225,7 @@ def changed_files(code: Mapping[str, str], commit: str, root: Path) -> list[str]
     ]
 
 
-def environment_lines(identity: Identity | None) -> Iterator[str]:
+def environment_lines(identity: Fingerprint | None) -> Iterator[str]:
     """Yield versions, processes and device."""
     if identity:
         cells = [f"{name} {value}" for name, value in identity.environment.items()]

@@ -17,7 +17,7 @@ from deepsort_reid.model.checkpoint import dict_or_empty
 from deepsort_reid.runs.provenance import CHECKPOINT_MD5, git
 from deepsort_reid.runs.run_writer import RUN_KEY
 from deepsort_reid.runs.store import Store, open_store, reason, sqlite_file, tracking_uri
-from deepsort_reid.training.fingerprint import Identity
+from deepsort_reid.training.fingerprint import Fingerprint
 
 ARTIFACT = "checkpoint/model.pth"  # where a run keeps its checkpoint
 KINDS = {"file": "file", "commit": "commit, branch, tag or experiment", "run": "MLflow run"}
@@ -79,7 +79,7 @@ class Origin:
     epoch: int | None = None
     accuracy: float | None = None  # on val, per cent
     places: Sequence[str] = ()
-    identity: Identity | None = None
+    identity: Fingerprint | None = None
     records: Records | None = None
     run: Run | None = None
     run_key: str | None = None  # or the run's id, in what was recorded before there were keys
@@ -96,10 +96,10 @@ def parsed(parse: Callable[[bytes], Any], content: bytes | None) -> Any:
         return None
 
 
-def identity_of(plain: Any) -> Identity | None:
+def identity_of(plain: Any) -> Fingerprint | None:
     """An identity as a file states it; None if that is none."""
     try:
-        return Identity.from_plain(plain)
+        return Fingerprint.from_plain(plain)
     except ValueError:
         return None
 

@@ -15,9 +15,10 @@ from deepsort_reid.core.machine import cores
 from deepsort_reid.core.yaml_file import read_yaml, show
 from deepsort_reid.data.split import read_summary
 from deepsort_reid.lineage import git
+from deepsort_reid.model.device import choose_device
 from deepsort_reid.training import fingerprint
-from deepsort_reid.training.distributed import Process, choose_device
-from deepsort_reid.training.fingerprint import Identity
+from deepsort_reid.training.distributed import Process
+from deepsort_reid.training.fingerprint import Fingerprint
 
 DATA = ("download", "split")  # the stages before train
 CHECKPOINT = "models/model.pth"
@@ -38,7 +39,7 @@ class Comparison:
     is_sure: bool = True
 
 
-def compare(there: Identity | None, lock: Lock | None, root: Path) -> Comparison | None:
+def compare(there: Fingerprint | None, lock: Lock | None, root: Path) -> Comparison | None:
     """What stands between a checkpoint and the same one made anew here; None if nobody knows.
 
     Args:
@@ -65,7 +66,7 @@ def compare(there: Identity | None, lock: Lock | None, root: Path) -> Comparison
     return Comparison(before + lines, is_sure=is_sure)
 
 
-def would_be(params: Params, there: Identity, root: Path, *, keep_data: bool) -> Identity:
+def would_be(params: Params, there: Fingerprint, root: Path, *, keep_data: bool) -> Fingerprint:
     """The identity of what train would make here, as torchrun starts it.
 
     Args:
@@ -80,7 +81,7 @@ def would_be(params: Params, there: Identity, root: Path, *, keep_data: bool) ->
     """
     digest = there.data.get("split", "") if keep_data else read_summary(root / "data/split").digest
     count = params.train.nproc_per_node
-    device, _ = choose_device(0, count)
+    device = choose_device(0, count)
     process = Process(0, 0, count, count, device)
     here = fingerprint.of_training(params.train, process, data_digest=digest)
     on_gpu = device.type == "cuda"

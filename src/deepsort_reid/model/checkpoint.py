@@ -28,7 +28,7 @@ class Description:
     std: Sequence[float]
     classes: Sequence[str]  # identities, in the order of the classifier's outputs
     data_digest: str  # SHA-256 of the split it was trained on
-    identity: Mapping[str, Any]  # of the training, as `identity.Identity.as_plain` has it
+    identity: Mapping[str, Any]  # the training's fingerprint, as `Fingerprint.as_plain` has it
     head: str = "linear"  # the classifier
     last_stride: int = 2
     pooling: str = "average"

@@ -33,17 +33,6 @@ class EpochResult:
         return {name: value for name, value in asdict(self).items() if name != "epoch"}
 
 
-def best_epoch(history: Sequence[EpochResult], metric: str) -> int:
-    """The epoch in which a metric is lowest, then the validation loss; 0 of an empty history.
-
-    Args:
-        history: a result an epoch.
-        metric: `val_error` or `val_loss`.
-    """
-    best = min(history, key=lambda r: (getattr(r, metric), r.val_loss), default=None)
-    return best.epoch if best else 0
-
-
 def write_history(path: Path, history: Sequence[EpochResult]) -> None:
     """Write a CSV line for each epoch, without `TIMINGS`."""
     columns = [field.name for field in fields(EpochResult) if field.name not in TIMINGS]
@@ -97,7 +86,6 @@ class Meter:
         """All fields."""
         return dict(vars(self))
 
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any], device: torch.device) -> Self:
-        """The inverse of `state_dict`."""
-        return cls(**{**state, "sums": state["sums"].to(device)})
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state, read onto the CPU."""
+        vars(self).update(state, sums=state["sums"].to(self.sums.device))

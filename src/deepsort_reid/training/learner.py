@@ -65,7 +65,7 @@ class Learner:
         self.begin_training()
         self.average = MovingAverage(self.net, config.ema) if config.ema else None
         self.augment = Augmentation(
-            config.seed, config.flip, config.crop_padding, config.erase, config.color_jitter
+            config.flip, config.crop_padding, config.erase, config.color_jitter
         )
         self.forward = parallel.wrap(TrainingForward(self.net), process, image_size)
         self.loss = TrainingLoss(self.net, config, process, classes=classes)

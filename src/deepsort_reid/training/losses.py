@@ -5,12 +5,14 @@ core/config.py. Every loss is a sum over this rank's images, so that ranks with 
 sizes add up to the mean over the global batch.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deepsort_reid.core.config import TrainConfig
-from deepsort_reid.model.network import multiplier
+from deepsort_reid.model.network import ReidNet, multiplier
 from deepsort_reid.training import distributed
 from deepsort_reid.training.distributed import Process
 
@@ -35,7 +37,10 @@ class TrainingLoss:
         weight = next(net.parameters())
         self.center_loss = (
             CenterLoss(
-                classes, net.feature_size, device=weight.device, dtype=at_least_float32(weight)
+                classes,
+                cast("ReidNet", net).feature_size,
+                device=weight.device,
+                dtype=at_least_float32(weight),
             )
             if config.center_weight
             else None

@@ -27,9 +27,7 @@ def make_optimizer(
     """
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
     if name == "sgd":
-        return torch.optim.SGD(
-            trainable, momentum=momentum, weight_decay=weight_decay, fused=True
-        )
+        return torch.optim.SGD(trainable, momentum=momentum, weight_decay=weight_decay, fused=True)
     kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
     return kind(trainable, betas=(momentum, 0.999), weight_decay=weight_decay, fused=True)
 

@@ -21,7 +21,7 @@ from deepsort_reid.data.packed import Part
 from deepsort_reid.model.device import synchronize
 from deepsort_reid.training import distributed
 from deepsort_reid.training.distributed import Process
-from deepsort_reid.training.history import EpochResult, Meter, best_epoch
+from deepsort_reid.training.history import EpochResult, Meter
 from deepsort_reid.training.learner import Learner
 from deepsort_reid.training.observers import Observer
 
@@ -61,9 +61,11 @@ class Trainer:
                 "hold the same: dvc repro -f split"
             )
         self.config, self.process, self.train, self.val = config, process, train, val
-        share = {k: getattr(process, k) for k in ("device", "rank", "world_size")}
-        self.train_batches = TrainBatches(train, config, **share)
-        self.val_batches = ValBatches(val, config, **share)
+        own: dict[str, Any] = {
+            "device": process.device, "rank": process.rank, "world_size": process.world_size
+        }  # fmt: skip
+        self.train_batches = TrainBatches(train, config, **own)
+        self.val_batches = ValBatches(val, config, **own)
         self.learner = Learner(
             net,
             config,
@@ -84,8 +86,10 @@ class Trainer:
 
     @property
     def best(self) -> int:
-        """The best epoch so far; 0 before the first has ended."""
-        return best_epoch(self.history, self.config.best_metric)
+        """The best epoch so far, by the loss between equal errors; 0 before the first has ended."""
+        metric = self.config.best_metric
+        best = min(self.history, key=lambda r: (getattr(r, metric), r.val_loss), default=None)
+        return best.epoch if best else 0
 
     @property
     def is_done(self) -> bool:
@@ -167,7 +171,7 @@ class Trainer:
         is_best = self.best == result.epoch
         for observer in self.observers:
             observer.on_epoch_end(self.history, self.learner.net_to_keep, is_best=is_best)
-        self.synchronise(self.train_meter)
+        self.sync_ranks(self.train_meter)
 
     # The ranks together
 
@@ -192,14 +196,14 @@ class Trainer:
                 meter.seconds += seconds
                 meter.waited += self.train_batches.waited - waited
                 began, waited = began + seconds, self.train_batches.waited
-                sync_at = meter.step + self.synchronise(meter, seconds)
+                sync_at = meter.step + self.sync_ranks(meter, seconds)
 
         what = f"{title} {self.epoch}/{self.config.epochs}"
         with Progress(what, len(part), "images", shown=self.process.is_first) as progress:
             progress.advance(meter.images)
             yield count
 
-    def synchronise(self, meter: Meter, seconds: float = 0.0) -> int:
+    def sync_ranks(self, meter: Meter, seconds: float = 0.0) -> int:
         """Add up a meter's new steps over all ranks; save a state or stop, if that is due.
 
         Ranks agree on what is due in the collective that adds up, since a clock and a signal are
@@ -284,8 +288,8 @@ class Trainer:
             return
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)["state"]
         self.history = [EpochResult(**result) for result in state["history"]]
-        self.train_meter = Meter.from_state(state["train_meter"], self.process.device)
-        self.val_meter = Meter.from_state(state["val_meter"], self.process.device)
+        self.train_meter.load_state_dict(state["train_meter"])
+        self.val_meter.load_state_dict(state["val_meter"])
         self.learner.load_state_dict(state["learner"])
         step = self.train_meter.step + 1
         logger.info("going on with an interrupted training: epoch %d, step %d", self.epoch, step)
