@@ -39,6 +39,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from deepsort_reid.training.resume import States
 from torch import nn
 
 from deepsort_reid.core import config, files, project
@@ -64,7 +65,6 @@ from deepsort_reid.sources.archive import Archive
 from deepsort_reid.synthetic.dataset import write_synthetic
 from deepsort_reid.training import distributed, fingerprint
 from deepsort_reid.training.optim import scale_lr
-from deepsort_reid.training.resume import States
 from deepsort_reid.training.trainer import EpochResult, Trainer
 
 ROOT = Path(__file__).resolve().parents[1]

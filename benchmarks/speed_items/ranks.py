@@ -12,12 +12,12 @@ from itertools import chain
 from pathlib import Path
 
 import torch
+from deepsort_reid.training.recorder import NullRecorder
+from deepsort_reid.training.resume import States
 
 from deepsort_reid.core.machine import cores
 from deepsort_reid.model import network
 from deepsort_reid.training.distributed import Process
-from deepsort_reid.training.recorder import NullRecorder
-from deepsort_reid.training.resume import States
 from deepsort_reid.training.trainer import Trainer
 from speed_items import launch, noise
 from speed_items.rows import ROUNDS, Row, compared, in_turns

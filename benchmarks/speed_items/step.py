@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from deepsort_reid.training.recorder import FileRecorder, NullRecorder
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,7 +31,6 @@ from deepsort_reid.runs import logger
 from deepsort_reid.training import cuda_graph, ddp, fingerprint, resume
 from deepsort_reid.training.distributed import Process
 from deepsort_reid.training.optim import make_optimizer
-from deepsort_reid.training.recorder import FileRecorder, NullRecorder
 from deepsort_reid.training.trainer import EpochResult, Trainer
 from speed_items import launch, noise
 from speed_items.rows import Row, compared, in_turns

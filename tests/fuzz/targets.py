@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from deepsort_reid.training.resume import FolderStates
 from PIL import Image, ImageOps
 from ruamel.yaml import YAML
 
@@ -37,8 +38,7 @@ from deepsort_reid.model.weights import read_state_dict
 from deepsort_reid.runs import logger
 from deepsort_reid.runs.journal import Journal
 from deepsort_reid.sources.archive import Archive
-from deepsort_reid.training.fingerprint import Identity
-from deepsort_reid.training.resume import FolderStates
+from deepsort_reid.training.fingerprint import Fingerprint
 from tests.fuzz import bombs
 from tests.fuzz.faults import written
 from tests.fuzz.harness import Target
@@ -416,7 +416,7 @@ def read_array_plainly(data: bytes) -> object:
 # What an interrupted training goes on from, and what MLflow shall know
 
 
-TRAINING = Identity(data={"split": "ab" * 32}, params={"lr": 0.1}, code={}, environment={})
+TRAINING = Fingerprint(data={"split": "ab" * 32}, params={"lr": 0.1}, code={}, environment={})
 
 
 def resume_state(folder: Path, bombs: Mapping[str, bytes]) -> Target:

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from deepsort_reid.model.heads import GemPool
-from deepsort_reid.model.network import ARCHS, Design, Taught, build, without_classifier
+from deepsort_reid.model.network import ARCHS, Design, build, without_classifier
+from deepsort_reid.training.learner import TrainingForward
 
 
 @pytest.mark.parametrize("arch", ARCHS)
@@ -44,12 +45,12 @@ def test_a_generalised_mean() -> None:
 def test_the_neck_stands_between_distances_and_classes(arch: str) -> None:
     net = build(Design(arch, neck="bnneck"), 7).train()
     images = torch.randn(6, 3, 64, 32)
-    logits, pooled = Taught(net)(images)
+    logits, pooled = TrainingForward(net)(images)
     behind = net.neck(pooled)
     torch.testing.assert_close(behind.mean(0), torch.zeros(net.feature_size), atol=1e-4, rtol=0)
     assert not net.neck.bias.requires_grad
     net.eval()
-    logits, pooled = Taught(net)(images)
+    logits, pooled = TrainingForward(net)(images)
     assert torch.equal(logits, net(images))
     torch.testing.assert_close(net.neck(pooled), net.features(images))
     assert "neck.running_mean" in without_classifier(net).state_dict()
@@ -58,7 +59,7 @@ def test_the_neck_stands_between_distances_and_classes(arch: str) -> None:
 @pytest.mark.parametrize("arch", ARCHS)
 def test_without_a_neck_all_is_as_published(arch: str) -> None:
     net, images = build(Design(arch), 7).eval(), torch.randn(2, 3, 64, 32)
-    logits, pooled = Taught(net)(images)
+    logits, pooled = TrainingForward(net)(images)
     assert torch.equal(pooled, net.features(images))
     assert torch.equal(logits, net(images))
     assert not [name for name in net.state_dict() if "neck" in name]

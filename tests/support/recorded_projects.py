@@ -14,12 +14,12 @@ from deepsort_reid.core.config import SECTIONS, load_params
 from deepsort_reid.data.packed import digest_of
 from deepsort_reid.lineage import workspace
 from deepsort_reid.lineage.records import CHECKPOINT
-from deepsort_reid.training.fingerprint import Identity
+from deepsort_reid.training.fingerprint import Fingerprint
 from tests.support import stages
 
 KEY = "0123456789abcdef" * 2
 DATA = digest_of("folders", False, {}, {})
-NOTHING = Identity({}, {}, {}, {})
+NOTHING = Fingerprint({}, {}, {}, {})
 DECLARED: dict[str, Any] = {
     "download": {"deps": ["pipeline/download.py"], "outs": ["data/raw"]},
     "split": {"deps": ["data/raw", "pipeline/split.py"], "outs": ["data/split"]},

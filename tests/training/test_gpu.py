@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from deepsort_reid.training.resume import States
 
 from deepsort_reid.core.config import TrainConfig
 from deepsort_reid.data import loader
 from deepsort_reid.model import network
 from deepsort_reid.training import cuda_graph, distributed
 from deepsort_reid.training.distributed import ALONE
-from deepsort_reid.training.resume import States
 from deepsort_reid.training.trainer import Trainer
 from tests.training.test_trainer import EVERYTHING, Keep, config, part
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from deepsort_reid.training.resume import States
 
 from deepsort_reid.core.config import TrainConfig
 from deepsort_reid.core.signals import Stop
@@ -16,7 +17,6 @@ from deepsort_reid.model import network
 from deepsort_reid.training import ddp
 from deepsort_reid.training import trainer as training
 from deepsort_reid.training.distributed import ALONE, Process
-from deepsort_reid.training.resume import States
 from deepsort_reid.training.trainer import Trainer
 from tests.support.ranks import on_ranks
 from tests.training.test_trainer import EVERYTHING, Keep, config, part

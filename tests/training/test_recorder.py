@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+from deepsort_reid.training.recorder import FileRecorder, NullRecorder, line
+from deepsort_reid.training.resume import States
 from torch import nn
 
 from deepsort_reid.core import files
 from deepsort_reid.model import checkpoint, network
 from deepsort_reid.runs.logger import RunLogger
-from deepsort_reid.training.recorder import FileRecorder, NullRecorder, line
-from deepsort_reid.training.resume import States
 from deepsort_reid.training.trainer import EpochResult
 
 

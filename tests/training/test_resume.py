@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from deepsort_reid.training.resume import FOLDER, States, kept
 
 from deepsort_reid.core import files
 from deepsort_reid.training import resume
 from deepsort_reid.training.fingerprint import Identity
-from deepsort_reid.training.resume import FOLDER, States, kept
 
 IDENTITY = Identity(
     data={"split": "ab" * 32},

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from deepsort_reid.training.meter import Pass
+from deepsort_reid.training.resume import States
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -20,8 +22,6 @@ from deepsort_reid.data.packed import Part
 from deepsort_reid.model import network
 from deepsort_reid.training import ddp
 from deepsort_reid.training.distributed import ALONE, Process
-from deepsort_reid.training.meter import Pass
-from deepsort_reid.training.resume import States
 from deepsort_reid.training.trainer import EpochResult, Trainer
 from tests.support.ranks import on_ranks
 

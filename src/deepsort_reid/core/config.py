@@ -188,7 +188,7 @@ class TrainConfig(Section):
 
     @property
     def design(self) -> dict[str, Any]:
-        """What `model.build` makes the network from, besides the number of classes."""
+        """What `network.build` makes the network from, besides the number of classes."""
         return {name: getattr(self, name) for name in DESIGN}
 
     @model_validator(mode="after")

@@ -31,27 +31,17 @@ class Augmentation:
     as wide, filled with the mean colour.
     """
 
-    seed: int
     flip: float  # probability
     crop_padding: int  # pixels the image is padded with on each side before it is cut to size
     erase: float  # probability
     color_jitter: float = 0.0  # how far a factor may be from 1
-
-    def draw(self, indices: NDArray[np.int64], epoch: int) -> NDArray[np.float64]:
-        """The random numbers that decide how images are augmented: (B, DRAWS) in [0, 1).
-
-        Args:
-            indices: (B,) the images' places in their part.
-            epoch: counted from 1.
-        """
-        return uniforms(self.seed, epoch, indices)
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
         """Augment and normalise a batch.
 
         Args:
             images: (B, H, W, 3) uint8 RGB on any device.
-            draws: (B, DRAWS) float64 on the same device, from `draw`.
+            draws: (B, DRAWS) float64 on the same device, their `uniforms`.
 
         Returns:
             (B, 3, H, W) float32, normalised; what lies outside the image or was erased is 0.

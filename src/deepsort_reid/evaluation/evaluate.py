@@ -96,7 +96,7 @@ class Reader:
         """Move the network to its device.
 
         Args:
-            net: a network of `model.build`.
+            net: a network of `network.build`.
             mean: RGB, of colours in [0, 1], as in the network's checkpoint.
             std: likewise.
             batch_size: images at a time.

@@ -34,7 +34,7 @@ TRACES = ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "tor
 class Trained:
     """What is exported: a network, and what its users must know."""
 
-    net: nn.Module  # of `model.build`, on the CPU
+    net: nn.Module  # of `network.build`, on the CPU
     about: Description
     max_cosine_distance: float  # the recommended threshold on 1 - cosine
 

@@ -82,7 +82,7 @@ def deep_sort_pytorch(path: Path) -> Runtime:
 
 
 class FeaturesAlone(nn.Module):
-    """A network of `model.build` that returns what comes before its classifier."""
+    """A network of `network.build` that returns what comes before its classifier."""
 
     def __init__(self, net: nn.Module):
         super().__init__()

@@ -20,7 +20,7 @@ from deepsort_reid.lineage.records import (
 )
 from deepsort_reid.model.checkpoint import dict_or_empty
 from deepsort_reid.model.weights import read_safely
-from deepsort_reid.training.fingerprint import Identity
+from deepsort_reid.training.fingerprint import Fingerprint
 
 ARTIFACT = "checkpoint/model.pth"  # where a run keeps its checkpoint
 KINDS = {"file": "file", "commit": "commit, branch, tag or experiment", "run": "MLflow run"}
@@ -42,7 +42,7 @@ class CheckpointOrigin:
     epoch: int | None = None
     accuracy: float | None = None  # on val, per cent
     places: dict[str, Path] = field(default_factory=dict)  # in words -> path
-    identity: Identity | None = None
+    identity: Fingerprint | None = None
     records: PipelineRecords | None = None
     run: RecordedRun | None = None
     run_key: str | None = None  # or the run's id, in what was recorded before there were keys

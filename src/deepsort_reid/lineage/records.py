@@ -9,7 +9,7 @@ from typing import Any, Self
 from deepsort_reid.lineage.commits import LOCK, RUN, files_at
 from deepsort_reid.lineage.dvc_cli import Lock, outputs, parse_lock
 from deepsort_reid.model.checkpoint import dict_or_empty
-from deepsort_reid.training.fingerprint import Identity
+from deepsort_reid.training.fingerprint import Fingerprint
 
 CHECKPOINT = "models/model.pth"
 REPORTS = ("reports/identity.json", "reports/train.json", "reports/split.json", RUN)
@@ -20,7 +20,7 @@ class PipelineRecords:
     """What a pipeline has recorded of its checkpoint; None or empty where a file is missing."""
 
     lock: Lock | None  # dvc.lock
-    identity: Identity | None  # reports/identity.json
+    identity: Fingerprint | None  # reports/identity.json
     training: dict[str, Any]  # reports/train.json
     counts: dict[str, Any]  # reports/split.json
     run: dict[str, Any]  # reports/run.json
@@ -61,10 +61,10 @@ def parsed(parse: Callable[[bytes], Any], content: bytes | None) -> Any:
         return None
 
 
-def identity_of(plain: Any) -> Identity | None:
+def identity_of(plain: Any) -> Fingerprint | None:
     """An identity as a file states it; None if that is none."""
     try:
-        return Identity.from_plain(plain)
+        return Fingerprint.from_plain(plain)
     except ValueError:
         return None
 

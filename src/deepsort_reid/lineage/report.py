@@ -13,7 +13,7 @@ from deepsort_reid.core.yaml_file import show
 from deepsort_reid.lineage.commits import files_at, has_commit
 from deepsort_reid.lineage.origin import CheckpointOrigin
 from deepsort_reid.lineage.workspace import WorkspaceComparison, flat, parameters
-from deepsort_reid.training.fingerprint import Identity
+from deepsort_reid.training.fingerprint import Fingerprint
 
 INDENT = 13  # characters before what a section holds
 WIDTH = 100
@@ -177,7 +177,7 @@ def changed_files(code: Mapping[str, str], commit: str, root: Path) -> list[str]
     ]
 
 
-def environment_lines(identity: Identity | None) -> Iterator[str]:
+def environment_lines(identity: Fingerprint | None) -> Iterator[str]:
     """Yield versions, processes and device."""
     if identity:
         cells = [f"{name} {value}" for name, value in identity.environment.items()]

@@ -19,9 +19,10 @@ from deepsort_reid.lineage.dvc_cli import (
     status_since,
 )
 from deepsort_reid.lineage.records import PipelineRecords
+from deepsort_reid.model.device import choose_device
 from deepsort_reid.training import fingerprint
-from deepsort_reid.training.distributed import Process, choose_device
-from deepsort_reid.training.fingerprint import Identity
+from deepsort_reid.training.distributed import Process
+from deepsort_reid.training.fingerprint import Fingerprint
 
 DATA = ("download", "split")  # the stages before train
 ANY_ENVIRONMENT = "this is the environment it was made in, which nobody knows"
@@ -44,7 +45,7 @@ class WorkspaceComparison:
 
 
 def compare_with_workspace(
-    there: Identity | None, lock: Lock | None, root: Path
+    there: Fingerprint | None, lock: Lock | None, root: Path
 ) -> WorkspaceComparison | None:
     """What stands between a checkpoint and the same one made anew here; None if nobody knows.
 
@@ -75,7 +76,7 @@ def compare_locked(lock: Lock | None, root: Path) -> WorkspaceComparison | None:
 
 
 def compare_identities(
-    params: Params, there: Identity, lock: Lock | None, root: Path
+    params: Params, there: Fingerprint, lock: Lock | None, root: Path
 ) -> WorkspaceComparison:
     """Compare a checkpoint whose identity is known.
 
@@ -107,7 +108,9 @@ def compare_identities(
     )
 
 
-def identity_here(params: Params, there: Identity, root: Path, *, keep_data: bool) -> Identity:
+def identity_here(
+    params: Params, there: Fingerprint, root: Path, *, keep_data: bool
+) -> Fingerprint:
     """The identity of what train would make here, as torchrun starts it.
 
     Args:
@@ -122,7 +125,7 @@ def identity_here(params: Params, there: Identity, root: Path, *, keep_data: boo
     """
     digest = there.data.get("split", "") if keep_data else read_summary(root / "data/split").digest
     count = params.train.nproc_per_node
-    device, _ = choose_device(0, count)
+    device = choose_device(0, count)
     process = Process(0, 0, count, count, device)
     here = fingerprint.of_training(params.train, process, data_digest=digest)
     on_gpu = device.type == "cuda"

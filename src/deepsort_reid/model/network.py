@@ -218,21 +218,6 @@ def shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
     )
 
 
-class Taught(nn.Module):
-    """A network as the losses need it: logits and pooled features by one forward pass."""
-
-    def __init__(self, net: nn.Module):
-        """Wrap a network of `build`."""
-        super().__init__()
-        self.net = net
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) -> (B, classes) logits, and (B, feature_size) before the neck."""
-        net = cast("ReidNet", self.net)
-        pooled = net.pooled(images)
-        return net.logits(net.neck(pooled)), pooled
-
-
 def build(design: Design, classes: int, *, seed: int = 0) -> ReidNet:
     """Make a network with random weights that depend on the seed alone.
 

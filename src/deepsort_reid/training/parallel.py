@@ -1,12 +1,89 @@
-"""Batch normalisation over the batches of all processes, on any device."""
+"""One network on several ranks: gradients averaged, batch statistics over all ranks' images."""
 
+import inspect
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 
 from deepsort_reid.training import distributed
+from deepsort_reid.training.distributed import Process
+
+
+def wrap(net: nn.Module, process: Process, image_size: tuple[int, int]) -> nn.Module:
+    """Wrap a network so that gradients are averaged over ranks; the first weights are rank 0's.
+
+    Args:
+        net: a `TrainingForward` on this rank's device, its frozen parts in eval mode.
+        process: this rank.
+        image_size: height and width in pixels.
+
+    Returns:
+        the network itself if there is only one rank.
+    """
+    if process.world_size == 1:
+        return net
+    # Buffers are averaged once an epoch, by `share_statistics`. Newer torch renamed the option.
+    options = inspect.signature(DistributedDataParallel).parameters
+    new, old = "forward_sync_buffers", "broadcast_buffers"
+    no_broadcast: dict[str, Any] = {new if new in options else old: False}
+    parallel = DistributedDataParallel(
+        net,
+        device_ids=[process.device] if process.device.type == "cuda" else None,
+        gradient_as_bucket_view=True,
+        **no_broadcast,
+    )
+    settle_buckets(parallel, image_size)
+    return parallel
+
+
+def settle_buckets(parallel: DistributedDataParallel, image_size: tuple[int, int]) -> None:
+    """Make DistributedDataParallel order its buckets before the first step.
+
+    It orders them after its first backward pass, and a sum over three or more ranks is rounded
+    differently by the place of a number in its bucket. Without this, the first step of a resumed
+    training would use other buckets than the same step of an uninterrupted one.
+    """
+    weight = next(parallel.parameters())
+    before = [buffer.clone() for buffer in parallel.buffers()]
+    images = torch.zeros(2, 3, *image_size, dtype=weight.dtype, device=weight.device)
+    logits, _ = parallel(images)
+    (logits.sum() * 0).backward()
+    parallel.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        for buffer, value in zip(parallel.buffers(), before, strict=True):
+            buffer.copy_(value)
+
+
+def statistics(net: nn.Module) -> Tensor:
+    """A copy of all running statistics on the CPU, one after the other, (n,) float."""
+    return torch.cat([torch.zeros(0), *(buffer.flatten().cpu() for buffer in running(net))])
+
+
+def set_statistics(net: nn.Module, values: Tensor) -> None:
+    """The inverse of `statistics`."""
+    sizes = [buffer.numel() for buffer in running(net)]
+    for buffer, value in zip(running(net), torch.split(values, sizes), strict=True):
+        buffer.copy_(value.view_as(buffer))
+
+
+def share_statistics(net: nn.Module, world_size: int) -> None:
+    """Average the running statistics of all ranks, so that all of them validate one network."""
+    for buffer in running(net):
+        distributed.sum_over_ranks(buffer).div_(world_size)
+
+
+def all_but_statistics(net: nn.Module) -> dict[str, Tensor]:
+    """A network's state dict without its running statistics: the same on every rank."""
+    names = {name for name, buffer in net.named_buffers() if buffer.is_floating_point()}
+    return {name: tensor for name, tensor in net.state_dict().items() if name not in names}
+
+
+def running(net: nn.Module) -> list[Tensor]:
+    """The running mean and variance of every batch normalisation, in the network's order."""
+    return [buffer for buffer in net.buffers() if buffer.is_floating_point()]
 
 
 class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -113,10 +190,13 @@ def global_statistics(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return mean, variance, total[0]
 
 
-def convert(module: nn.Module) -> nn.Module:
-    """Replace every batch normalisation by a synchronised one, in place where it can.
+def synchronise_batchnorm(module: nn.Module) -> nn.Module:
+    """Replace every batch normalisation of a network, in place where that is possible.
 
-    NCCL brings torch.nn.SyncBatchNorm, which is faster there; elsewhere it is ours.
+    torch.nn.SyncBatchNorm is the faster one with NCCL; with gloo it is ours.
+
+    Returns:
+        the network; another object where it is itself a batch normalisation.
     """
     if distributed.uses_nccl():
         twin: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
@@ -124,7 +204,7 @@ def convert(module: nn.Module) -> nn.Module:
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
         return _converted(module)
     for name, child in module.named_children():
-        setattr(module, name, convert(child))
+        setattr(module, name, synchronise_batchnorm(child))
     return module
 
 

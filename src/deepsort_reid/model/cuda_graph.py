@@ -1,8 +1,8 @@
-"""A step's work on a GPU, recorded once and replayed: the CPU no longer names every kernel.
+"""A function's work on a GPU, recorded once and replayed without launching each kernel.
 
-A small network's kernels are done sooner than they are asked for, so that the GPU waits for the
-CPU. A CUDA graph (NVIDIA, "CUDA Programming Guide", chapter on graphs) asks for all of them at
-once; the numbers stay the same, to the bit.
+The kernels of a small network finish faster than a CPU can launch them, so that the GPU waits. A
+CUDA graph (NVIDIA, "CUDA Programming Guide", chapter on graphs) launches all of them at once. The
+results are the same to the bit.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-MOST = 16  # graphs, each of which keeps gradients of its own
+MAX_GRAPHS = 16  # each of them keeps gradients of its own
 
 
 @dataclass(frozen=True)
@@ -25,19 +25,20 @@ class Recording:
 
 
 class Replayed:
-    """A function that leaves gradients in parameters, as fast as the GPU can run it.
+    """A function that leaves gradients in parameters, replayed from graphs.
 
-    For inputs of each shape there is one graph. The first call with a shape runs as it is, since
-    libraries then set up what cannot be recorded; the second is recorded.
+    Inputs of each shape have a graph of their own. The first call with a shape runs the function
+    itself, since libraries then set up what cannot be recorded; the second call is recorded.
     """
 
     def __init__(self, function: Callable[..., Tensor], parameters: Iterable[nn.Parameter]):
         """Record nothing yet.
 
         Args:
-            function: of GPU tensors, whose sizes and what lies behind them alone decide what it
-                does; keyword arguments are numbers. It reads and writes nothing on the CPU.
-            parameters: what it leaves gradients in; theirs are None before each call.
+            function: takes GPU tensors, and numbers as keyword arguments. Which kernels it runs
+                depends on the tensors' shapes and on the numbers alone. It reads and writes
+                nothing on the CPU.
+            parameters: receive the gradients, which are None before each call.
         """
         self.function = function
         self.parameters = list(parameters)
@@ -45,10 +46,10 @@ class Replayed:
         self.pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, *tensors: Tensor, **numbers: int) -> Tensor:
-        """Call the function; its result is overwritten by a later call."""
+        """Call the function; a later call overwrites the result."""
         key = (*(tensor.shape for tensor in tensors), *numbers.values())
         if key not in self.recordings:
-            if len(self.recordings) < MOST:
+            if len(self.recordings) < MAX_GRAPHS:
                 self.recordings[key] = None
             return self.function(*tensors, **numbers)
         recording = self.recordings[key]
@@ -65,8 +66,7 @@ class Replayed:
         """Record a call; nothing is computed meanwhile."""
         inputs = [tensor.clone() for tensor in tensors]
         graph = torch.cuda.CUDAGraph()
-        # Threads that read ahead go on using the GPU meanwhile: only this one's calls must be fit
-        # to be recorded.
+        # Threads that read ahead go on using the GPU meanwhile: only this thread's calls count.
         with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
             output = self.function(*inputs, **numbers)
         return Recording(graph, inputs, output, [parameter.grad for parameter in self.parameters])

@@ -1,37 +1,75 @@
-"""The curves of a training, reports/train.jpg."""
+"""What a finished training leaves in reports/ and in its run, beside checkpoint and history."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from deepsort_reid.core import files
 from deepsort_reid.core.figure import BLUE, FAINT, GREEN, ORANGE, drawn
+from deepsort_reid.model import checkpoint
+from deepsort_reid.model.network import Embedder
+from deepsort_reid.runs.logger import RunLogger
+from deepsort_reid.runs.provenance import checkpoint_tags
+from deepsort_reid.training.history import EpochResult
 
+BEST_NUMBERS = ("epoch", "train_loss", "train_error", "val_loss", "val_error")
 MARKED_EPOCHS = 30  # up to so many, each epoch gets a dot
 CUT_ABOVE = 2.0  # times the highest training loss, or the best epoch's val loss
 
 
-class EpochNumbers(Protocol):
-    """An epoch's numbers; a `training.EpochResult` is one."""
+def write_report(
+    reports: Path, path: Path, history: Sequence[EpochResult], run: RunLogger, *, run_key: str
+) -> None:
+    """Write the curves and the best epoch's numbers; record them and the model in the run.
 
-    @property
-    def epoch(self) -> int: ...  # noqa: D102
-    @property
-    def lr(self) -> float: ...  # noqa: D102
-    @property
-    def train_loss(self) -> float: ...  # noqa: D102
-    @property
-    def train_error(self) -> float: ...  # noqa: D102
-    @property
-    def val_loss(self) -> float: ...  # noqa: D102
-    @property
-    def val_error(self) -> float: ...  # noqa: D102
+    Args:
+        reports: the folder of all reports, history.csv among them.
+        path: the checkpoint's.
+        history: a result an epoch.
+        run: the training's.
+        run_key: the run's.
+    """
+    net, about = checkpoint.load(path)
+    best = history[about.epoch - 1]
+    results = {name: getattr(best, name) for name in BEST_NUMBERS}
+    training_curves(reports / "train.jpg", history, best_epoch=best.epoch)
+    files.write_json(
+        reports / "train.json", {f"best_{name}": value for name, value in results.items()}
+    )
+    files.write_json(reports / "identity.json", about.identity)
+    # MLflow's pages show what stands before a slash as a section.
+    run.log_metrics({f"best/{name}": value for name, value in results.items()})
+    for name in ("train.jpg", "history.csv", "identity.json"):
+        run.log_artifact(reports / name)
+    run.log_artifact(path, "checkpoint")
+    run.set_tags(checkpoint_tags(path))
+    run.log_model(
+        Embedder(net, about.mean, about.std),
+        example_images(*about.image_size),
+        metadata={name: value for name, value in asdict(about).items() if name != "acc"},
+    )
+    # Last, since by now the store has had time to name the run.
+    files.write_json(
+        reports / "run.json",
+        {"key": run_key, "run_id": run.run_id, "run_name": run.run_name},
+    )
+
+
+def example_images(height: int, width: int) -> np.ndarray:
+    """Two images as the network takes them, (2, 3, H, W) float32 in [0, 1]."""
+    ramp = np.linspace(0, 1, 2 * 3 * height * width, dtype=np.float32)
+    return ramp.reshape(2, 3, height, width)
+
+
+# The curves
 
 
 def training_curves(
-    path: Path, history: Sequence[EpochNumbers], *, best_epoch: int | None = None
+    path: Path, history: Sequence[EpochResult], *, best_epoch: int | None = None
 ) -> None:
     """Draw loss and top-1 error of train and val, and the learning rate, over the epochs.
 
@@ -67,7 +105,7 @@ def training_curves(
         error.legend()
 
 
-def _cut_outliers(loss: Axes, history: Sequence[EpochNumbers], best_epoch: int | None) -> None:
+def _cut_outliers(loss: Axes, history: Sequence[EpochResult], best_epoch: int | None) -> None:
     """Let a first epoch's exploding val loss run off the panel, so that the rest can be read.
 
     Batch statistics need some hundred steps to settle; before, val losses of 100 are common.
