@@ -13,6 +13,7 @@ from torchvision import models
 
 from deepsort_reid.core.errors import ConfigError, WeightsError
 from deepsort_reid.model import network
+from deepsort_reid.training.learner import TrainingForward
 
 ARCHS = ["resnet18", "resnet34", "resnet50", "deepsort"]
 
@@ -101,12 +102,12 @@ def test_a_generalised_mean() -> None:
 def test_the_neck_stands_between_distances_and_classes(arch: str) -> None:
     net = network.build(arch, 7, neck="bnneck").train()
     images = torch.randn(6, 3, 64, 32)
-    logits, pooled = network.Taught(net)(images)
+    logits, pooled = TrainingForward(net)(images)
     behind = net.neck(pooled)
     torch.testing.assert_close(behind.mean(0), torch.zeros(net.feature_size), atol=1e-4, rtol=0)
     assert not net.neck.bias.requires_grad
     net.eval()
-    logits, pooled = network.Taught(net)(images)
+    logits, pooled = TrainingForward(net)(images)
     assert torch.equal(logits, net(images))
     torch.testing.assert_close(net.neck(pooled), net.features(images))
     assert "neck.running_mean" in network.without_classifier(net).state_dict()
@@ -115,7 +116,7 @@ def test_the_neck_stands_between_distances_and_classes(arch: str) -> None:
 @pytest.mark.parametrize("arch", ARCHS)
 def test_without_a_neck_all_is_as_published(arch: str) -> None:
     net, images = network.build(arch, 7).eval(), torch.randn(2, 3, 64, 32)
-    logits, pooled = network.Taught(net)(images)
+    logits, pooled = TrainingForward(net)(images)
     assert torch.equal(pooled, net.features(images))
     assert torch.equal(logits, net(images))
     assert not [name for name in net.state_dict() if "neck" in name]
