@@ -39,6 +39,15 @@ def project(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield folder
 
 
+@pytest.fixture(scope="module")
+def narrow_networks() -> Iterator[None]:
+    """ResNets of an eighth of the channels, wherever this process builds one."""
+    from tests.support.networks import narrow
+
+    with narrow():
+        yield
+
+
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty project, the current folder, whose store is its own."""
