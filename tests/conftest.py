@@ -24,7 +24,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.support import projects  # imports mlflow, which takes seconds
 
     folder = tmp_path_factory.mktemp("prepared")
-    out = projects.make(folder, {"nproc_per_node": 2})
+    out = projects.make(folder, projects.PREPARED)
     assert "mAP" in out
     assert "uv run mlflow ui" in out
     return folder
