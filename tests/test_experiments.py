@@ -10,8 +10,9 @@ import torch
 import yaml
 
 from deepsort_reid.core import files
-from deepsort_reid.lineage import git
-from deepsort_reid.lineage.workspace import CHECKPOINT, outputs, parse_lock
+from deepsort_reid.lineage.commits import experiment_name, files_at, references
+from deepsort_reid.lineage.dvc_cli import cache_folder, cached_file
+from deepsort_reid.lineage.records import CHECKPOINT, PipelineRecords
 from tests.support.projects import client, commit, copied, ran, run, run_of, runs
 
 CURVES = ("train_loss", "train_error", "val_loss", "val_error", "lr")
@@ -23,15 +24,15 @@ QUEUE_SECONDS = 240.0
 
 def experiments(project: Path) -> dict[str, str]:
     """The commits of the experiments, by name."""
-    pairs = [(git.experiment_name(ref), commit) for commit, ref in git.refs(project)]
+    pairs = [(experiment_name(ref), commit) for commit, ref in references(project)]
     return {name: commit for name, commit in pairs if name}
 
 
 def locked(project: Path, at: str) -> str:
     """The MD5 of the checkpoint of a commit."""
-    (content,) = git.contents([(at, "dvc.lock")], project)
-    assert content is not None
-    return outputs(parse_lock(content), "train")[CHECKPOINT]
+    md5 = PipelineRecords.at_commit(at, project).md5
+    assert md5 is not None
+    return md5
 
 
 def assert_whole(project: Path, found: Any, at: str) -> None:
@@ -41,9 +42,9 @@ def assert_whole(project: Path, found: Any, at: str) -> None:
     for curve in CURVES:
         points = client(project).get_metric_history(found.info.run_id, curve)
         assert [point.step for point in points] == [1, 2, 3, 4], curve
-    (params,) = git.contents([(at, "params.yaml")], project)
+    (params,) = files_at(at, ["params.yaml"], project)
     assert str(yaml.safe_load(params or b"")["lr"]) == found.data.params["lr"]
-    path = git.cached(project, locked(project, at))
+    path = cached_file(cache_folder(project), locked(project, at))
     assert torch.load(path, weights_only=True)["identity"]["params"]["lr"] == float(
         found.data.params["lr"]
     )

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import torch
 
+from deepsort_reid.core.config import SequencesConfig
 from deepsort_reid.synthetic.sequences import write_sequences
 from tests.support.projects import client, read, run, run_of
 
@@ -78,13 +79,13 @@ def test_the_run_holds_it_all(project: Path) -> None:
     assert store.get_model_version_by_alias("deepsort-reid", "best").version == version.version
 
 
-def test_the_readme_tracks_a_video(project: Path) -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(import cv2\n.*?)```", readme, re.DOTALL)
-    write_sequences(
-        project / "street.zip",
-        seed=0, sequences=1, frames=16, people=6, image_size=(360, 640), missed=0.15,
-    )  # fmt: skip
+def test_the_page_about_videos_tracks_one(project: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "video.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(import cv2\n.*?)```", page, re.DOTALL)
+    config = SequencesConfig(
+        seed=0, sequences=1, frames=16, people=6, image_size=(360, 640), missed=0.15
+    )
+    write_sequences(project / "street.zip", config)
     video = cv2.VideoWriter(
         str(project / "yard.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 14, (640, 360)
     )

@@ -1,8 +1,8 @@
 """The center loss is the paper's, and moves its centers by what all ranks see."""
 
 import torch
-
 from deepsort_reid.training.centers import Centers
+
 from deepsort_reid.training.distributed import Process
 from tests.support.ranks import on_ranks
 
