@@ -5,14 +5,13 @@ from pathlib import Path
 from deepsort_reid.core import files
 from deepsort_reid.core.config import load_params
 from deepsort_reid.core.stage import run_stage
-from deepsort_reid.data.packed import open_part
-from deepsort_reid.data.split import read_summary, verify_parts
+from deepsort_reid.data.packed import open_part, read_summary, verify_parts
 from deepsort_reid.evaluation import report
 from deepsort_reid.evaluation.evaluate import evaluate
 from deepsort_reid.model import checkpoint
+from deepsort_reid.model.device import computing
 from deepsort_reid.model.embed import Predictor
-from deepsort_reid.runs import logger
-from deepsort_reid.training import distributed, resume
+from deepsort_reid.runs import logger, unfinished
 
 EVALUATED = ("query", "gallery", "val")
 
@@ -24,9 +23,9 @@ def main() -> None:
     summary = read_summary(data)
     verify_parts(data, summary, EVALUATED)
     query, gallery, val = (open_part(data, name) for name in EVALUATED)
-    with distributed.joined() as process:
+    with computing() as device:
         evaluation = evaluate(
-            Predictor(net, mean=description.mean, std=description.std, device=process.device),
+            Predictor(net, mean=description.mean, std=description.std, device=device),
             query,
             gallery,
             val,
@@ -40,7 +39,7 @@ def main() -> None:
             new, evaluation, query=query, gallery=gallery, ranked_queries=config.ranked_queries
         )
     key, run_id = logger.read_reference(folder / "run.json")
-    resume.forget(key)
+    unfinished.forget(key)
     with logger.resume_run(key, run_id) as tracker:
         tracker.log_metrics(metrics)
         for name in [*names, "images_per_identity.png"]:

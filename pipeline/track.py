@@ -6,14 +6,13 @@ from deepsort_reid.core import files
 from deepsort_reid.core.config import load_params
 from deepsort_reid.core.stage import run_stage
 from deepsort_reid.data.mot import read_sequences
-from deepsort_reid.data.packed import open_part
-from deepsort_reid.data.split import read_summary, verify_parts
+from deepsort_reid.data.packed import open_part, read_summary, verify_parts
 from deepsort_reid.evaluation.threshold import read_threshold
 from deepsort_reid.model import checkpoint
+from deepsort_reid.model.device import computing
 from deepsort_reid.runs import logger
 from deepsort_reid.sources.archive import Archive, archive_in
 from deepsort_reid.tracking import compare, report
-from deepsort_reid.training import distributed
 
 COMPARED = ("query", "gallery")  # to find a threshold for the untrained network
 
@@ -29,18 +28,18 @@ def main() -> None:
     sequences = read_sequences(source)
     verify_parts(data, read_summary(data), COMPARED)
     query, gallery = (open_part(data, name) for name in COMPARED)
-    with distributed.joined() as process:
+    with computing() as device:
         trial = compare.compare_variants(
             source,
             sequences,
-            trained=compare.trained(net, about, threshold, device=process.device),
+            trained=compare.trained(net, about, threshold, device=device),
             untrained=compare.untrained(
                 about,
                 query,
                 gallery,
                 seed=params.train.seed,
                 config=params.evaluate,
-                device=process.device,
+                device=device,
             ),
             config=params.track,
         )

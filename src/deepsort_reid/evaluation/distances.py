@@ -17,7 +17,7 @@ from torch import Tensor
 
 from deepsort_reid.core.errors import WeightsError
 from deepsort_reid.core.progress import Progress
-from deepsort_reid.data.layouts import JUNK
+from deepsort_reid.data.samples import JUNK
 
 BLOCK_BYTES = 64 << 20
 GRID = 2.0**26  # steps of a direction's components, in a unit length

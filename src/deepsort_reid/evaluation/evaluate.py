@@ -19,8 +19,8 @@ from torch.nn import functional as F
 
 from deepsort_reid.core.config import EvaluateConfig
 from deepsort_reid.core.errors import PackedError
-from deepsort_reid.data.layouts import DISTRACTOR, NO_CAMERA, read_moments
 from deepsort_reid.data.packed import Part
+from deepsort_reid.data.samples import DISTRACTOR, NO_CAMERA, read_moments
 from deepsort_reid.evaluation.calibration import Calibration, calibrate
 from deepsort_reid.evaluation.distances import Embedded
 from deepsort_reid.evaluation.pairs import Sightings

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from deepsort_reid.data.layouts import DISTRACTOR
+from deepsort_reid.data.samples import DISTRACTOR
 from deepsort_reid.evaluation.distances import (
     BLOCK_BYTES,
     TICKS,
@@ -39,7 +39,7 @@ class Sightings:
     Attributes:
         images: their embeddings, identities and cameras.
         moments: (N,) int64 tensor of frame numbers, or None where they are unknown; see
-            `layouts.read_moments`.
+            `samples.read_moments`.
     """
 
     def __init__(self, images: Embedded, moments: ArrayLike | Tensor | None):

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from deepsort_reid.core.figure import BACKED, BLUE, FAINT, GREEN, INK, ORANGE, PINK, drawn
-from deepsort_reid.data.layouts import NO_CAMERA
 from deepsort_reid.data.packed import Images, Part
+from deepsort_reid.data.samples import NO_CAMERA
 from deepsort_reid.evaluation.calibration import PLACES, Calibration, MatchRates
 from deepsort_reid.evaluation.pairs import STEP, STEPS
 from deepsort_reid.evaluation.ranking import DistanceHistograms, Neighbours, Ranking

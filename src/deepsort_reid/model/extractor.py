@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from deepsort_reid.core.errors import ConfigError, CropError
+from deepsort_reid.data.images import resized
 from deepsort_reid.data.packed import Images
-from deepsort_reid.data.split import resized
 from deepsort_reid.model import checkpoint, network
 from deepsort_reid.model.embed import Predictor
 

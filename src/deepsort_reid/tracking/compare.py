@@ -111,7 +111,7 @@ def untrained(
         config: the section `evaluate`, of which the calibration's numbers are used.
         device: the device that computes.
     """
-    net = network.build(classes=len(about.classes), **about.design, seed=seed)
+    net = network.build(about.design, len(about.classes), seed=seed)
     predictor = Predictor(net, mean=about.mean, std=about.std, device=device)
     sides = embedded_sides(embedding_with(predictor, BATCH_SIZE), query, gallery)
     found = calibrate(
