@@ -33,7 +33,6 @@ from deepsort_reid.evaluation.ranking import (
     ranking,
     ranking_by,
 )
-from deepsort_reid.evaluation.reranking import reranked
 from deepsort_reid.model.embed import Predictor, over_part
 
 logger = logging.getLogger(__name__)
@@ -101,9 +100,8 @@ def evaluate(
 ) -> Evaluation:
     """Rank the gallery for each query, calibrate a threshold, classify the validation part.
 
-    Same identity and camera are removed for each query, unless the dataset knows no cameras, or no
-    query's identity is seen by two of them (as in annotated videos). `metrics()` says so under
-    "same_camera_removed" and "cameras_known".
+    Same identity and camera are removed for each query, unless no query's identity is known to be
+    seen by two cameras, as in annotated videos.
 
     Args:
         predictor: the network.
@@ -124,14 +122,7 @@ def evaluate(
     seen = embedded_sides(embed, query, gallery)
     sides = sides_to_rank(*(side.images for side in seen))
     scored = ranking(*sides)
-    calibration = calibrate(
-        *sides_to_calibrate(*seen),
-        false_match_rate=config.false_match_rate,
-        short_range=config.short_range,
-    )
-    for doubt in calibration.doubts:
-        logger.warning("calibration, %s", doubt)
-    accuracy = val_accuracy(predictor, val, config.batch_size)
+    calibration = calibrated(*seen, config)
     best, flipped = sides, None
     if config.flip:
         mirrored = embedding_with(predictor, config.batch_size, mirrored=True)
@@ -142,12 +133,24 @@ def evaluate(
         neighbours=nearest(*sides, k=NEAREST),
         histograms=distance_histograms(*sides),
         calibration=calibration,
-        val_accuracy=accuracy,
+        val_accuracy=val_accuracy(predictor, val, config.batch_size),
         cameras_known=seen[0].images.camids is not None,
         tuning=tuning,
         flipped=flipped,
         reranked=reranking_of(*best, config) if config.rerank else None,
     )
+
+
+def calibrated(query: Sightings, gallery: Sightings, config: EvaluateConfig) -> Calibration:
+    """The threshold for a tracker; what to know before trusting it is logged."""
+    found = calibrate(
+        *sides_to_calibrate(query, gallery),
+        false_match_rate=config.false_match_rate,
+        short_range=config.short_range,
+    )
+    for doubt in found.doubts:
+        logger.warning("calibration, %s", doubt)
+    return found
 
 
 def check_classes(classes: Sequence[str], val: Part) -> None:
@@ -207,6 +210,8 @@ def flip_averaged(
 
 def reranking_of(query: Embedded, gallery: Embedded, config: EvaluateConfig) -> Ranking:
     """The ranking by the distances of k-reciprocal re-ranking."""
+    from deepsort_reid.evaluation.reranking import reranked  # SciPy's import, only where asked for
+
     tiles = reranked(
         query,
         gallery,

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Protocol
 
 import numpy as np
@@ -16,7 +17,9 @@ from deepsort_reid.data.mot import Boxes
 from deepsort_reid.data.packed import Images
 from deepsort_reid.model.extractor import Embeddings, Order, cut_boxes
 from deepsort_reid.sources.archive import Archive
-from deepsort_reid.tracking import frames
+from deepsort_reid.tracking.frames import read_frames
+
+ByNetwork = dict[str, list[tuple[int, Embeddings]]]  # a network's name -> frames and embeddings
 
 
 class CropEmbedder(Protocol):
@@ -72,10 +75,9 @@ def embed_detections(
     min_confidence: float,
     watch: Stopwatch,
 ) -> list[Appearances]:
-    """Embed every detection of some sequences with each network, in one pass over the archive.
+    """Embed every detection with each network, in one pass over the archive.
 
-    Frames are decoded one at a time, and the detections of a frame are embedded together, as a
-    tracker does it with a camera.
+    The detections of a frame are embedded together, as a tracker does it with a camera.
 
     Args:
         archive: the archive with the frames.
@@ -92,18 +94,12 @@ def embed_detections(
         SourceError: the archive is damaged.
     """
     chosen = [sure(detections_of(archive, sequence), min_confidence) for sequence in sequences]
-    places = {
-        name: (number, frame)
-        for number, sequence in enumerate(sequences)
-        for frame, name in enumerate(sequence.images, start=1)
-    }
+    places = places_of(sequences)
     kept = [np.zeros(len(boxes), bool) for boxes in chosen]
-    seen: list[dict[str, list[tuple[int, Embeddings]]]] = [
-        {network: [] for network in embedders} for _ in sequences
-    ]
+    seen: list[ByNetwork] = [{network: [] for network in embedders} for _ in sequences]
     with (
         Progress("embed", len(places), "frames") as progress,
-        closing(frames.read_frames(archive, list(places))) as found,
+        closing(read_frames(archive, list(places))) as found,
     ):
         for name, picture in watch.timed("decode", found):
             number, frame = places[name]
@@ -116,12 +112,18 @@ def embed_detections(
                     seen[number][network].append((frame, embedder(crops, order="rgb")))
             progress.advance()
     return [
-        Appearances(
-            boxes.select(which),
-            {network: concatenated(parts) for network, parts in by_network.items()},
-        )
+        Appearances(boxes.select(which), in_frame_order(by_network))
         for boxes, which, by_network in zip(chosen, kept, seen, strict=True)
     ]
+
+
+def places_of(sequences: Sequence[mot.Sequence]) -> dict[str, tuple[int, int]]:
+    """The number of the sequence and the frame, from 1, of each image."""
+    return {
+        name: (number, frame)
+        for number, sequence in enumerate(sequences)
+        for frame, name in enumerate(sequence.images, start=1)
+    }
 
 
 def detections_of(archive: Archive, sequence: mot.Sequence) -> Boxes:
@@ -150,7 +152,9 @@ def in_frame(picture: Images, ltwh: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.logical_and(inside[:, 0], inside[:, 1])
 
 
-def concatenated(parts: Sequence[tuple[int, Embeddings]]) -> Embeddings:
-    """The frames' embeddings as one array, in the order of frames."""
-    ordered = sorted(parts, key=lambda part: part[0])
-    return np.concatenate([embeddings for _, embeddings in ordered])
+def in_frame_order(by_network: ByNetwork) -> dict[str, Embeddings]:
+    """Each network's embeddings of all frames as one array, in the order of frames."""
+    return {
+        name: np.concatenate([embeddings for _, embeddings in sorted(parts, key=itemgetter(0))])
+        for name, parts in by_network.items()
+    }
