@@ -210,8 +210,8 @@ def test_other_colours_and_no_normalisation_are_noticed(tmp_path: Path) -> None:
     right = runtimes.onnx_colours(tmp_path / "a.onnx")
     for wrong in (twice, lambda images: right(images[..., ::-1])):
         with pytest.raises(ExportError, match=r"a.onnx: in r, in a batch of 1, the cosine"):
-            parity.compare("a.onnx", "r", wrong, images, expected, least=0.99999)
-    assert len(parity.compare("a.onnx", "r", right, images, expected, least=0.99999)) == 3
+            parity.measure_parity("a.onnx", "r", wrong, images, expected, least=0.99999)
+    assert len(parity.measure_parity("a.onnx", "r", right, images, expected, least=0.99999)) == 3
 
 
 def test_numbers_that_are_none_are_refused() -> None:
@@ -221,11 +221,13 @@ def test_numbers_that_are_none_are_refused() -> None:
         return np.full((len(images), 4), np.nan, np.float32)
 
     with pytest.raises(ExportError, match="embeddings is nan; expected at least"):
-        parity.compare("a", "r", nothing, crops(64), expected, least=0.9)
+        parity.measure_parity("a", "r", nothing, crops(64), expected, least=0.9)
     with pytest.raises(
         ExportError, match=r"r returns \(1, 3\) for a batch of 1; expected \(1, 4\)"
     ):
-        parity.compare("a", "r", lambda x: np.ones((len(x), 3)), crops(64), expected, least=0.9)
+        parity.measure_parity(
+            "a", "r", lambda x: np.ones((len(x), 3)), crops(64), expected, least=0.9
+        )
 
 
 @pytest.mark.parametrize(
@@ -248,7 +250,7 @@ def test_what_a_tracker_cannot_take(
 
 def test_the_log_stays_as_it_was() -> None:
     before = logging.root.manager.disable
-    with pytest.raises(RuntimeError), formats.quiet():
+    with pytest.raises(RuntimeError), formats.without_logs():
         raise RuntimeError
     assert logging.root.manager.disable == before
 
@@ -333,7 +335,7 @@ def a_part(images: np.ndarray) -> Part:
 def test_a_sample_comes_from_all_over_a_part(count: int) -> None:
     numbers = np.arange(count, dtype=np.uint8)
     images = np.broadcast_to(numbers[:, None, None, None], (count, 4, 2, 3))
-    found = parity.sample(a_part(images), 64)[:, 0, 0, 0]
+    found = parity.spread_sample(a_part(images), 64)[:, 0, 0, 0]
     assert found.shape == (64,)
     assert len(set(found.tolist())) == min(count, 64)
     assert count < 64 or found[-1] > 0.9 * count - 10

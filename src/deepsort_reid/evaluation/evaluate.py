@@ -108,7 +108,7 @@ def evaluate(
         query: the images to find.
         gallery: the images to find them in, junk and distractors included.
         val: images of the training identities.
-        classes: the network's, to check that it was trained on this split.
+        classes: the network's, which must be those of this split.
         config: the section `evaluate`.
         tuning: whether query and gallery are held out of the training part, as the split says.
 
@@ -118,15 +118,14 @@ def evaluate(
         WeightsError: the network's embeddings are not finite.
     """
     check_classes(classes, val)
-    embed = embedding_with(predictor, config.batch_size)
-    seen = embedded_sides(embed, query, gallery)
+    seen = embedded_sides(embedding_with(predictor, config.batch_size), query, gallery)
     sides = sides_to_rank(*(side.images for side in seen))
     scored = ranking(*sides)
     calibration = calibrated(*seen, config)
     best, flipped = sides, None
     if config.flip:
-        mirrored = embedding_with(predictor, config.batch_size, mirrored=True)
-        best = flip_averaged(sides, (mirrored(query, "query"), mirrored(gallery, "gallery")))
+        mirror = embedding_with(predictor, config.batch_size, mirrored=True)
+        best = flip_averaged(sides, (mirror(query, "query"), mirror(gallery, "gallery")))
         flipped = ranking(*best)
     return Evaluation(
         ranking=scored,

@@ -22,7 +22,7 @@ PREPARE = {"boxmot.onnx": runtimes.normalised, "ultralytics.onnx": runtimes.colo
 
 @dataclass(frozen=True, eq=False)
 class Export:
-    """What was written, and how it did."""
+    """The files that were written, and how closely they agree with the checkpoint."""
 
     forms: Sequence[Form]
     obstacles: Mapping[str, str]  # file -> why it is not there
@@ -65,7 +65,7 @@ def export(
         ExportError: a file does not do what the checkpoint does; `folder` is not to be used then.
         OSError: the disk is full.
     """
-    images = parity.sample(query, max(parity.BATCHES))
+    images = parity.spread_sample(query, max(parity.BATCHES))
     expected = parity.reference(trained, images)
     obstacles = {form.file: why for form in FORMS if (why := form.obstacle(trained))}
     for file, why in obstacles.items():
@@ -73,11 +73,11 @@ def export(
     forms = [form for form in FORMS if form.file not in obstacles]
     for form in forms:
         form.write(folder / form.file, trained)
-    crops = parity.sample(train, min(quantize.CALIBRATION, len(train)))
+    crops = parity.spread_sample(train, min(quantize.CALIBRATION, len(train)))
     lower = [form for name in precisions for form in lowered(folder, name, crops)]
-    rows = compare_reference(trained, images, expected)
+    rows = verify_extractor(trained, images, expected)
     for form in (*forms, *lower):
-        rows += compare(folder, form, images, expected)
+        rows += verify_file(folder, form, images, expected)
     done = Export([*forms, *lower], obstacles, rows, {})
     if precisions:
         done = replace(
@@ -87,26 +87,28 @@ def export(
     return done
 
 
-def compare_reference(trained: Trained, images: Images, expected: Floats) -> list[Parity]:
+def verify_extractor(trained: Trained, images: Images, expected: Floats) -> list[Parity]:
     """The package's own Extractor beside the checkpoint's network, as its files are compared."""
     about = trained.about
     extractor = Extractor.from_network(
         trained.net, image_size=trained.image_size, mean=about.mean, std=about.std, device="cpu"
     )
-    return parity.compare(
+    return parity.measure_parity(
         "model.pth", "Extractor", lambda crops: extractor(crops, order="rgb"), images, expected,
         least=FORMS[0].least_cosine,
     )  # fmt: skip
 
 
-def compare(folder: Path, form: Form, images: Images, expected: Floats) -> list[Parity]:
+def verify_file(folder: Path, form: Form, images: Images, expected: Floats) -> list[Parity]:
     """Load a file and compare it.
 
     Raises:
         ExportError: see `export`.
     """
     run = form.open(folder / form.file)
-    return parity.compare(form.file, form.runtime, run, images, expected, least=form.least_cosine)
+    return parity.measure_parity(
+        form.file, form.runtime, run, images, expected, least=form.least_cosine
+    )
 
 
 def lowered(folder: Path, precision: str, crops: Images) -> Iterator[Form]:

@@ -7,12 +7,14 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 OPSET = 18  # the first that torch's exporter writes without converting; every runtime has it
 LARGEST_BATCH = 4096
+INPUT = "images"
 ORIGIN_SIZE = (128, 64)  # deep_sort_pytorch resizes every crop to it
 TRACES = ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn")
 
@@ -64,6 +67,12 @@ class Trained:
         """In what the embedding is made in another way than by the published architecture."""
         plain = {"last_stride": 2, "pooling": "average", "neck": "none"}
         return [name for name, value in plain.items() if getattr(self.about, name) != value]
+
+    @cached_property
+    def graph(self) -> "ModelProto":
+        """The ONNX graph, normalised images in, unit embeddings out; traced once."""
+        module = Normalised(network.without_classifier(self.net))
+        return without_traces(as_onnx(module, self.image_size))
 
     def weights(self) -> Mapping[str, torch.Tensor]:
         """The state dict without the classifier."""
@@ -107,33 +116,65 @@ class Form:
 
 def write_onnx_normalised(path: Path, trained: Trained) -> None:
     """ONNX, normalised images in, unit embeddings out: whoever loads it normalises."""
-    write_onnx(path, trained, Normalised(network.without_classifier(trained.net)), "outside")
+    write_onnx(path, trained, copy_of(trained.graph), "outside")
 
 
 def write_onnx_colours(path: Path, trained: Trained) -> None:
     """ONNX, colours in [0, 1] in, unit embeddings out: the normalisation is in the graph."""
-    write_onnx(path, trained, embedder(trained), "inside")
+    about = trained.about
+    write_onnx(path, trained, with_normalisation(trained.graph, about.mean, about.std), "inside")
 
 
-def write_onnx(path: Path, trained: Trained, module: nn.Module, normalisation: str) -> None:
-    """Write a module's graph for batches of any size, with its facts as metadata."""
+def write_onnx(path: Path, trained: Trained, proto: "ModelProto", normalisation: str) -> None:
+    """Write a graph with the network's facts as metadata."""
     from onnx import helper
 
-    proto = without_traces(as_onnx(module, trained.image_size))
     facts = {key: plain_text(value) for key, value in trained.facts.items()}
     helper.set_model_props(proto, facts | {"colours": "rgb", "normalisation": normalisation})
     path.write_bytes(proto.SerializeToString(deterministic=True))
 
 
+def copy_of(proto: "ModelProto") -> "ModelProto":
+    """A copy of a graph."""
+    copied = type(proto)()
+    copied.CopyFrom(proto)
+    return copied
+
+
+def with_normalisation(
+    proto: "ModelProto", mean: Sequence[float], std: Sequence[float]
+) -> "ModelProto":
+    """A copy of a graph that takes colours in [0, 1] and normalises them first."""
+    from onnx import helper, numpy_helper
+
+    copied = copy_of(proto)
+    graph = copied.graph
+    for node in graph.node:
+        node.input[:] = ["colours.normalised" if name == INPUT else name for name in node.input]
+    first = [
+        helper.make_node("Sub", [INPUT, "colours.mean"], ["colours.centred"], "subtract_mean"),
+        helper.make_node(
+            "Div", ["colours.centred", "colours.std"], ["colours.normalised"], "divide_by_std"
+        ),
+    ]
+    rest = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*first, *rest])
+    for name, values in (("colours.mean", mean), ("colours.std", std)):
+        array = np.array(values, np.float32).reshape(3, 1, 1)
+        graph.initializer.append(numpy_helper.from_array(array, name))
+    return copied
+
+
 def as_onnx(module: nn.Module, image_size: tuple[int, int]) -> "ModelProto":
-    """Follow a module with torch's exporter."""
-    with quiet():
+    """The graph that torch's exporter traces from a module, for batches of any size."""
+    with without_logs():
         program = torch.onnx.export(
             module.eval(),
             (torch.zeros(2, 3, *image_size),),
             dynamo=True,
             opset_version=OPSET,
-            input_names=["images"],
+            input_names=[INPUT],
             output_names=["embeddings"],
             dynamic_shapes=(any_batch(),),
             verbose=False,
@@ -183,7 +224,7 @@ def plain_text(value: Any) -> str:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def without_logs() -> Iterator[None]:
     """Keep what an exporter says of itself, and of other libraries, out of the stage's log."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -201,7 +242,7 @@ def quiet() -> Iterator[None]:
 def write_exported_program(path: Path, trained: Trained) -> None:
     """`torch.export`'s file: colours in [0, 1] in, unit embeddings out, no code needed."""
     example = torch.zeros(2, 3, *trained.image_size)
-    with quiet():
+    with without_logs():
         program = torch.export.export(embedder(trained), (example,), dynamic_shapes=(any_batch(),))
         for node in program.graph.nodes:
             for trace in TRACES:
@@ -222,21 +263,21 @@ def write_boxmot(path: Path, trained: Trained) -> None:
         "model_kwargs_schema_version": 1,
         "model_kwargs": {"img_size": list(trained.image_size)},
     }
-    save(path, content | {"deepsort_reid": trained.facts})
+    save_weights(path, content | {"deepsort_reid": trained.facts})
 
 
 def write_torchreid(path: Path, trained: Trained) -> None:
     """Weights for torchreid's extractor, which builds the network from the name it is told."""
     facts = trained.facts
-    save(path, {"state_dict": trained.weights(), "model_name": facts["arch"], **facts})
+    save_weights(path, {"state_dict": trained.weights(), "model_name": facts["arch"], **facts})
 
 
 def write_deep_sort_pytorch(path: Path, trained: Trained) -> None:
     """Weights for deep_sort_pytorch's extractor."""
-    save(path, {"net_dict": trained.weights(), **trained.facts})
+    save_weights(path, {"net_dict": trained.weights(), **trained.facts})
 
 
-def save(path: Path, content: Mapping[str, Any]) -> None:
+def save_weights(path: Path, content: Mapping[str, Any]) -> None:
     """Write with `torch.save` what `weights_only=True` reads, without the path in it."""
     with path.open("wb") as file:
         torch.save(dict(content), file)

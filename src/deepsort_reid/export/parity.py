@@ -37,7 +37,7 @@ class Parity:
         return self.cosine >= self.least  # False for NaN
 
 
-def sample(part: Part, count: int) -> Images:
+def spread_sample(part: Part, count: int) -> Images:
     """(count, H, W, 3): images from all over a part, again from its start if it has too few."""
     every = max(1, len(part) // count)
     return np.ascontiguousarray(part.images[(np.arange(count) * every) % len(part)])
@@ -58,7 +58,7 @@ def cosines(found: Floats, expected: Floats) -> NDArray[np.float64]:
         return np.asarray((a * b).sum(1) / norms)
 
 
-def compare(
+def measure_parity(
     file: str, name: str, run: Runtime, images: Images, expected: Floats, *, least: float
 ) -> list[Parity]:
     """Run a file on batches of each of the sizes, and time it.

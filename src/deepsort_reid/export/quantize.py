@@ -10,7 +10,7 @@ from torch import Tensor
 from deepsort_reid.data.packed import Images, Part
 from deepsort_reid.evaluation.evaluate import embedded_sides, sides_to_rank
 from deepsort_reid.evaluation.ranking import ranking
-from deepsort_reid.export.formats import quiet
+from deepsort_reid.export.formats import without_logs
 from deepsort_reid.export.runtimes import Floats, Runtime
 from deepsort_reid.model.embed import over_part
 
@@ -29,7 +29,7 @@ def write_fp16(path: Path, full: Path) -> None:
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
-    with quiet():
+    with without_logs():
         half = convert_float_to_float16(onnx.load(full), keep_io_types=True)
         OnnxModel(half).topological_sort(is_deterministic=True)  # its casts stand at the end
     path.write_bytes(half.SerializeToString(deterministic=True))
@@ -60,7 +60,7 @@ def write_int8(
             first = next(self.firsts, None)
             return None if first is None else {"images": prepare(crops[first : first + BATCH_SIZE])}
 
-    with quiet():
+    with without_logs():
         quantization.quantize_static(
             str(full),
             str(path),
