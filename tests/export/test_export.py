@@ -55,6 +55,7 @@ def lowered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Export]:
 
 
 @pytest.mark.parametrize(("arch", "size"), [("resnet18", (32, 16)), ("deepsort", (128, 64))])
+@pytest.mark.slow
 def test_every_form_of_a_network(arch: str, size: tuple[int, int], tmp_path: Path) -> None:
     done = run(tmp_path, trained(arch, size))
     assert {path.name for path in tmp_path.iterdir()} == FILES[arch] | {"README.md"}
@@ -66,6 +67,7 @@ def test_every_form_of_a_network(arch: str, size: tuple[int, int], tmp_path: Pat
     assert all(row.passed and row.least == 0.99999 and row.speed > 0 for row in done.rows)
 
 
+@pytest.mark.slow
 def test_what_the_embedding_is_made_by_goes_along(tmp_path: Path) -> None:
     """Stride, pooling and neck are in graphs; readers that build the plain network get no file."""
     network = trained(last_stride=1, pooling="gem", neck="bnneck", head="cosine")
@@ -79,6 +81,7 @@ def test_what_the_embedding_is_made_by_goes_along(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arch", ["resnet34", "resnet50"])
+@pytest.mark.slow
 def test_weights_of_deeper_networks_fit_torchvision_s(arch: str, tmp_path: Path) -> None:
     network, images = trained(arch), crops(7)
     formats.write_torchreid(tmp_path / "a.pth", network)
@@ -86,6 +89,7 @@ def test_weights_of_deeper_networks_fit_torchvision_s(arch: str, tmp_path: Path)
     assert parity.cosines(found, parity.reference(network, images)).min() >= 0.99999
 
 
+@pytest.mark.slow
 def test_lower_precisions_are_measured_beside_the_full_one(lowered: tuple[Path, Export]) -> None:
     folder, done = lowered
     sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
@@ -107,6 +111,7 @@ def test_lower_precisions_are_measured_beside_the_full_one(lowered: tuple[Path, 
 
 
 @pytest.mark.parametrize("name", ["boxmot", "boxmot.fp16", "boxmot.int8", "ultralytics"])
+@pytest.mark.slow
 def test_onnx_takes_any_batch_of_one_size_and_says_what_it_is(
     lowered: tuple[Path, Export], name: str
 ) -> None:
@@ -121,6 +126,7 @@ def test_onnx_takes_any_batch_of_one_size_and_says_what_it_is(
     assert facts["arch"] == "resnet18"
 
 
+@pytest.mark.slow
 def test_the_threshold_travels_with_the_other_files(lowered: tuple[Path, Export]) -> None:
     folder = lowered[0]
     extra = {"deepsort_reid.json": ""}
@@ -133,6 +139,7 @@ def test_the_threshold_travels_with_the_other_files(lowered: tuple[Path, Export]
     assert not any(name.startswith(("fc", "classifier")) for name in content["state_dict"])
 
 
+@pytest.mark.slow
 def test_the_readme_says_how_to_load_each_file(lowered: tuple[Path, Export]) -> None:
     folder, done = lowered
     text = (folder / "README.md").read_text()
@@ -153,6 +160,7 @@ run(Path(sys.argv[1]), trained(), ("fp16", "int8"))
 """
 
 
+@pytest.mark.slow
 def test_another_process_writes_the_same_bytes(
     lowered: tuple[Path, Export], tmp_path: Path
 ) -> None:
@@ -167,6 +175,7 @@ def test_another_process_writes_the_same_bytes(
     assert first == second
 
 
+@pytest.mark.slow
 def test_nothing_says_where_it_was_made(lowered: tuple[Path, Export]) -> None:
     for path in lowered[0].iterdir():
         data = path.read_bytes()
@@ -189,6 +198,7 @@ def damaged(write: Callable[[Path, Trained], None]) -> Callable[[Path, Trained],
 
 
 @pytest.mark.parametrize("file", sorted(FILES["resnet18"]))
+@pytest.mark.slow
 def test_a_file_with_other_weights_is_refused(
     file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

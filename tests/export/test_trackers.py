@@ -22,6 +22,8 @@ from deepsort_reid.model.extractor import Extractor
 from tests.support import stages
 from tests.support.exports import THRESHOLD, crops, part, trained
 
+pytestmark = pytest.mark.slow  # exports three networks, and runs other trackers' packages
+
 SIZE = (64, 32)
 BATCHES = (1, 7, 64)
 FULL, HALF, EIGHT = 0.99999, 0.999, 0.9
