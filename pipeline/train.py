@@ -1,5 +1,6 @@
 """Stage train: models/model.pth, by as many ranks as torchrun (or srun, or nobody) starts."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 from deepsort_reid.core import signals
@@ -32,20 +33,7 @@ def main() -> None:
         made_of = fingerprint.of_training(config, process, data_digest=summary.digest)
         is_first = process.is_first
         with resume.kept(made_of, every=params.run.save_seconds, enabled=is_first) as states:
-            with logger.open_run(
-                key=states.run_key,
-                name=provenance.run_name(config.arch),
-                tags=provenance.provenance_tags(data_digest=summary.digest, arch=config.arch),
-                enabled=is_first,
-            ) as tracker:
-                tracker.log_params({**params.raw, "derived": trainer.derived()})
-                tracker.log_dataset(
-                    name=Path(params.dataset.source).name.partition(".")[0] or summary.layout,
-                    source=params.dataset.source,
-                    digest=summary.digest,
-                    profile=summary.flat(),
-                    context="training",
-                )
+            with ExitStack() as stack:
                 network = {
                     **config.design,
                     "embedding_size": net.feature_size,
@@ -57,11 +45,26 @@ def main() -> None:
                     "identity": made_of.as_plain(),
                 }
                 checkpoint, reports = Path("models/model.pth"), Path("reports")
-                recorder = (
-                    FileRecorder(checkpoint, reports, tracker, states, network)
-                    if is_first
-                    else NullRecorder()
-                )
+                recorder: FileRecorder | NullRecorder = NullRecorder()
+                if is_first:
+                    run = stack.enter_context(
+                        logger.open_run(
+                            key=states.run_key,
+                            name=provenance.run_name(config.arch),
+                            tags=provenance.provenance_tags(
+                                data_digest=summary.digest, arch=config.arch
+                            ),
+                        )
+                    )
+                    run.log_params({**params.raw, "derived": trainer.derived()})
+                    run.log_dataset(
+                        name=Path(params.dataset.source).name.partition(".")[0] or summary.layout,
+                        source=params.dataset.source,
+                        digest=summary.digest,
+                        profile=summary.flat(),
+                        context="training",
+                    )
+                    recorder = FileRecorder(checkpoint, reports, run, states, network)
                 trainer.load(states.newest())
                 recorder.go_on(trainer.history, trainer.best)
                 with signals.postponed() as stop:

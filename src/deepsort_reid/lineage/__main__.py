@@ -28,10 +28,9 @@ from deepsort_reid.core.stage import run_stage
 from deepsort_reid.lineage import git as history
 from deepsort_reid.lineage.origin import Origin, Sources, find
 from deepsort_reid.lineage.workspace import Comparison, compare, flat, parameters
-from deepsort_reid.runs.journal import Binding
-from deepsort_reid.runs.logger import cut, where_to_look
+from deepsort_reid.runs.names import cut
 from deepsort_reid.runs.provenance import git
-from deepsort_reid.runs.store import label, tracking_uri
+from deepsort_reid.runs.store import tracking_uri, where_to_look
 from deepsort_reid.training.fingerprint import Identity
 
 INDENT = 13  # characters before what a section holds
@@ -235,11 +234,10 @@ def environment_lines(identity: Identity | None) -> Iterator[str]:
 def run_lines(origin: Origin) -> Iterator[str]:
     """Yield the run's name and id, and where to look at it."""
     if origin.run:
-        run, uri = origin.run, tracking_uri()
+        run = origin.run
         yield f"{run.name}, {run.status}, begun {run.started}"
         yield f"id {run.run_id}   key {origin.run_key}"
-        binding = Binding(label(uri), run.run_id, run.name, run.experiment_id)
-        yield f"to see it: {where_to_look(uri, binding)}"
+        yield f"to see it: {where_to_look(tracking_uri(), run.experiment_id, run.run_id)}"
     elif origin.run_key:
         yield f"{origin.run_name or ''} key {origin.run_key}".strip()
 

@@ -14,8 +14,7 @@ from deepsort_reid.lineage.git import Holder
 from deepsort_reid.lineage.workspace import CHECKPOINT, Lock, outputs, parse_lock
 from deepsort_reid.model import network
 from deepsort_reid.model.checkpoint import dict_or_empty
-from deepsort_reid.runs.provenance import CHECKPOINT_MD5, git
-from deepsort_reid.runs.run_writer import RUN_KEY
+from deepsort_reid.runs.provenance import CHECKPOINT_MD5, RUN_KEY, git
 from deepsort_reid.runs.store import Store, open_store, reason, sqlite_file, tracking_uri
 from deepsort_reid.training.fingerprint import Identity
 
