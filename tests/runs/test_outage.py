@@ -14,19 +14,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from deepsort_reid.runs import logger, outbox
-from deepsort_reid.runs.journal import BusyError, Journal
-from deepsort_reid.runs.leftovers import deliver_all
+from deepsort_reid.runs import logger, sync
+from deepsort_reid.runs.deliver import deliver_all
+from deepsort_reid.runs.folder import RunFolder
 from deepsort_reid.runs.logger import CLOSE_SECONDS, resume_run
 from deepsort_reid.runs.store import import_mlflow, quiet, tracking_uri
-from tests.runs.test_logger import Net, images
 from tests.support.outages import (
     ARTIFACTS,
     Found,
+    Net,
     Proxy,
     Server,
     find,
     hasten,
+    images,
     make_files,
     use_model,
     work,
@@ -74,8 +75,8 @@ def root(tmp_path, files, monkeypatch):
     for name, value in QUICK.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    for name in ("FIRST_PAUSE", "LONGEST_PAUSE", "PATIENCE"):
-        monkeypatch.setattr(outbox, name, getattr(outbox, name))
+    for name in ("EVERY", "FIRST_PAUSE", "LONGEST_PAUSE", "PATIENCE"):
+        monkeypatch.setattr(sync, name, getattr(sync, name))
     monkeypatch.setattr(logger, "export_model", None)
     hasten()
     use_model(files)
@@ -133,16 +134,12 @@ def deliver():
 
 
 def wait_until_delivered(key):
-    """Wait for the threads of this process to be done with a journal, and for all to arrive."""
+    """Deliver what waits until all has arrived; a thread of this process may be at it, too."""
     deadline = time.monotonic() + 40
     while time.monotonic() < deadline:
-        try:
-            with Journal(key) as held:
-                if not held.waiting:
-                    return
-            list(deliver_all(tracking_uri()))
-        except BusyError:
-            pass
+        if RunFolder(key).is_settled():
+            return
+        list(deliver_all(tracking_uri()))
         time.sleep(0.1)
     pytest.fail("it does not arrive")
 
@@ -199,7 +196,8 @@ def test_an_address_that_does_not_answer_and_the_command(proxy, use, files, tabl
     proxy.mode = mode
     seconds = work(mode, files)
     proxy.mode = "through"
-    Journal(mode, 20).close()  # when the last call is given up
+    with RunFolder(mode).mirroring(20):  # when the last call is given up
+        pass
     status, said = deliver()
     assert (status, said) == (0, f"{mode}: delivered\n")
     check(mode, table, f"address: {mode}; the command", seconds)

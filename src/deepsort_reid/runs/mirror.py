@@ -73,7 +73,7 @@ class Mirror:
         self.where = f"MLflow store {masked(uri)}"
         self.refused: Counter[str] = Counter()
         self.equal: dict[str, list[int]] = folder.mlflow.get("mirrored", {})  # states of records
-        self.since: float | None = None
+        self.called_at: float | None = None  # when the store was last asked, while records go
         self.sent: dict[str, set[tuple[int, int]]] = {}  # curve -> (step, time) in the store
 
     def __call__(self) -> None:
@@ -94,7 +94,7 @@ class Mirror:
             NoRunError: there is no such run, or it was deleted.
         """
         self.folder.end_if_dead()
-        now, self.since = self.folder.state(), time.monotonic()
+        now, self.called_at = self.folder.state(), time.monotonic()
         senders = {
             "params.json": self._send_params,
             "tags.json": self._send_tags,
@@ -110,13 +110,13 @@ class Mirror:
                     if now.get(name) != self.equal.get(name):
                         send(run)
         finally:
-            self.since = None
+            self.called_at = None
         self.equal = now
 
-    def seconds_on_records(self) -> float:
-        """How long a call of `records` has lasted; may be asked by another thread."""
-        since = self.since
-        return 0.0 if since is None else time.monotonic() - since
+    def waits(self, seconds: float) -> bool:
+        """Whether the store is that late with an answer about records; any thread may ask."""
+        called_at = self.called_at
+        return called_at is not None and time.monotonic() - called_at >= seconds
 
     def send_files(self) -> None:
         """Send artifacts and the model, promote it, and mark the folder; the records were sent.
@@ -147,7 +147,9 @@ class Mirror:
 
     @property
     def client(self) -> "MlflowClient":
-        """What talks to the store."""
+        """What talks to the store; got anew for every call."""
+        if self.called_at is not None:
+            self.called_at = time.monotonic()
         return self.store.client
 
     @contextmanager
@@ -319,7 +321,7 @@ class Mirror:
                 if not is_refusal(error):
                     raise
                 if len(some) > 1:  # not all of them are at fault
-                    self._send(kind, some, 1, call)
+                    self._send(kind, some, len(some) // 2, call)
                 else:
                     self._refuse(kind, reason(error))
 

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 EVERY = 1.0  # seconds between two calls, at least
 FIRST_PAUSE = 10.0  # seconds without a call after the first failure
 LONGEST_PAUSE = 300.0  # the pause doubles up to here
-PATIENCE = 8.0  # seconds that sending records may take before nobody waits for its end
+PATIENCE = 8.0  # seconds that an answer about records may take before nobody waits for it
 
 
 class Sync:
@@ -54,7 +54,7 @@ class Sync:
         self.closing.set()
         self.woken.set()
         while self.thread.is_alive() and time.monotonic() < deadline:
-            if self.hurried or self.mirror.seconds_on_records() >= PATIENCE:
+            if self.hurried or self.mirror.waits(PATIENCE):
                 break
             self.thread.join(0.05)
         self.left = True
