@@ -25,7 +25,6 @@ repeated: the same command goes on with what is missing.
 
 import argparse
 import copy
-import dataclasses
 import hashlib
 import json
 import os
@@ -35,15 +34,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 
-from deepsort_reid.core import config, files
+from deepsort_reid.core import config, files, project
 from deepsort_reid.core.config import Params, TrainConfig
 from deepsort_reid.core.errors import (
     ConfigError,
@@ -54,6 +52,7 @@ from deepsort_reid.core.errors import (
 )
 from deepsort_reid.core.signals import LAUNCHER
 from deepsort_reid.core.stage import run_stage
+from deepsort_reid.core.yaml_file import parse_yaml
 from deepsort_reid.data import augment
 from deepsort_reid.data import split as splitting
 from deepsort_reid.data.layouts import read_dataset
@@ -138,7 +137,7 @@ def main() -> None:
             done[keys[run]] = {
                 "key": keys[run], "option": run.option, "seed": run.params.seed,
                 "data": summary.digest, "code": code, "jobs": options.jobs, **found,
-                "params": asdict(run.params),
+                "params": run.params.model_dump(),
             }  # fmt: skip
             append(options.out, done[keys[run]])
             print(f"{run}: {told(found)}", flush=True)
@@ -241,8 +240,8 @@ def value_of(text: str, where: str) -> Any:
         ConfigError: it is no YAML.
     """
     try:
-        return yaml.load(text, Loader=config.Yaml12Loader)
-    except (yaml.YAMLError, ValueError):
+        return parse_yaml(text)
+    except ConfigError:
         raise ConfigError(f"{where}: '{text}' is no value of YAML") from None
 
 
@@ -301,7 +300,7 @@ def measure(data: str, params: Mapping[str, Any], code: str, batch_size: int) ->
     """
     if code != code_digest():
         raise TrainingError("the code has changed since the measurement began; start it again")
-    recipe = config.build(TrainConfig, params, "")
+    recipe = TrainConfig(**params)
     train, val, query, gallery = (
         open_part(Path(data), name) for name in ("train", "val", "query", "gallery")
     )
@@ -328,19 +327,20 @@ def network(recipe: TrainConfig, classes: int) -> nn.Module:
     """The network that stage train begins with."""
     net = model.build(classes=classes, **recipe.design, seed=recipe.seed)
     if recipe.weights:
-        model.load_weights(net, files.resolve(recipe.weights))
+        model.load_weights(net, project.resolve(recipe.weights))
     return net
 
 
 def as_one_process(recipe: TrainConfig) -> TrainConfig:
     """The recipe of one process that does the work of all ranks."""
     ranks = recipe.nproc_per_node
-    return dataclasses.replace(
-        recipe,
-        nproc_per_node=1,
-        batch_size=recipe.batch_size * ranks,
-        lr=scale_lr(recipe.lr, recipe.lr_scale, ranks),
-        lr_scale="none",
+    return recipe.model_copy(
+        update={
+            "nproc_per_node": 1,
+            "batch_size": recipe.batch_size * ranks,
+            "lr": scale_lr(recipe.lr, recipe.lr_scale, ranks),
+            "lr_scale": "none",
+        }
     )
 
 
@@ -368,7 +368,7 @@ def job(run: Run, data: Path, code: str, batch_size: int) -> str:
     return json.dumps(
         {
             "data": str(data.resolve()),
-            "params": asdict(run.params),
+            "params": run.params.model_dump(),
             "code": code,
             "batch_size": batch_size,
         }

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from deepsort_reid.core.config import load_params
-from deepsort_reid.core.files import project_root
+from deepsort_reid.core.project import project_root
 from deepsort_reid.core.stage import run_stage
 from deepsort_reid.sources.fetch import fetch
 from deepsort_reid.synthetic.sequences import write_sequences

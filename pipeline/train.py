@@ -5,7 +5,7 @@ from pathlib import Path
 
 from deepsort_reid.core import signals
 from deepsort_reid.core.config import load_params
-from deepsort_reid.core.files import resolve
+from deepsort_reid.core.project import resolve
 from deepsort_reid.core.stage import run_stage
 from deepsort_reid.data import augment
 from deepsort_reid.data.packed import open_part

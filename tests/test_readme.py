@@ -18,9 +18,8 @@ from deepsort_reid.core.config import (
     TrackConfig,
     TrainConfig,
     describe,
-    read_yaml,
-    show,
 )
+from deepsort_reid.core.yaml_file import read_yaml, show
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

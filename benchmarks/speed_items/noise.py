@@ -1,7 +1,7 @@
 """Images of smooth noise in the default dataset's numbers and sizes, and the default recipe."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,8 @@ MARKET = Sizes(751, 17, size=(128, 64))  # Market-1501's training part, about
 
 def config(**changes: Any) -> TrainConfig:
     """The recipe of params.yaml but for the changes."""
-    return replace(load_params(ROOT / "params.yaml").train, **changes)
+    stated = load_params(ROOT / "params.yaml").train
+    return TrainConfig(**{**stated.model_dump(), **changes})
 
 
 def write_parts(folder: Path, sizes: Sizes) -> None:

@@ -5,17 +5,17 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from deepsort_reid.core.config import (
+    SECTIONS,
     DatasetConfig,
-    EvaluateConfig,
-    SplitConfig,
     TrainConfig,
     describe,
     load_params,
-    read_yaml,
 )
 from deepsort_reid.core.errors import ConfigError
+from deepsort_reid.core.yaml_file import read_yaml
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,7 +56,8 @@ def test_the_projects_own_parameters_are_valid() -> None:
         ("~", None),
         ("", None),
         ("010", 10),
-        ("1_000", "1_000"),
+        ("1_000", 1000),
+        ("0x10", 16),
         ("1:30", "1:30"),
         ("2026-01-01", "2026-01-01"),
         (".inf", float("inf")),
@@ -95,16 +96,25 @@ def test_scalars_are_yaml_1_2(tmp_path: Path, text: str, value: object) -> None:
         ({"split__image_size": [128]}, "split.image_size=[128] must be a list of 2 values"),
         ({"split__image_size": [128, 8]}, "split.image_size[1]=8 must be at least 16"),
         ({"split": 3}, "split=3 must be a section of parameters"),
-        ({"split__val_fraction": 1}, "split.val_fraction=1.0 must be above 0 and below 1"),
+        ({"split__val_fraction": 1}, "split.val_fraction=1 must be above 0 and below 1"),
         ({"schedule": "step", "lrf": 0}, "schedule=step needs an lrf above 0"),
         ({"angular_margin": 0.3}, "angular_margin=0.3 needs head=cosine, but head=linear"),
         ({"num_instances": 1}, "num_instances=1 brings nothing together; expected 0, or at least"),
         ({"triplet_weight": 1}, "triplet_weight=1.0 needs num_instances of at least 2"),
         ({"last_stride": 3}, "last_stride=3 must be at least 1 and at most 2"),
-        ({"ema": 1}, "ema=1.0 must be at least 0 and below 1"),
+        ({"ema": 1}, "ema=1 must be at least 0 and below 1"),
         ({"evaluate__rerank": 1}, "evaluate.rerank=1 must be true or false"),
         ({"evaluate__rerank_k1": 0}, "evaluate.rerank_k1=0 must be at least 1"),
-        ({"evaluate__rerank_lambda": 2}, "evaluate.rerank_lambda=2.0 must be at least 0 and at"),
+        ({"evaluate__rerank_lambda": 2}, "evaluate.rerank_lambda=2 must be at least 0 and at"),
+        ({"seed": 2**63}, "seed=9223372036854775808 must be a number of at most 63 bits"),
+        ({"lr": True}, "lr=true must be a finite number"),
+        ({"freeze_layers": {"a": 1}}, "freeze_layers={a: 1} must be a list of any number of"),
+        ({"split__image_size": [64, 32, 3]}, "split.image_size=[64, 32, 3] must be a list of 2"),
+        ({"dataset__mot__classes": [-1]}, "dataset.mot.classes[0]=-1 must be at least 0"),
+        ({"dataset__mot__classes": [None]}, "dataset.mot.classes[0]=null must be a whole number"),
+        ({"dataset__synthetic": None}, "dataset.synthetic=null must be a section of parameters"),
+        ({"train": {}}, "unknown key 'train'; did you mean 'track'?"),
+        ({"raw": {}}, "unknown key 'raw'; "),
         ({"warmup_epochs": 99}, "warmup_epochs=99.0 must be less than epochs=12"),
     ],
 )
@@ -122,7 +132,16 @@ def test_what_is_wrong_is_said_in_one_line(
     ("content", "message"),
     [
         (b"lr: [", "line 1 is not YAML"),
-        (b"lr: 1\nlr: 2\n", "line 2: key 'lr' stands there twice"),
+        (b"lr: 1\nlr: 2\n", 'line 2 is not YAML: found duplicate key "lr" with value "2"'),
+        (b"a:\n  b: 1\n  b: 1\n", 'line 3 is not YAML: found duplicate key "b"'),
+        (b"lr: !!int abc", "not a YAML text: invalid literal for int() with base 10: 'abc'"),
+        (b"lr: !!set {a, b}", "line 1 is not YAML: could not determine a constructor for the tag"),
+        (b"[a, b]: 1", "unknown key '[a, b]'"),
+        (b"? {a: 1}\n: 1", "line 1 is not YAML: found unhashable key"),
+        (b"7: 1", "unknown key '7'"),
+        (b"split: &s\n  <<: *s", "line 2: '<<' merges sections; state each parameter"),
+        (b"- " * 9000, "nested too deeply; sections stand two deep at most"),
+        (b"# \n" * 30_000, "longer than 65,536 bytes, which no file of parameters is"),
         (b"just a text", "must hold parameters"),
         (b"\xff\xfe\x00", "not a YAML text"),
         (b"a: !!python/object/apply:os.system [ls]", "line 1 is not YAML"),
@@ -140,5 +159,15 @@ def test_a_file_that_is_no_params_file(tmp_path: Path, content: bytes | None, me
 
 
 def test_every_parameter_says_what_it_means() -> None:
-    for config in (DatasetConfig, SplitConfig, TrainConfig, EvaluateConfig):
-        assert all(doc for _, doc in describe(config))
+    for section in (*SECTIONS.values(), TrainConfig):
+        assert all(doc for _, doc in describe(section))
+
+
+def test_parameters_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        load_params(ROOT / "params.yaml").train.lr = 1.0  # type: ignore[misc]
+
+
+def test_sections_are_described_in_order() -> None:
+    keys = [key for key, _ in describe(DatasetConfig, "dataset.")]
+    assert keys[:4] == ["dataset.source", "dataset.sha256", "dataset.layout", "dataset.mot.every"]

@@ -74,15 +74,3 @@ def test_the_error_of_a_full_disk_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space") as caught, files.replacing(tmp_path / "a.csv"):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert caught.value.filename == str(tmp_path / "a.csv")
-
-
-def test_where_relative_paths_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / ".dvc").mkdir()
-    (tmp_path / "deep" / "er").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path / "deep" / "er")
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    assert files.resolve("w.pth") == tmp_path / "w.pth"
-    monkeypatch.setenv("DVC_ROOT", "/elsewhere")
-    assert files.resolve("w.pth") == Path("/elsewhere/w.pth")
-    assert files.resolve("/abs/w.pth") == Path("/abs/w.pth")
-    assert files.resolve("~/w.pth") == Path.home() / "w.pth"

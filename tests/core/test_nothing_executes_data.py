@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from deepsort_reid.core.yaml_file import CoreConstructor
+
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*ROOT.glob("src/**/*.py"), *ROOT.glob("pipeline/*.py")])
 
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 FORBIDDEN_CALLS = {
     "eval", "exec", "compile", "__import__", "os.system", "os.popen", "subprocess.getoutput",
-    "subprocess.getstatusoutput", "yaml.unsafe_load", "yaml.full_load", "yaml.load_all",
-    "pd.read_pickle", "torch.jit.load", "torch.hub.load",
+    "subprocess.getstatusoutput", "yaml.unsafe_load", "yaml.full_load", "yaml.load",
+    "yaml.load_all", "pd.read_pickle", "torch.jit.load", "torch.hub.load",
 }  # fmt: skip
 
 
@@ -39,8 +41,8 @@ def faults_of(node: ast.AST) -> Iterator[str]:
             yield "torch.load without weights_only=True"
         if name in ("np.load", "numpy.load") and given.get("allow_pickle") != "False":
             yield "np.load without allow_pickle=False"
-        if name == "yaml.load" and given.get("Loader") != "Yaml12Loader":
-            yield "yaml.load by another loader than ours, which is PyYAML's safe one"
+        if name.split(".")[-1] == "YAML" and given.get("typ") != "'safe'":
+            yield "ruamel.yaml without typ='safe'"
         if given.get("shell", "False") != "False":
             yield f"{name} with a shell"
 
@@ -61,6 +63,8 @@ def test_no_source_executes_data(path: Path) -> None:
         "np.load(path, mmap_mode='r')",
         "yaml.load(text, Loader=yaml.Loader)",
         "yaml.unsafe_load(text)",
+        "YAML(typ='unsafe').load(text)",
+        "ruamel.yaml.YAML()",
         "subprocess.run(f'ls {name}', shell=True)",
         "os.system(command)",
     ],
@@ -69,11 +73,11 @@ def test_what_would_is_found(source: str) -> None:
     assert list(faults(source))
 
 
-def test_our_yaml_loader_is_the_safe_one() -> None:
-    from deepsort_reid.core.config import Yaml12Loader
-
-    assert issubclass(Yaml12Loader, yaml.SafeLoader)
-    assert not issubclass(Yaml12Loader, yaml.FullLoader)
+def test_our_yaml_reader_makes_plain_values_only() -> None:
+    known = CoreConstructor.yaml_constructors
+    names = ("null", "bool", "int", "float", "str", "seq", "map", "timestamp")
+    assert set(known) == {None, *(f"tag:yaml.org,2002:{name}" for name in names)}
+    assert not CoreConstructor.yaml_multi_constructors
 
 
 def test_no_parameter_reaches_a_shell() -> None:

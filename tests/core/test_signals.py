@@ -71,14 +71,14 @@ def test_another_thread_cannot_handle_signals() -> None:
 
 def run(code: str, **environ: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", "from deepsort_reid import stopping\n" + code],
+        [sys.executable, "-c", "from deepsort_reid.core import signals\n" + code],
         stdout=subprocess.PIPE, text=True, env={**os.environ, **environ},
     )  # fmt: skip
 
 
 STUCK = """
 import threading
-with stopping.ending_in_time(0.3), stopping.postponed():
+with signals.ending_in_time(0.3), signals.postponed():
     print("ready", flush=True)
     import ctypes
     ctypes.CDLL(None).sleep(30)  # not Python's own code: no handler runs before it returns
@@ -96,10 +96,10 @@ def test_a_main_thread_that_is_stuck_ends_all_the_same() -> None:
         assert time.monotonic() - started < 10
 
 
-CHILD = "import time; stopping.end_with_parent(); print('here', flush=True); time.sleep(60)"
+CHILD = "import time; signals.end_with_parent(); print('here', flush=True); time.sleep(60)"
 PARENT = f"""
 import subprocess, sys, time
-code = "from deepsort_reid import stopping; " + {CHILD!r}
+code = "from deepsort_reid.core import signals; " + {CHILD!r}
 child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
 child.stdout.readline()
 print(child.pid, flush=True)

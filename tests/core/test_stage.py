@@ -72,8 +72,8 @@ def test_a_defect_keeps_its_traceback(defect: Exception) -> None:
 
 SCRIPT = """
 import os, sys
-from deepsort_reid.entry import run_stage
-from deepsort_reid.errors import TrainingError
+from deepsort_reid.core.stage import run_stage
+from deepsort_reid.core.errors import TrainingError
 
 def main():
     if "{rank}" in (os.environ["RANK"], "all"):

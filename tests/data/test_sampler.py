@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deepsort_reid.core.errors import ConfigError
-from deepsort_reid.data.sampler import ReadAhead, Step, plan_epoch, plan_validation, steps_per_epoch
+from deepsort_reid.data.sampler import Step, plan_epoch, plan_validation, steps_per_epoch
 
 
 def plans(
@@ -119,19 +119,3 @@ def test_validation_has_no_padding(count: int) -> None:
     ]
     assert sorted(np.concatenate(batches)) == list(range(count))
     assert all(len(batch) <= 4 for batch in batches)
-
-
-@pytest.mark.parametrize("num_workers", [0, 1, 3])
-def test_reading_ahead_keeps_the_order_and_counts_the_wait(num_workers: int) -> None:
-    batches = [np.array([i]) for i in range(20)]
-    reader = ReadAhead(num_workers)
-    assert list(reader(lambda batch: int(batch[0]) ** 2, batches)) == [i * i for i in range(20)]
-    assert reader.waited > 0
-
-
-def test_a_reading_error_reaches_the_loop() -> None:
-    def fail(_: object) -> None:
-        raise OSError("gone")
-
-    with pytest.raises(OSError, match="gone"):
-        list(ReadAhead(1)(fail, [np.array([0])]))

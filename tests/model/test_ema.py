@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from deepsort_reid.model.ema import Averaged
+from deepsort_reid.model.ema import MovingAverage
 
 
 def test_it_is_the_exponential_average() -> None:
     net = nn.Linear(2, 2)
-    averaged = Averaged(net, 0.9)
+    averaged = MovingAverage(net, 0.9)
     expected = net.weight.detach().clone()
     for step in range(200):
         with torch.no_grad():
@@ -24,7 +24,7 @@ def test_it_is_the_exponential_average() -> None:
 
 def test_running_statistics_are_averaged_and_counters_are_not() -> None:
     net = nn.BatchNorm1d(3)
-    averaged = Averaged(net, 0.5)
+    averaged = MovingAverage(net, 0.5)
     net(torch.randn(8, 3) + 5)
     before = averaged.net.running_mean.clone()  # type: ignore[union-attr]
     averaged.add(100)
@@ -35,6 +35,6 @@ def test_running_statistics_are_averaged_and_counters_are_not() -> None:
 
 def test_it_is_not_trained() -> None:
     net = nn.Linear(2, 2)
-    averaged = Averaged(net, 0.9)
+    averaged = MovingAverage(net, 0.9)
     assert not any(parameter.requires_grad for parameter in averaged.net.parameters())
     assert all(parameter.requires_grad for parameter in net.parameters())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deepsort_reid.core.files import project_root
+from deepsort_reid.core.project import project_root
 from deepsort_reid.runs import deliver
 from deepsort_reid.runs.deliver import deliver_all
 from deepsort_reid.runs.folder import RunFolder

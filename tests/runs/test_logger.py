@@ -15,7 +15,6 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
-from deepsort_reid.core import files
 from deepsort_reid.core.errors import StoreError
 from deepsort_reid.runs import folder, logger, mirror, store, sync
 from deepsort_reid.runs.folder import RunFolder
@@ -486,7 +485,7 @@ def test_resume_without_a_run_warns_and_records_nothing(
     (tmp_path / "train.jpg").write_bytes(b"jpg")
     monkeypatch.chdir(tmp_path)
     if run_id:
-        assert not (files.project_root() / folder.FOLDER / run_id).exists()
+        assert not RunFolder(run_id).path.exists()
     with resume_run(run_id, run_id) as tracker:
         tracker.log_metrics({"mAP": 0.5})
         tracker.log_artifact(Path("train.jpg"))

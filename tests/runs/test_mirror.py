@@ -255,6 +255,6 @@ def test_a_run_in_another_store_waits_for_that(run, tmp_path, monkeypatch):
     send(run)
     run.metrics.add([Point(4000, None, "later", 0.5)])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
-    with pytest.raises(FailedError, match="its run is in sqlite:///mlflow.db"):
+    with pytest.raises(FailedError, match=r"its run is in sqlite:///mlflow\.db"):
         send(run)
     assert not (tmp_path / "other.db").exists()

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from deepsort_reid.core import files
 from deepsort_reid.core.errors import StoreError
+from deepsort_reid.core.project import project_root
 from deepsort_reid.runs import store
 from tests.support.stores import forget_mlflow, make_store
 
 ONE_RUN = """
-from deepsort_reid.store import open_store
+from deepsort_reid.runs.store import open_store
 store = open_store()
 run = store.client.create_run(store.experiment_id, run_name="one")
 store.client.log_metric(run.info.run_id, "loss", 0.5)
@@ -72,18 +72,18 @@ def folders(tmp_path, monkeypatch):
 
 
 def test_the_root_is_the_folder_that_holds_dvc(folders):
-    assert files.project_root() == folders
+    assert project_root() == folders
     assert store.tracking_uri() == f"sqlite:///{folders}/mlflow.db"
 
 
 def test_the_root_is_the_one_dvc_names(folders, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(folders / "a"))
-    assert files.project_root() == folders / "a"
+    assert project_root() == folders / "a"
 
 
 def test_without_dvc_the_root_is_the_current_folder(folders):
     (folders / ".dvc").rmdir()
-    assert files.project_root() == folders / "a" / "b"
+    assert project_root() == folders / "a" / "b"
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,8 @@ def test_a_dead_store_is_left_alone_and_told_of_once(mirror, caplog, monkeypatch
     wait_for(lambda: keeper.trouble is None)
     keeper.close(20)
     assert warnings(caplog) == [
-        "the store fails (connection refused); work goes on, and what it misses is kept and sent later"
+        "the store fails (connection refused); work goes on, and what it misses is kept and sent "
+        "later"
     ]
     assert "the store answers again" in caplog.text
     assert mirror.calls[-1] == "files"

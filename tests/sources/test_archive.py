@@ -350,7 +350,7 @@ def test_a_packed_folder_does_not_depend_on_the_locale(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "folder", ["Zoë.jpg"])
     (folder / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"latin")
     pack(folder, tmp_path / "here.zip")
-    script = "from pathlib import Path; from deepsort_reid.archive import pack; import sys; "
+    script = "from pathlib import Path; from deepsort_reid.sources.archive import pack; import sys; "
     script += "pack(Path(sys.argv[1]), Path(sys.argv[2]))"
     subprocess.run(
         [sys.executable, "-c", script, folder, tmp_path / "there.zip"],

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from deepsort_reid.core.config import read_yaml
 from deepsort_reid.core.stage import run_stage
+from deepsort_reid.core.yaml_file import read_yaml
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,7 +1,6 @@
 """The loop learns, says what it did exactly, and does on two ranks what it does on one."""
 
 import copy
-import dataclasses
 import logging
 import re
 from pathlib import Path
@@ -43,7 +42,8 @@ def config(**changes: Any) -> TrainConfig:
         "erase": 0.5,
         "label_smoothing": 0.1,
     }
-    return dataclasses.replace(load_params(ROOT / "params.yaml").train, **(small | changes))
+    stated = load_params(ROOT / "params.yaml").train.model_dump()
+    return TrainConfig(**(stated | small | changes))
 
 
 def part(per_identity: int, seed: int, identities: int = 4) -> Part:

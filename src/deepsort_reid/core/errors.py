@@ -1,5 +1,8 @@
 """What can go wrong, each in one line that says what to do about it."""
 
+import difflib
+from collections.abc import Sequence
+
 LONGEST = 2000  # characters of a message; a damaged file may hold a name of a million
 
 
@@ -12,6 +15,12 @@ def one_line(text: str) -> str:
         text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
     shown = (c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text)
     return " ".join("".join(shown).split())
+
+
+def nearest_hint(name: str, known: Sequence[str]) -> str:
+    """`did you mean 'epochs'?`, or all known names where none is near."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
 
 
 class DeepSortReidError(Exception):

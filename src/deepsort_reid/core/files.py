@@ -158,23 +158,6 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
     write_text(path, text.getvalue())
 
 
-def project_root() -> Path:
-    """The repository's root, which all experiments share.
-
-    DVC names the real repository even where it runs an experiment in a temporary copy. Without DVC
-    it is the nearest folder upward that holds `.dvc`, else the current one.
-    """
-    if root := os.environ.get("DVC_ROOT"):
-        return Path(root).resolve()
-    here = Path.cwd().resolve()
-    return next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
-
-
-def resolve(path: str) -> Path:
-    """A path as params.yaml gives it: `~` is the home, relative ones begin at the root."""
-    return project_root() / Path(path).expanduser()
-
-
 def sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     return checksums([path])[path]

@@ -1,4 +1,11 @@
-"""How a part's images get to a device: out of its own memory where they fit, else from the disk."""
+"""How a part's images get to a device: from its own memory where they fit, else from the disk."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -10,41 +17,46 @@ from deepsort_reid.data.sampler import Indices
 SHARE = 0.25  # of a GPU's free memory that a part may take
 CHUNK = 1024  # images copied at a time
 
+Batch = TypeVar("Batch")
 
-class Feed:
-    """A part's images and labels, batch by batch, in two halves.
 
-    `read` may run ahead on threads; `place`, which the device's queue of work needs in order, is
-    for the thread that computes.
+class Loader:
+    """Loads the images and labels of a part, batch by batch, in two halves.
+
+    `read` may run ahead on threads. `place` belongs to the thread that computes, since the
+    device's queue of work needs it in order.
     """
 
     def __init__(self, part: Part, device: torch.device):
-        """Copy the images to the device's memory, if that is a GPU's and has room.
+        """Copy the images to the device's memory, if it is a GPU with enough room.
 
         Args:
-            part: on the disk.
-            device: that computes.
+            part: the images and labels, on the disk.
+            device: the device that computes.
         """
         self.part, self.device = part, device
         self.stored = stored(part, device) if fits(part, device) else None
 
     def read(self, indices: Indices) -> tuple[Tensor, Tensor]:
-        """What has to come from the CPU's memory for the images at these places of the part.
+        """Read from the CPU's memory what the device needs for some images.
+
+        Args:
+            indices: (B,) the images' places in the part.
 
         Returns:
-            images (B, H, W, 3) uint8, or their places (B,) int64 if the device holds them; labels
-            (B,) int64.
+            images (B, H, W, 3) uint8, or their places (B,) int64 if the device holds the part;
+            labels (B,) int64.
         """
         wanted = indices if self.stored is not None else self.part.images[indices]
         return self.sendable(wanted), self.sendable(self.part.labels[indices])
 
     def place(self, wanted: Tensor) -> Tensor:
-        """Images (B, H, W, 3) uint8 on the device, from what `read` returned first."""
+        """Images (B, H, W, 3) uint8 on the device, from the first result of `read`."""
         there = self.send(wanted)
         return there if self.stored is None else self.stored[there]
 
     def sendable(self, array: np.ndarray) -> Tensor:
-        """A copy from which a GPU can fetch while the CPU goes on."""
+        """A copy that a GPU can fetch while the CPU goes on."""
         tensor = torch.from_numpy(np.ascontiguousarray(array))
         return tensor.pin_memory() if self.device.type == "cuda" else tensor
 
@@ -54,7 +66,7 @@ class Feed:
 
 
 def fits(part: Part, device: torch.device) -> bool:
-    """Whether a GPU has room for a part and for everything else."""
+    """Whether a device is a GPU that has room for a part beside everything else."""
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)
@@ -68,3 +80,35 @@ def stored(part: Part, device: torch.device) -> Tensor:
         chunk = np.array(part.images[first : first + CHUNK])
         images[first : first + CHUNK].copy_(torch.from_numpy(chunk))
     return images
+
+
+class Prefetcher:
+    """Reads batches on threads while the network computes, and measures the time spent waiting."""
+
+    def __init__(self, num_workers: int):
+        """Use `num_workers` threads; with 0, read when a batch is asked for."""
+        self.num_workers = num_workers
+        self.waited = 0.0  # seconds that batches were waited for, since the start
+
+    def __call__(
+        self, read: Callable[[Indices], Batch], batches: Iterable[Indices]
+    ) -> Iterator[Batch]:
+        """Yield `read(batch)` for each batch, in order, at most two batches a thread ahead."""
+        if not self.num_workers:
+            yield from (self.timed(partial(read, batch)) for batch in batches)
+            return
+        pending: deque[Future[Batch]] = deque()
+        with ThreadPoolExecutor(self.num_workers) as pool:
+            for batch in batches:
+                pending.append(pool.submit(read, batch))
+                if len(pending) > 2 * self.num_workers:
+                    yield self.timed(pending.popleft().result)
+            while pending:
+                yield self.timed(pending.popleft().result)
+
+    def timed(self, wait: Callable[[], Batch]) -> Batch:
+        """Call a function, and add the seconds it took."""
+        started = time.perf_counter()
+        batch = wait()
+        self.waited += time.perf_counter() - started
+        return batch

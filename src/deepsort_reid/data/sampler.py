@@ -1,13 +1,8 @@
-"""Which images each rank takes at each step, and reading them ahead of time."""
+"""Which images each rank takes at each step."""
 
 import math
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +10,6 @@ from numpy.typing import NDArray
 from deepsort_reid.core.errors import ConfigError
 
 Indices = NDArray[np.int64]
-Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True)
@@ -136,38 +130,6 @@ def plan_validation(count: int, *, batch_size: int, rank: int, world_size: int) 
     """This rank's batches of a part that is gone through once, in order, without padding."""
     own = np.arange(rank, count, world_size)
     return [own[first : first + batch_size] for first in range(0, len(own), batch_size)]
-
-
-class ReadAhead:
-    """Reads batches on threads while the network computes, and counts the seconds it was late."""
-
-    def __init__(self, num_workers: int):
-        """Use `num_workers` threads, none at all for 0."""
-        self.num_workers = num_workers
-        self.waited = 0.0  # seconds, since the start
-
-    def __call__(
-        self, read: Callable[[Indices], Batch], batches: Iterable[Indices]
-    ) -> Iterator[Batch]:
-        """Yield `read(batch)` for each batch, in order, at most two a thread ahead."""
-        if not self.num_workers:
-            yield from (self.timed(partial(read, batch)) for batch in batches)
-            return
-        pending: deque[Future[Batch]] = deque()
-        with ThreadPoolExecutor(self.num_workers) as pool:
-            for batch in batches:
-                pending.append(pool.submit(read, batch))
-                if len(pending) > 2 * self.num_workers:
-                    yield self.timed(pending.popleft().result)
-            while pending:
-                yield self.timed(pending.popleft().result)
-
-    def timed(self, wait: Callable[[], Batch]) -> Batch:
-        """Call, and add the seconds it took."""
-        started = time.perf_counter()
-        batch = wait()
-        self.waited += time.perf_counter() - started
-        return batch
 
 
 def flatten(plan: Sequence[Step]) -> list[Indices]:

@@ -21,8 +21,9 @@ from deepsort_reid.core.errors import PackedError
 from deepsort_reid.core.progress import Progress
 from deepsort_reid.data.augment import normalise
 from deepsort_reid.data.layouts import DISTRACTOR, NO_CAMERA, read_moments
+from deepsort_reid.data.loader import Prefetcher
 from deepsort_reid.data.packed import Part
-from deepsort_reid.data.sampler import Indices, ReadAhead, plan_validation
+from deepsort_reid.data.sampler import Indices, plan_validation
 from deepsort_reid.evaluation import ranking as metrics
 from deepsort_reid.evaluation import reranking
 from deepsort_reid.evaluation.calibration import Calibration, Sightings, calibrate
@@ -128,7 +129,7 @@ class Reader:
         plan = plan_validation(len(part), batch_size=self.batch_size, rank=0, world_size=1)
         results = []
         with Progress(what, len(part), "images") as progress:
-            for images in ReadAhead(1)(read, plan):
+            for images in Prefetcher(1)(read, plan):
                 batch = normalise(images.to(self.device), self.mean, self.std)
                 results.append(compute(batch).cpu())
                 progress.advance(len(images))

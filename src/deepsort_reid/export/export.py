@@ -164,7 +164,7 @@ def readme(trained: Trained, done: Export) -> str:
         ),
         "## deep-sort-realtime\n\n```python\n"
         "from deep_sort_realtime.deepsort_tracker import DeepSort\n"
-        "from deepsort_reid.extractor import Extractor\n"
+        "from deepsort_reid import Extractor\n"
         'embeds = Extractor("models/model.pth").of_boxes(frame, boxes, order="bgr", form="ltwh")\n'
         "DeepSort(embedder=None).update_tracks(detections, embeds=embeds)\n```\n",
         *not_there(done),

@@ -22,9 +22,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from deepsort_reid.core.config import show
-from deepsort_reid.core.files import project_root
+from deepsort_reid.core.project import project_root
 from deepsort_reid.core.stage import run_stage
+from deepsort_reid.core.yaml_file import show
 from deepsort_reid.lineage import git as history
 from deepsort_reid.lineage.origin import Origin, Sources, find
 from deepsort_reid.lineage.workspace import Comparison, compare, flat, parameters

@@ -9,9 +9,10 @@ from typing import Any
 import yaml
 
 from deepsort_reid.core import files
-from deepsort_reid.core.config import Params, load_params, read_yaml, show
+from deepsort_reid.core.config import Params, load_params
 from deepsort_reid.core.errors import ConfigError, DeepSortReidError
 from deepsort_reid.core.machine import cores
+from deepsort_reid.core.yaml_file import read_yaml, show
 from deepsort_reid.data.split import read_summary
 from deepsort_reid.lineage import git
 from deepsort_reid.training import fingerprint

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Averaged:
+class MovingAverage:
     """The exponential moving average of all weights and running statistics.
 
     Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992; with a decay

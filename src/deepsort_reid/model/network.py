@@ -14,8 +14,7 @@ from torch.nn import functional as F
 from torchvision.models import resnet
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from deepsort_reid.core.config import nearest_hint
-from deepsort_reid.core.errors import ConfigError, WeightsError
+from deepsort_reid.core.errors import ConfigError, WeightsError, nearest_hint
 
 logger = logging.getLogger(__name__)
 

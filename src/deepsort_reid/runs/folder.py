@@ -32,6 +32,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from deepsort_reid.core import files
+from deepsort_reid.core.project import project_root
 from deepsort_reid.runs.points import Points
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class RunFolder:
         if not is_key(key):
             raise ValueError(f"{key!r} is no key of a run: expected letters and digits")
         self.key = key
-        self.path = (place or files.project_root() / FOLDER) / key
+        self.path = (place or project_root() / FOLDER) / key
         self.metrics = Points(self.path / "metrics.csv", self.writing)
         self.system = Points(self.path / "system.csv", self.writing)
 
@@ -286,7 +287,7 @@ class RunFolder:
 
 def all_folders() -> list[RunFolder]:
     """The folders of all runs, sorted by key."""
-    place = files.project_root() / FOLDER
+    place = project_root() / FOLDER
     paths = sorted(place.iterdir()) if place.is_dir() else []
     return [RunFolder(path.name) for path in paths if path.is_dir() and is_key(path.name)]
 

@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deepsort_reid.core.files import md5, project_root
+from deepsort_reid.core.files import md5
+from deepsort_reid.core.project import project_root
 
 GIT_SECONDS = 10.0
 RUN_KEY = "run_key"  # by which a run is found that was made without our hearing of it

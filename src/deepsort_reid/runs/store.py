@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepsort_reid.core.errors import StoreError
-from deepsort_reid.core.files import project_root, remove_stale, temporary
+from deepsort_reid.core.files import remove_stale, temporary
+from deepsort_reid.core.project import project_root
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -19,6 +19,7 @@ import torch
 from deepsort_reid.core import files
 from deepsort_reid.core.config import TrainConfig
 from deepsort_reid.core.machine import processor
+from deepsort_reid.core.project import resolve
 from deepsort_reid.training.distributed import Process
 
 PACKAGE = Path(__file__).parents[1]
@@ -74,9 +75,9 @@ def of_training(config: TrainConfig, process: Process, *, data_digest: str) -> I
     """
     data = {"split": data_digest}
     if config.weights:
-        data["weights"] = files.sha256(files.resolve(config.weights))
+        data["weights"] = files.sha256(resolve(config.weights))
     return Identity(
-        data=data, params=asdict(config), code=code_digests(), environment=environment(process)
+        data=data, params=config.model_dump(), code=code_digests(), environment=environment(process)
     )
 
 

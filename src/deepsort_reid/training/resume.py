@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 
 from deepsort_reid.core import files
 from deepsort_reid.core.errors import WeightsError
+from deepsort_reid.core.project import project_root
 from deepsort_reid.model import network
 from deepsort_reid.training.fingerprint import Identity, differences
 
@@ -248,7 +249,7 @@ def kept(identity: Identity, *, every: float, enabled: bool = True) -> Iterator[
     if not enabled:
         yield States()
         return
-    root = files.project_root() / FOLDER
+    root = project_root() / FOLDER
     folder = root / identity.key()[:DIGITS]
     with ExitStack() as stack:
         try:
@@ -306,7 +307,7 @@ def forget(run_key: str | None) -> None:
     Args:
         run_key: of the training's run; None if nobody knows.
     """
-    for path in (files.project_root() / FOLDER).glob("*/run.json"):
+    for path in (project_root() / FOLDER).glob("*/run.json"):
         if run_key and run_key_in(path.parent) == run_key:
             remove(path.parent)
 

@@ -21,11 +21,10 @@ from deepsort_reid.core.config import TrainConfig
 from deepsort_reid.core.errors import PackedError, TrainingError
 from deepsort_reid.core.progress import Progress
 from deepsort_reid.data.augment import Augmentation, normalise
-from deepsort_reid.data.loader import Feed
+from deepsort_reid.data.loader import Loader, Prefetcher
 from deepsort_reid.data.packed import Part
 from deepsort_reid.data.sampler import (
     Indices,
-    ReadAhead,
     Step,
     flatten,
     plan_epoch,
@@ -33,7 +32,7 @@ from deepsort_reid.data.sampler import (
     steps_per_epoch,
 )
 from deepsort_reid.model import network
-from deepsort_reid.model.ema import Averaged
+from deepsort_reid.model.ema import MovingAverage
 from deepsort_reid.training import cuda_graph, ddp, distributed, losses, sync_batchnorm
 from deepsort_reid.training.centers import Centers
 from deepsort_reid.training.distributed import Process
@@ -96,7 +95,7 @@ class Trainer:
                 "hold the same: dvc repro -f split"
             )
         self.config, self.process, self.train, self.val = config, process, train, val
-        self.train_feed, self.val_feed = (Feed(part, process.device) for part in (train, val))
+        self.train_feed, self.val_feed = (Loader(part, process.device) for part in (train, val))
         self.steps = steps_per_epoch(
             len(train),
             batch_size=config.batch_size,
@@ -111,7 +110,7 @@ class Trainer:
         self.layout = network.layout(process.device)
         self.net = net.to(process.device).to(memory_format=self.layout)
         network.set_training(self.net, config.freeze_layers)
-        self.averaged = Averaged(self.net, config.ema) if config.ema else None
+        self.averaged = MovingAverage(self.net, config.ema) if config.ema else None
         self.centers = self.make_centers() if config.center_weight else None
         self.parallel = ddp.in_parallel(network.Taught(self.net), process, train.image_size)
         self.lr = scale_lr(config.lr, config.lr_scale, process.world_size)
@@ -126,7 +125,7 @@ class Trainer:
             config.seed, config.flip, config.crop_padding, config.erase, config.color_jitter
         )
         self.learn = self.fast_backward()
-        self.read_ahead = ReadAhead(config.num_workers)
+        self.read_ahead = Prefetcher(config.num_workers)
         self.advised = False
         torch.manual_seed(config.seed + process.rank)  # dropout's, on every rank another
         self.history: list[EpochResult] = []  # of the epochs that are done
@@ -446,7 +445,7 @@ class Trainer:
         plan = plan_validation(
             len(self.val), batch_size=size, rank=process.rank, world_size=process.world_size
         )
-        batches = ReadAhead(self.config.num_workers)(self.val_feed.read, plan[work.step :])
+        batches = Prefetcher(self.config.num_workers)(self.val_feed.read, plan[work.step :])
         everywhere = size * process.world_size
         sizes = [min(everywhere, len(self.val) - n * everywhere) for n in range(work.steps)]
 

@@ -1,0 +1,21 @@
+"""Where the project lies, and the paths in params.yaml that begin there."""
+
+import os
+from pathlib import Path
+
+
+def project_root() -> Path:
+    """The repository's root, which all experiments share.
+
+    DVC names the real repository even where it runs an experiment in a temporary copy. Without DVC
+    it is the nearest folder upward that holds `.dvc`, else the current one.
+    """
+    if root := os.environ.get("DVC_ROOT"):
+        return Path(root).resolve()
+    here = Path.cwd().resolve()
+    return next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
+
+
+def resolve(path: str) -> Path:
+    """A path in params.yaml: `~` is the user's home, a relative path begins at the root."""
+    return project_root() / Path(path).expanduser()
