@@ -147,6 +147,7 @@ def wait_until_delivered(key):
 # The order counts: the server is down first, and each start of it takes five seconds.
 
 
+@pytest.mark.slow
 def test_down_at_the_start_and_back_later(server, use, files, table):
     use(server.uri)
     seconds = work("first", files, at={10: server.start})
@@ -154,12 +155,14 @@ def test_down_at_the_start_and_back_later(server, use, files, table):
     check("first", table, "down at the start", seconds)
 
 
+@pytest.mark.slow
 def test_no_outage(server, use, files, table):
     use(server.uri)
     seconds = work("usual", files)
     check("usual", table, "no outage", seconds)
 
 
+@pytest.mark.slow
 def test_down_half_way_and_back(server, use, files, table):
     use(server.uri)
     seconds = work("half", files, at={7: server.stop, 14: server.start})
@@ -167,6 +170,7 @@ def test_down_half_way_and_back(server, use, files, table):
     check("half", table, "down half way, and back", seconds)
 
 
+@pytest.mark.slow
 def test_never_back_during_the_run(server, use, files, table):
     use(server.uri)
     seconds = [
@@ -190,6 +194,7 @@ def test_never_back_during_the_run(server, use, files, table):
     assert tracker.describe().count("\n") == 1  # nothing more to be sent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["hole", "closed"])
 def test_an_address_that_does_not_answer_and_the_command(proxy, use, files, table, mode):
     use(proxy.uri)
@@ -203,6 +208,7 @@ def test_an_address_that_does_not_answer_and_the_command(proxy, use, files, tabl
     check(mode, table, f"address: {mode}; the command", seconds)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delay", [0.1, 1.5])
 def test_a_slow_server(proxy, use, files, table, delay):
     use(proxy.uri)
@@ -213,6 +219,7 @@ def test_a_slow_server(proxy, use, files, table, delay):
     check(f"slow-{delay}", table, f"every answer {delay} s late", seconds, CLOSE_SECONDS)
 
 
+@pytest.mark.slow
 def test_killed_while_delivering(proxy, use, files, table):
     use(proxy.uri)
     command = [*WORK, str(files), "killed"]
@@ -224,6 +231,7 @@ def test_killed_while_delivering(proxy, use, files, table):
     check("killed", table, "killed three times while sending", seconds)
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(proxy, use, files, table):
     use(proxy.uri)
     proxy.mode = "closed"
@@ -257,6 +265,7 @@ def test_a_locked_database(database, files, table):
     check("locked", table, "database locked by another process", seconds)
 
 
+@pytest.mark.slow
 def test_a_full_database(database, files, table, caplog):
     """SQLite itself says that it is full, of the pages it is allowed to have."""
     import sqlalchemy
