@@ -8,6 +8,8 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models import resnet
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from deepsort_reid.core.errors import ConfigError, nearest_hint
 from deepsort_reid.model.heads import CosineClassifier, GemPool, bnneck
@@ -37,7 +39,6 @@ class ReidNet(nn.Module):
 
     feature_size: int  # channels of the last feature map
     layer4: nn.Sequential
-    avgpool: nn.Module
     neck: nn.Module
 
     def pooled(self, images: Tensor) -> Tensor:
@@ -57,37 +58,22 @@ class ReidNet(nn.Module):
         return self.logits(self.features(images))
 
 
-class ReidResNet(ReidNet):
-    """ResNet with all four layers, under torchvision's names and with its initial weights.
+class ReidResNet(resnet.ResNet, ReidNet):
+    """torchvision's ResNet with all four layers, under torchvision's names.
 
     He et al., "Deep Residual Learning for Image Recognition", CVPR 2016. The classifier is `fc`.
-    torchvision's own class would do, but takes as long to import as torch itself.
     """
 
-    def __init__(self, block: "type[BasicBlock | Bottleneck]", depths: Sequence[int], classes: int):
-        """Make a network.
+    def __init__(self, block: type[BasicBlock | Bottleneck], depths: list[int], classes: int):
+        """Make a network with random weights.
 
         Args:
             block: what layers consist of.
             depths: blocks of each of the four layers.
             classes: identities to tell apart.
         """
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        more = block.expansion
-        self.layer1 = blocks(block, 64, 64, depths[0], stride=1)
-        self.layer2 = blocks(block, 64 * more, 128, depths[1], stride=2)
-        self.layer3 = blocks(block, 128 * more, 256, depths[2], stride=2)
-        self.layer4 = blocks(block, 256 * more, 512, depths[3], stride=2)
-        self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.feature_size = 512 * more
-        self.fc = nn.Linear(self.feature_size, classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        super().__init__(block, depths, classes)
+        self.feature_size = self.fc.in_features
         self.neck = nn.Identity()
 
     def pooled(self, images: Tensor) -> Tensor:
@@ -99,6 +85,10 @@ class ReidResNet(ReidNet):
     def logits(self, features: Tensor) -> Tensor:
         """(B, 512), or 2048 for ResNet50 -> (B, classes)."""
         return cast("Tensor", self.fc(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, classes) logits."""
+        return self.logits(self.features(x))
 
 
 class DeepSortNet(ReidNet):
@@ -118,10 +108,10 @@ class DeepSortNet(ReidNet):
             nn.ReLU(inplace=True),
             nn.MaxPool2d(3, 2, padding=1),
         )
-        self.layer1 = blocks(BasicBlock, 64, 64, 2, stride=1)
-        self.layer2 = blocks(BasicBlock, 64, 128, 2, stride=2)
-        self.layer3 = blocks(BasicBlock, 128, 256, 2, stride=2)
-        self.layer4 = blocks(BasicBlock, 256, 512, 2, stride=2)
+        self.layer1 = two_blocks(64, 64, stride=1)
+        self.layer2 = two_blocks(64, 128, stride=2)
+        self.layer3 = two_blocks(128, 256, stride=2)
+        self.layer4 = two_blocks(256, 512, stride=2)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Sequential(
             nn.Linear(512, 256),
@@ -142,79 +132,21 @@ class DeepSortNet(ReidNet):
         return cast("Tensor", self.classifier(features))
 
 
-def blocks(
-    block: "type[BasicBlock | Bottleneck]", inputs: int, channels: int, count: int, *, stride: int
-) -> nn.Sequential:
-    """A layer of residual blocks, the first of which changes channels and resolution.
+def two_blocks(inputs: int, channels: int, *, stride: int) -> nn.Sequential:
+    """Two residual blocks, the first of which changes channels and resolution.
 
     Args:
-        block: what kind.
-        inputs: channels that enter the layer.
-        channels: of the blocks; `block.expansion` times as many leave it.
-        count: how many blocks.
-        stride: of the first one.
+        inputs: channels that enter.
+        channels: channels that leave.
+        stride: of the first block.
     """
-    outputs = channels * block.expansion
-    first = block(inputs, channels, stride)
-    return nn.Sequential(first, *(block(outputs, channels, 1) for _ in range(count - 1)))
-
-
-class BasicBlock(nn.Module):
-    """Two 3×3 convolutions beside a shortcut: (B, inputs, H, W) -> (B, channels, H/stride, …)."""
-
-    expansion = 1
-
-    def __init__(self, inputs: int, channels: int, stride: int):
-        super().__init__()
-        downsample = shortcut(inputs, channels, stride)  # the first to draw its weights
-        self.conv1 = nn.Conv2d(inputs, channels, 3, stride=stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.relu = nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-        self.downsample = downsample
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) -> (B, channels, H / stride, W / stride)."""
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        out += x if self.downsample is None else self.downsample(x)
-        return cast("Tensor", self.relu(out))
-
-
-class Bottleneck(nn.Module):
-    """Two 1×1 convolutions with a 3×3 one between them, which has the stride, beside a shortcut."""
-
-    expansion = 4
-
-    def __init__(self, inputs: int, channels: int, stride: int):
-        super().__init__()
-        outputs = channels * self.expansion
-        downsample = shortcut(inputs, outputs, stride)  # the first to draw its weights
-        self.conv1 = nn.Conv2d(inputs, channels, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, stride=stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-        self.conv3 = nn.Conv2d(channels, outputs, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(outputs)
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample = downsample
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) -> (B, 4 * channels, H / stride, W / stride)."""
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.relu(self.bn2(self.conv2(out)))
-        out = self.bn3(self.conv3(out))
-        out += x if self.downsample is None else self.downsample(x)
-        return cast("Tensor", self.relu(out))
-
-
-def shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
-    """What takes a block's input to its output's shape; None where they are the same."""
-    if stride == 1 and inputs == outputs:
-        return None
+    shortcut = None
+    if stride != 1 or inputs != channels:
+        shortcut = nn.Sequential(
+            nn.Conv2d(inputs, channels, 1, stride=stride, bias=False), nn.BatchNorm2d(channels)
+        )
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs)
+        BasicBlock(inputs, channels, stride, shortcut), BasicBlock(channels, channels)
     )
 
 
@@ -250,7 +182,7 @@ def backbone(arch: Arch, classes: int) -> ReidNet:
     if arch == "deepsort":
         return DeepSortNet(classes)
     block = Bottleneck if arch == "resnet50" else BasicBlock
-    depths = (2, 2, 2, 2) if arch == "resnet18" else (3, 4, 6, 3)
+    depths = [2, 2, 2, 2] if arch == "resnet18" else [3, 4, 6, 3]
     return ReidResNet(block, depths, classes)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from deepsort_reid.training import sync_batchnorm
+from deepsort_reid.training import parallel
 from deepsort_reid.training.distributed import Process
 from tests.support.ranks import on_ranks
 
@@ -39,7 +39,7 @@ def on_one_of_two(process: Process, shape: tuple[int, ...], cut: int, format_: s
     own = slice(0, cut) if process.rank == 0 else slice(cut, None)
     memory = getattr(torch, format_)
     images = batch(shape)[own].contiguous(memory_format=memory)
-    norm = make(sync_batchnorm.SyncBatchNorm, shape[1])
+    norm = make(parallel.SyncBatchNorm, shape[1])
     return {k: v.numpy() for k, v in outcome(norm, images, batch(shape)[own] ** 2).items()}
 
 
@@ -68,16 +68,16 @@ def test_two_ranks_are_one(shape: tuple[int, ...], cut: int, memory: str) -> Non
 
 
 def test_the_gradient_is_the_derivative() -> None:
-    norm = make(sync_batchnorm.SyncBatchNorm, 3)
+    norm = make(parallel.SyncBatchNorm, 3)
     images = batch((4, 3, 2, 2)).requires_grad_()
-    apply = sync_batchnorm._SyncBatchNorm.apply
+    apply = parallel._SyncBatchNorm.apply
     inputs = (images, norm.weight, norm.bias)
     assert torch.autograd.gradcheck(lambda x, w, b: apply(x, w, b, 1e-5)[0], inputs)
 
 
 def test_large_offsets_do_not_lose_the_variance() -> None:
     images = batch((64, 2, 4, 4)).float() * 1e-2 + 1000
-    _, variance, count = sync_batchnorm.global_statistics(images)
+    _, variance, count = parallel.global_statistics(images)
     expected = images.double().transpose(0, 1).flatten(1).var(1, correction=0)
     torch.testing.assert_close(variance.double(), expected, rtol=1e-2, atol=0)
     assert count == 64 * 16
@@ -87,15 +87,15 @@ def test_conversion_keeps_weights_names_and_mode() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(nn.BatchNorm2d(4)))
     names, weight = list(net.state_dict()), net[1][0].weight
     net[1].eval()
-    converted = sync_batchnorm.convert(net)
-    assert isinstance(converted[1][0], sync_batchnorm.SyncBatchNorm)
+    converted = parallel.synchronise_batchnorm(net)
+    assert isinstance(converted[1][0], parallel.SyncBatchNorm)
     assert converted[1][0].weight is weight
     assert not converted[1][0].training
     assert list(converted.state_dict()) == names
 
 
 def test_eval_mode_uses_what_was_learned() -> None:
-    plain, own = nn.BatchNorm2d(3), sync_batchnorm.SyncBatchNorm(3)
+    plain, own = nn.BatchNorm2d(3), parallel.SyncBatchNorm(3)
     images = torch.randn(4, 3, 2, 2)
     for norm in (plain, own):
         norm(images)

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from deepsort_reid.training.cuda_graph import Replayed
 from torch import Tensor, nn
 
-from deepsort_reid.training import cuda_graph
+from deepsort_reid.model import cuda_graph
+from deepsort_reid.model.cuda_graph import Replayed
 
 
 class Graph:
@@ -96,7 +96,7 @@ def test_other_numbers_are_another_recording(replayed: Recorded) -> None:
 
 
 def test_there_are_so_many_and_no_more(replayed: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda_graph, "MOST", 2)
+    monkeypatch.setattr(cuda_graph, "MAX_GRAPHS", 2)
     for size in (1, 2, 3, 3, 3):
         loss = replayed(torch.ones(size, 3))
         assert loss == pytest.approx(size * (5.25 + 3))
