@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from deepsort_reid.model.cuda_graph import Replayed
 from torch import Tensor, nn
 
 from deepsort_reid.model import cuda_graph
+from deepsort_reid.model.cuda_graph import Replayed
 
 
 class Graph:

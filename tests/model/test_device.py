@@ -36,9 +36,7 @@ def test_threads_are_the_share_of_the_cores_and_then_as_many_as_before(
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
-def test_kernels_are_chosen_as_asked(
-    monkeypatch: pytest.MonkeyPatch, deterministic: bool
-) -> None:
+def test_kernels_are_chosen_as_asked(monkeypatch: pytest.MonkeyPatch, deterministic: bool) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     before = torch.are_deterministic_algorithms_enabled()
     try:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import os
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -13,8 +12,6 @@ import pytest
 import torch
 from torch import nn
 
-from deepsort_reid.core import files
-from deepsort_reid.core.errors import WeightsError
 from deepsort_reid.model import checkpoint
 from deepsort_reid.runs import unfinished
 from deepsort_reid.runs.unfinished import DIGITS, FOLDER
@@ -66,7 +63,9 @@ def save(checkpointer: Checkpointer, numbers: range, best: int = 0) -> None:
 
 
 def epochs(count: int) -> list[EpochResult]:
-    return [EpochResult(epoch, 0.1, 2.0, 0.5, 1.0, 0.25, 40.0, 0.0) for epoch in range(1, count + 1)]
+    return [
+        EpochResult(epoch, 0.1, 2.0, 0.5, 1.0, 0.25, 40.0, 0.0) for epoch in range(1, count + 1)
+    ]
 
 
 def net(value: float) -> nn.Module:

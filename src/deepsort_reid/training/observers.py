@@ -64,7 +64,11 @@ class Console(Observer):
         self.num_workers, self.has_advised = num_workers, False
 
     def on_epoch_end(
-        self, history: Sequence[EpochResult], net: nn.Module, *, is_best: bool  # noqa: ARG002
+        self,
+        history: Sequence[EpochResult],
+        net: nn.Module,
+        *,
+        is_best: bool,
     ) -> None:
         """Log the epoch's line."""
         self.advise(history[-1])
@@ -89,7 +93,11 @@ class RunMetrics(Observer):
         self.run = run
 
     def on_epoch_end(
-        self, history: Sequence[EpochResult], net: nn.Module, *, is_best: bool  # noqa: ARG002
+        self,
+        history: Sequence[EpochResult],
+        net: nn.Module,
+        *,
+        is_best: bool,  # noqa: ARG002
     ) -> None:
         """Record the last epoch."""
         self.run.log_metrics(history[-1].numbers(), step=history[-1].epoch)
