@@ -53,13 +53,13 @@ from deepsort_reid.core.errors import (
 from deepsort_reid.core.signals import LAUNCHER
 from deepsort_reid.core.stage import run_stage
 from deepsort_reid.core.yaml_file import parse_yaml
-from deepsort_reid.data import augment
-from deepsort_reid.data import split as splitting
-from deepsort_reid.data.layouts import read_dataset
+from deepsort_reid.data import augment, packed, split
+from deepsort_reid.data.layouts.registry import open_dataset
 from deepsort_reid.data.packed import Part, open_part
 from deepsort_reid.evaluation import ranking as metrics
 from deepsort_reid.evaluation.evaluate import Reader, as_searched, sightings
 from deepsort_reid.model import network as model
+from deepsort_reid.model.weights import load_weights
 from deepsort_reid.sources.archive import Archive
 from deepsort_reid.synthetic.dataset import write_synthetic
 from deepsort_reid.training import distributed, fingerprint
@@ -116,8 +116,8 @@ def main() -> None:
     ]
     with tempfile.TemporaryDirectory() as temporary:
         data = options.data or make_data(params, Path(temporary) / "split")
-        summary = splitting.read_summary(data)
-        splitting.verify_parts(data, summary, splitting.PARTS)
+        summary = packed.read_summary(data)
+        packed.verify_parts(data, summary, packed.PARTS)
         if not (summary.tuning or options.test_part):
             raise DatasetError(
                 f"{data}: query and gallery are the test part, by which no parameter should be "
@@ -252,13 +252,13 @@ def value_of(text: str, where: str) -> Any:
 def make_data(params: Params, folder: Path) -> Path:
     """Render and split the default dataset; return the folder of its parts."""
     path = folder.with_name("dataset.zip")
-    write_synthetic(path, **vars(params.dataset.synthetic))
+    write_synthetic(path, params.dataset.synthetic)
     archive = Archive(path)
-    dataset = read_dataset(archive.names())
+    dataset = open_dataset(archive, "auto", params.dataset.mot)
     folder.mkdir()
-    parts = splitting.make_parts(archive, dataset, folder, **vars(params.split))
+    parts = split.make_parts(archive, dataset, folder, params.split)
     tuning = params.split.tune_fraction > 0
-    splitting.summarise(folder, dataset.layout, parts, tuning=tuning)
+    packed.write_summary(folder, dataset.layout, split.count(parts), tuning=tuning)
     return folder
 
 
@@ -277,13 +277,13 @@ def code_digest() -> str:
 
 
 class BestNetwork(Observer):
-    """A recorder that keeps the best epoch's network, in memory."""
+    """Keeps the best epoch's network in memory."""
 
     net: nn.Module
 
     def on_epoch_end(
         self,
-        history: Sequence[EpochResult],
+        history: Sequence[EpochResult],  # noqa: ARG002
         net: nn.Module,
         *,
         is_best: bool,
@@ -332,9 +332,9 @@ def measure(data: str, params: Mapping[str, Any], code: str, batch_size: int) ->
 
 def network(recipe: TrainConfig, classes: int) -> nn.Module:
     """The network that stage train begins with."""
-    net = model.build(classes=classes, **recipe.design, seed=recipe.seed)
+    net = model.build(model.Design(**recipe.design), classes, seed=recipe.seed)
     if recipe.weights:
-        model.load_weights(net, project.resolve(recipe.weights))
+        load_weights(net, project.resolve(recipe.weights))
     return net
 
 
@@ -539,7 +539,7 @@ def spread(values: Sequence[float], form: str, unit: str = "") -> str:
 
 def conditions(
     found: Mapping[tuple[str, int], Result | None],
-    summary: splitting.Summary,
+    summary: packed.Summary,
     options: argparse.Namespace,
 ) -> list[str]:
     """Under what conditions the table was measured, in a few lines."""

@@ -5,8 +5,7 @@ from pathlib import Path
 from deepsort_reid.core import files
 from deepsort_reid.core.config import load_params
 from deepsort_reid.core.stage import run_stage
-from deepsort_reid.data.packed import open_part
-from deepsort_reid.data.split import read_summary, verify_parts
+from deepsort_reid.data.packed import open_part, read_summary, verify_parts
 from deepsort_reid.evaluation import report
 from deepsort_reid.evaluation.evaluate import Reader, evaluate
 from deepsort_reid.evaluation.reranking import Settings

@@ -8,9 +8,9 @@ from deepsort_reid.core.config import Params, load_params
 from deepsort_reid.core.project import resolve
 from deepsort_reid.core.stage import run_stage
 from deepsort_reid.data import augment
-from deepsort_reid.data.packed import open_part
-from deepsort_reid.data.split import Summary, read_summary, verify_parts
-from deepsort_reid.model import network
+from deepsort_reid.data.packed import Summary, open_part, read_summary, verify_parts
+from deepsort_reid.model.network import Design, build
+from deepsort_reid.model.weights import load_weights
 from deepsort_reid.runs import logger, provenance
 from deepsort_reid.training import distributed, fingerprint
 from deepsort_reid.training.checkpointer import open_checkpointer
@@ -27,9 +27,9 @@ def main() -> None:
     params, summary = load_params(), read_summary(DATA)
     config = params.train
     train, val = open_part(DATA, "train"), open_part(DATA, "val")
-    net = network.build(classes=len(train.classes), **config.design, seed=config.seed)
+    net = build(Design(**config.design), len(train.classes), seed=config.seed)
     if config.weights:
-        network.load_weights(net, resolve(config.weights))
+        load_weights(net, resolve(config.weights))
 
     with distributed.joined(deterministic=config.deterministic) as process:
         if process.local_rank == 0:

@@ -92,6 +92,6 @@ def rates(process: Process, data: Path, batch: int, epochs: int) -> list[float]:
     """Images a second of each training pass but the first, all ranks together."""
     config = noise.config(epochs=epochs, batch_size=batch, nproc_per_node=process.world_size)
     train, val = noise.open_parts(data)
-    net = network.build(classes=len(train.classes), **config.design)
+    net = network.build(network.Design(**config.design), len(train.classes))
     history = Trainer(net, train, val, config, process).fit()
     return [result.images_per_second for result in history[1:]]

@@ -156,7 +156,7 @@ class Bare:
         config, device, learner = trainer.config, trainer.process.device, trainer.learner
         self.trainer, self.steps = trainer, steps
         classes, size = len(trainer.train.classes), trainer.train.image_size
-        net = model.build(classes=classes, **config.design).to(device)
+        net = model.build(model.Design(**config.design), classes).to(device)
         self.net = net.to(memory_format=learner.layout)
         self.parallel = parallel.wrap(TrainingForward(self.net), trainer.process, size)
         self.optimizer = make_optimizer(
@@ -216,7 +216,7 @@ def train(
         epochs=epochs, batch_size=batch, warmup_epochs=0.5, nproc_per_node=process.world_size
     )
     train_part, val = noise.open_parts(data)
-    net = model.build(classes=len(train_part.classes), **config.design)
+    net = model.build(model.Design(**config.design), len(train_part.classes))
     trainer = Trainer(net, train_part, val, config, process)
     made_of = fingerprint.of_training(config, process, data_digest="0" * 64)
     clock = Clock(Bare(trainer, 4 if quick else BARE_STEPS), process)

@@ -12,6 +12,7 @@ from torchvision.models.resnet import BasicBlock
 from deepsort_reid.core.config import TrainConfig, load_params
 from deepsort_reid.data.packed import Part
 from deepsort_reid.model import network
+from deepsort_reid.model.heads import CosineClassifier, GemPool
 from deepsort_reid.training.distributed import ALONE, Process
 from deepsort_reid.training.history import EpochResult
 from deepsort_reid.training.observers import Observer
@@ -75,11 +76,11 @@ class TinyNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(CHANNELS)
         self.layer1 = BasicBlock(CHANNELS, CHANNELS)
         gem = recipe.pooling == "gem"
-        self.avgpool = network.GemPool() if gem else nn.AdaptiveAvgPool2d(1)
+        self.avgpool = GemPool() if gem else nn.AdaptiveAvgPool2d(1)
         self.neck = nn.BatchNorm1d(CHANNELS) if recipe.neck == "bnneck" else nn.Identity()
         self.fc: nn.Module = nn.Linear(CHANNELS, classes)
         if recipe.head == "cosine":
-            self.fc = network.CosineClassifier(CHANNELS, classes)
+            self.fc = CosineClassifier(CHANNELS, classes)
         if recipe.arch == "deepsort":
             self.fc = nn.Sequential(nn.Dropout(), self.fc)
 
@@ -105,7 +106,7 @@ def tiny(recipe: TrainConfig, classes: int = 4, seed: int = 0) -> nn.Module:
 
 def real(recipe: TrainConfig, classes: int = 4, seed: int = 0) -> nn.Module:
     """The network of a real training."""
-    return network.build(classes=classes, **recipe.design, seed=seed)
+    return network.build(network.Design(**recipe.design), classes, seed=seed)
 
 
 def trainer(process: Process = ALONE, **changes: Any) -> Trainer:
@@ -121,9 +122,7 @@ class Keep(Observer):
         self.epochs: list[int] = []
         self.best: list[int] = []
 
-    def on_epoch_end(
-        self, history: Sequence[EpochResult], net: nn.Module, *, is_best: bool
-    ) -> None:
+    def on_epoch_end(self, history: Sequence[EpochResult], _: nn.Module, *, is_best: bool) -> None:
         self.epochs.append(history[-1].epoch)
         if is_best:
             self.best.append(history[-1].epoch)

@@ -35,7 +35,7 @@ Weights = dict[str, torch.Tensor]
 
 def make(recipe: TrainConfig, device: str = "cuda", dtype: torch.dtype = torch.float32) -> Trainer:
     set_determinism(recipe.deterministic)
-    net = network.build(classes=4, **recipe.design, seed=recipe.seed).to(dtype)
+    net = network.build(network.Design(**recipe.design), 4, seed=recipe.seed).to(dtype)
     process = dataclasses.replace(ALONE, device=torch.device(device))
     return Trainer(net, part(11, 0), part(3, 1), recipe, process)
 

@@ -31,7 +31,7 @@ class InMemory(Observer):
     def wants_state(self) -> bool:
         return True
 
-    def on_state(self, state: Mapping[str, Any], *, best: int) -> None:  # noqa: ARG002
+    def on_state(self, state: Mapping[str, Any], *, best: int) -> None:
         file = io.BytesIO()
         torch.save({"state": state}, file)
         self.content = file.getvalue()
@@ -146,7 +146,7 @@ def test_a_difference_would_be_seen() -> None:
 
 def forgetful(process: Process, recipe: TrainConfig) -> bool:
     """Whether three ranks notice that buckets are not put in order beforehand."""
-    with mock.patch.object(parallel, "settle_buckets", lambda *_: None):
+    with mock.patch.object(parallel, "settle_buckets", return_value=None):
         return same(train(process, recipe, [], real), train(process, recipe, [2, 3], real))
 
 

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from deepsort_reid.core import files
 from deepsort_reid.core.errors import WeightsError
-from deepsort_reid.model import checkpoint, network
+from deepsort_reid.model import checkpoint
+from deepsort_reid.model.weights import read_safely
 from deepsort_reid.runs import unfinished
 from deepsort_reid.training.fingerprint import Fingerprint, differences
 from deepsort_reid.training.history import EpochResult, write_history
@@ -75,7 +76,7 @@ class States:
             WeightsError: the state or the checkpoint that it refers to is damaged, or it is the
                 state of another training.
         """
-        content = network.read_safely(path)
+        content = read_safely(path)
         try:
             there, _ = Fingerprint.from_plain(content["identity"]), content["state"]
         except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -84,7 +85,7 @@ class States:
             raise WeightsError(f"{path}: the state of another training ({others[0]})")
         _, best = parsed(path)
         if best:
-            network.read_safely(self.best_path(best))
+            read_safely(self.best_path(best))
         return path.read_bytes()
 
     def write(self, state: Mapping[str, Any], *, best: int) -> None:

@@ -86,7 +86,7 @@ def first_host(nodes: str) -> str:
 
 
 def backend_of(device: torch.device, local_world_size: int) -> str:
-    """What joins the ranks: NCCL where each has a GPU of its own, which NCCL insists on, or gloo."""
+    """The backend that joins the ranks: NCCL, which needs a GPU for each rank, or gloo."""
     has_own_gpu = device.type == "cuda" and local_world_size <= torch.cuda.device_count()
     return "nccl" if has_own_gpu else "gloo"
 

@@ -1,4 +1,4 @@
-"""What a batch does to the weights: forward, losses, backward, the optimizer's step, the average."""
+"""What a batch does to the weights: forward, losses, backward, optimizer step, average."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping

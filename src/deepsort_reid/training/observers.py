@@ -97,7 +97,7 @@ class RunMetrics(Observer):
         history: Sequence[EpochResult],
         net: nn.Module,
         *,
-        is_best: bool,  # noqa: ARG002
+        is_best: bool,
     ) -> None:
         """Record the last epoch."""
         self.run.log_metrics(history[-1].numbers(), step=history[-1].epoch)

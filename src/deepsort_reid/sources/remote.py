@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import IO
-
-import requests
-import urllib3
+from typing import IO, TYPE_CHECKING
 
 from deepsort_reid.core.errors import SourceError
+
+if TYPE_CHECKING:  # imported where a web server is asked: most stages ask none
+    import requests
 
 TIMEOUTS = (10.0, 60.0)  # seconds to connect, and between two pieces of an answer
 BLOCK = 1 << 18  # bytes read at a time
@@ -83,8 +83,10 @@ def open_http(url: str, held: int, version: str | None) -> Iterator[Incoming]:
         yield Incoming(offset, size, version_of(response.headers), http_blocks(response, url))
 
 
-def ask(url: str, held: int, version: str | None) -> requests.Response:
+def ask(url: str, held: int, version: str | None) -> "requests.Response":
     """Ask for what is missing of a file, and for all of it if that is not what comes."""
+    import requests
+
     # Compressed for the journey, the file's length and ranges would mean something else.
     headers = {"Accept-Encoding": "identity"}
     if held and version:
@@ -97,7 +99,7 @@ def ask(url: str, held: int, version: str | None) -> requests.Response:
     return response
 
 
-def is_sequel(response: requests.Response, held: int, version: str | None) -> bool:
+def is_sequel(response: "requests.Response", held: int, version: str | None) -> bool:
     """Whether an answer to a Range can be used: the right part of the same file, or no part."""
     if response.status_code == HTTPStatus.PARTIAL_CONTENT:
         start, _ = content_range(response)
@@ -105,7 +107,7 @@ def is_sequel(response: requests.Response, held: int, version: str | None) -> bo
     return response.status_code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
 
 
-def refuse_status(response: requests.Response, url: str) -> None:
+def refuse_status(response: "requests.Response", url: str) -> None:
     """Raise unless the server sends the file."""
     status = response.status_code
     if status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
@@ -117,7 +119,7 @@ def refuse_status(response: requests.Response, url: str) -> None:
     raise SourceError(f"{without_secrets(url)}: {answer}; {remedy}")
 
 
-def http_blocks(response: requests.Response, url: str) -> Iterator[bytes]:
+def http_blocks(response: "requests.Response", url: str) -> Iterator[bytes]:
     """Yield the bytes of an answer as they were sent."""
     with http_errors(url):
         # `iter_content` would expand a tar.gz that a server declares as gzip encoding.
@@ -127,6 +129,9 @@ def http_blocks(response: requests.Response, url: str) -> Iterator[bytes]:
 @contextmanager
 def http_errors(url: str) -> Iterator[None]:
     """Turn what requests and urllib3 raise into our two kinds of error."""
+    import requests
+    import urllib3
+
     try:
         yield
     except (requests.exceptions.InvalidURL, requests.TooManyRedirects) as error:
@@ -141,7 +146,7 @@ def version_of(headers: Mapping[str, str]) -> str | None:
     return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified")
 
 
-def content_range(response: requests.Response) -> tuple[int, int | None]:
+def content_range(response: "requests.Response") -> tuple[int, int | None]:
     """First byte and total size of a partial answer; (-1, None) if it does not say."""
     match = re.match(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
     return (int(match[1]), number(match[2])) if match else (-1, None)

@@ -13,7 +13,7 @@ from deepsort_reid.core.errors import SourceError
 from deepsort_reid.core.files import naming
 from deepsort_reid.core.progress import Progress, quantity
 from deepsort_reid.sources.archive import require_space
-from deepsort_reid.sources.remotes import Incoming, TransferError, open_url, without_secrets
+from deepsort_reid.sources.remote import Incoming, TransferError, open_url, without_secrets
 
 log = logging.getLogger(__name__)
 

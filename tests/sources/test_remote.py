@@ -1,7 +1,7 @@
 import pytest
 
 from deepsort_reid.core.errors import SourceError
-from deepsort_reid.sources.remotes import cause, require_filesystem, version_of, without_secrets
+from deepsort_reid.sources.remote import cause, require_filesystem, version_of, without_secrets
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import pytest
 from filelock import FileLock
 
 from deepsort_reid.core.errors import SourceError
-from deepsort_reid.sources import downloads
-from deepsort_reid.sources.downloads import Partial, downloaded
+from deepsort_reid.sources import download
+from deepsort_reid.sources.download import Partial, downloaded
 from tests.support.web_server import WebServer, web_server
 
 CONTENT = os.urandom(3_000_000)
@@ -93,7 +93,7 @@ def test_a_server_that_asks_for_time_gets_some(server: WebServer, tmp_path: Path
     server.headers["Retry-After"] = "86400"
     server.statuses = [429]
     content(server.url, tmp_path, pauses)
-    assert pauses == [7, downloads.LONGEST_PAUSE]
+    assert pauses == [7, download.LONGEST_PAUSE]
 
 
 def test_what_came_before_giving_up_is_kept_for_the_next_run(
@@ -214,14 +214,14 @@ def test_an_address_that_is_none_is_one_line(tmp_path: Path) -> None:
 def test_a_full_disk_keeps_what_came(
     server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Full(downloads.Progress):
+    class Full(download.Progress):
         def advance(self, units: int = 1) -> None:
             super().advance(units)
             if self.count > 1_000_000:
                 raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(downloads, "Progress", Full)
+        patch.setattr(download, "Progress", Full)
         with pytest.raises(OSError, match=r"No space.*\.part") as error:
             content(server.url, tmp_path)
     assert error.value.errno == errno.ENOSPC
