@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import matplotlib as mpl
 import numpy as np
 import pytest
-from deepsort_reid.training.plots import training_curves
 from PIL import Image
 
 from deepsort_reid.data.packed import Part
@@ -18,6 +17,7 @@ from deepsort_reid.evaluation.calibration import PLACES, Calibration, Curve, Est
 from deepsort_reid.evaluation.pairs import STEPS
 from deepsort_reid.evaluation.plots import best_to_worst
 from deepsort_reid.evaluation.ranking import DistanceHistograms, Neighbours, Ranking
+from deepsort_reid.training.report import training_curves
 
 EDGES = np.linspace(0, 2, 201)
 BELL = np.round(1e4 * np.exp(-((EDGES[:-1] - 0.5) ** 2) / 0.02)).astype(int)
