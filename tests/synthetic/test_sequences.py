@@ -156,6 +156,7 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.Mon
     assert (tmp_path / "dataset.zip").read_bytes() == b"before"
 
 
+@pytest.mark.slow
 def test_who_knows_who_is_who_switches_far_less_than_motion(tmp_path: Path):
     """Else the sequences would measure the detector, or chance, and not the appearance."""
     path = tmp_path / "dataset.zip"
