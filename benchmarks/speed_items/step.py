@@ -216,9 +216,6 @@ def train(
     made_of = fingerprint.of_training(config, process, data_digest="0" * 64)
     with ExitStack() as stack:
         states = stack.enter_context(resume.kept(made_of, every=30, enabled=process.is_first))
-        tracker = stack.enter_context(
-            logger.open_run(key=states.run_key, name="speed", tags={}, enabled=process.is_first)
-        )
         network = {
             **config.design,
             "embedding_size": net.feature_size,
@@ -229,11 +226,11 @@ def train(
             "data_digest": "0" * 64,
             "identity": made_of.as_plain(),
         }
-        recorder = (
-            FileRecorder(Path("models/model.pth"), Path("reports"), tracker, states, network)
-            if process.is_first
-            else NullRecorder()
-        )
+        recorder: FileRecorder | NullRecorder = NullRecorder()
+        if process.is_first:
+            run = stack.enter_context(logger.open_run(key=states.run_key, name="speed", tags={}))
+            paths = Path("models/model.pth"), Path("reports")
+            recorder = FileRecorder(*paths, run, states, network)
         clocked = Clocked(recorder, Bare(trainer, 4 if quick else BARE_STEPS), process)
         clocked.began = launch.now(process)
         history = trainer.fit(clocked, states)
