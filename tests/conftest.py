@@ -23,7 +23,7 @@ PIPELINE = {
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Two workers for folders, unless -n says otherwise; none for files, so that prints are seen."""
+    """Two workers for folders unless -n says otherwise; none for files, whose prints are seen."""
     folders = not all(".py" in argument for argument in config.args)
     if folders and getattr(config.option, "numprocesses", 0) is None:
         config.option.numprocesses = 2
@@ -39,6 +39,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "LoadScopeSc
             file = super()._split_scope(nodeid)
             return "pipeline" if file in PIPELINE else file
 
+    config.option.loadscopereorder = False
     return ByFile(config, log)
 
 
