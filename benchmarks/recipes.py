@@ -69,7 +69,6 @@ from deepsort_reid.training.trainer import EpochResult, Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 TUNE_FRACTION = 0.25  # of the default dataset's training identities
-MEASURING = ("training", "evaluation")  # modules whose code, with what they import, makes a result
 POLL_SECONDS = 0.1
 
 Result = Mapping[str, Any]  # what `measure` returns
@@ -262,13 +261,11 @@ def make_data(params: Params, folder: Path) -> Path:
 
 
 def code_digest() -> str:
-    """SHA-256 over this file and the modules that train and evaluate."""
-    paths = {Path(__file__).resolve()}
-    for name in MEASURING:
-        path = fingerprint.PACKAGE / f"{name}.py"
-        paths |= {path, *(fingerprint.PACKAGE / f"{used}.py" for used in fingerprint.used_by(path))}
+    """SHA-256 over this file and the modules of the package that it uses."""
+    program = Path(__file__).resolve()
+    paths = {program, *fingerprint.used_by(program)}
     sums = files.checksums(sorted(paths))
-    text = json.dumps([[path.name, checksum] for path, checksum in sorted(sums.items())])
+    text = json.dumps([checksum for _, checksum in sorted(sums.items())])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

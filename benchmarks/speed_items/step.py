@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deepsort_reid.data import augment
-from deepsort_reid.model import network as model
+from deepsort_reid.model import network
 from deepsort_reid.runs import logger
 from deepsort_reid.training import cuda_graph, ddp, fingerprint, resume
 from deepsort_reid.training.distributed import Process
@@ -152,9 +152,9 @@ class Bare:
         config, device = trainer.config, trainer.process.device
         self.trainer, self.steps = trainer, steps
         classes, size = len(trainer.train.classes), trainer.train.image_size
-        net = model.build(model.Design(**config.design), classes).to(device)
+        net = network.build(network.Design(**config.design), classes).to(device)
         self.net = net.to(memory_format=trainer.layout)
-        self.parallel = ddp.in_parallel(model.Taught(self.net), trainer.process, size)
+        self.parallel = ddp.in_parallel(network.Taught(self.net), trainer.process, size)
         self.optimizer = make_optimizer(
             self.net.parameters(), config.optimizer, lr=1e-3, momentum=config.momentum,
             weight_decay=config.weight_decay,
@@ -211,7 +211,7 @@ def train(
         epochs=epochs, batch_size=batch, warmup_epochs=0.5, nproc_per_node=process.world_size
     )
     train_part, val = noise.open_parts(data)
-    net = model.build(model.Design(**config.design), len(train_part.classes))
+    net = network.build(network.Design(**config.design), len(train_part.classes))
     trainer = Trainer(net, train_part, val, config, process)
     made_of = fingerprint.of_training(config, process, data_digest="0" * 64)
     with ExitStack() as stack:
@@ -219,7 +219,7 @@ def train(
         tracker = stack.enter_context(
             logger.open_run(key=states.run_key, name="speed", tags={}, enabled=process.is_first)
         )
-        network = {
+        description = {
             **config.design,
             "embedding_size": net.feature_size,
             "image_size": train_part.image_size,
@@ -230,7 +230,7 @@ def train(
             "identity": made_of.as_plain(),
         }
         recorder = (
-            FileRecorder(Path("models/model.pth"), Path("reports"), tracker, states, network)
+            FileRecorder(Path("models/model.pth"), Path("reports"), tracker, states, description)
             if process.is_first
             else NullRecorder()
         )
