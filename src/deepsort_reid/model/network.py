@@ -39,7 +39,6 @@ class ReidNet(nn.Module):
 
     feature_size: int  # channels of the last feature map
     layer4: nn.Sequential
-    avgpool: nn.Module
     neck: nn.Module
 
     def pooled(self, images: Tensor) -> Tensor:
@@ -87,7 +86,9 @@ class ReidResNet(resnet.ResNet, ReidNet):
         """(B, 512), or 2048 for ResNet50 -> (B, classes)."""
         return cast("Tensor", self.fc(features))
 
-    forward = ReidNet.forward
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, classes) logits."""
+        return self.logits(self.features(x))
 
 
 class DeepSortNet(ReidNet):
