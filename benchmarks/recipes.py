@@ -39,7 +39,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from deepsort_reid.training.resume import States
 from torch import nn
 
 from deepsort_reid.core import config, files, project
@@ -59,13 +58,15 @@ from deepsort_reid.data.layouts.registry import open_dataset
 from deepsort_reid.data.packed import Part, open_part
 from deepsort_reid.evaluation import ranking as metrics
 from deepsort_reid.evaluation.evaluate import Reader, as_searched, sightings
-from deepsort_reid.model import network as model
+from deepsort_reid.model.network import Design, build
 from deepsort_reid.model.weights import load_weights
 from deepsort_reid.sources.archive import Archive
 from deepsort_reid.synthetic.dataset import write_synthetic
 from deepsort_reid.training import distributed, fingerprint
+from deepsort_reid.training.history import EpochResult
+from deepsort_reid.training.observers import Observer
 from deepsort_reid.training.optim import scale_lr
-from deepsort_reid.training.trainer import EpochResult, Trainer
+from deepsort_reid.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 TUNE_FRACTION = 0.25  # of the default dataset's training identities
@@ -272,12 +273,14 @@ def code_digest() -> str:
 # One run, in a process of its own
 
 
-class BestNetwork:
-    """A recorder that keeps the best epoch's network, in memory."""
+class BestNetwork(Observer):
+    """Keeps the best epoch's network, in memory."""
 
     net: nn.Module
 
-    def record(self, history: Sequence[EpochResult], net: nn.Module, *, is_best: bool) -> None:  # noqa: ARG002
+    def on_epoch_end(
+        self, history: Sequence[EpochResult], net: nn.Module, *, is_best: bool  # noqa: ARG002
+    ) -> None:
         """Copy the network if it is the best so far."""
         if is_best:
             self.net = copy.deepcopy(net)
@@ -307,7 +310,7 @@ def measure(data: str, params: Mapping[str, Any], code: str, batch_size: int) ->
         net = network(recipe, len(train.classes))
         trainer = Trainer(net, train, val, as_one_process(recipe), process)
         began = time.perf_counter()
-        history = trainer.fit(kept, States())
+        history = trainer.fit([kept])
         seconds = time.perf_counter() - began
         return {
             **searched(kept.net, query, gallery, val, batch_size, process.device),
@@ -322,7 +325,7 @@ def measure(data: str, params: Mapping[str, Any], code: str, batch_size: int) ->
 
 def network(recipe: TrainConfig, classes: int) -> nn.Module:
     """The network that stage train begins with."""
-    net = model.build(model.Design(**recipe.design), classes, seed=recipe.seed)
+    net = build(Design(**recipe.design), classes, seed=recipe.seed)
     if recipe.weights:
         load_weights(net, project.resolve(recipe.weights))
     return net
