@@ -279,7 +279,11 @@ class BestNetwork(Observer):
     net: nn.Module
 
     def on_epoch_end(
-        self, history: Sequence[EpochResult], net: nn.Module, *, is_best: bool  # noqa: ARG002
+        self,
+        history: Sequence[EpochResult],
+        net: nn.Module,
+        *,
+        is_best: bool,  # noqa: ARG002
     ) -> None:
         """Copy the network if it is the best so far."""
         if is_best:
