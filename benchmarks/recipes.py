@@ -63,8 +63,8 @@ from deepsort_reid.evaluation.evaluate import (
     val_accuracy,
 )
 from deepsort_reid.evaluation.ranking import ranking
-from deepsort_reid.model import network as model
 from deepsort_reid.model.embed import Predictor
+from deepsort_reid.model.network import Design, build
 from deepsort_reid.model.weights import load_weights
 from deepsort_reid.sources.archive import Archive
 from deepsort_reid.synthetic.dataset import write_synthetic
@@ -272,7 +272,7 @@ def code_digest() -> str:
     program = Path(__file__).resolve()
     paths = {program, *fingerprint.used_by(program)}
     sums = files.checksums(sorted(paths))
-    text = json.dumps([[path.name, checksum] for path, checksum in sorted(sums.items())])
+    text = json.dumps([checksum for _, checksum in sorted(sums.items())])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -280,7 +280,7 @@ def code_digest() -> str:
 
 
 class BestNetwork(Observer):
-    """Keeps the best epoch's network, in memory."""
+    """Keeps the best epoch's network in memory."""
 
     net: nn.Module
 
@@ -335,7 +335,7 @@ def measure(data: str, params: Mapping[str, Any], code: str, batch_size: int) ->
 
 def network(recipe: TrainConfig, classes: int) -> nn.Module:
     """The network that stage train begins with."""
-    net = model.build(model.Design(**recipe.design), classes, seed=recipe.seed)
+    net = build(Design(**recipe.design), classes, seed=recipe.seed)
     if recipe.weights:
         load_weights(net, project.resolve(recipe.weights))
     return net
