@@ -27,6 +27,7 @@ from deepsort_reid.evaluation.evaluate import (
 )
 from deepsort_reid.evaluation.pairs import Sightings
 from deepsort_reid.model import checkpoint, network
+from deepsort_reid.model.device import computing
 from deepsort_reid.model.embed import Predictor
 from tests.support import stages
 from tests.support.projects import read, run_of
@@ -231,6 +232,7 @@ def test_the_closing_summary_has_a_line_for_each_option() -> None:
     assert ends(flip=True, rerank=True)[2] == "re-ranked with mirror images"
 
 
+@pytest.mark.slow
 def test_the_stage_with_both_options(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stages.write_params(workspace, {"epochs": 1})
     for stage in ("download", "split", "train", "evaluate"):
@@ -251,13 +253,14 @@ def test_the_stage_with_both_options(workspace: Path, capsys: pytest.CaptureFixt
     assert "re-ranked with mirror images" in out
     # The parameters came through: the same by hand.
     net, description = checkpoint.load(workspace / "models/model.pth")
-    again = evaluate(
-        predictor(net),
-        *(open_part(workspace / "data/split", name) for name in ("query", "gallery", "val")),
-        classes=description.classes,
-        config=load_params().evaluate.model_copy(update={"flip": True, "rerank": True}),
-        tuning=False,
-    )
+    with computing():  # as many threads as the stage has
+        again = evaluate(
+            predictor(net),
+            *(open_part(workspace / "data/split", name) for name in ("query", "gallery", "val")),
+            classes=description.classes,
+            config=load_params().evaluate.model_copy(update={"flip": True, "rerank": True}),
+            tuning=False,
+        )
     assert again.metrics()["mAP_reranked"] == pytest.approx(after["mAP_reranked"], abs=1e-12)
 
 

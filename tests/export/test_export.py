@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,12 @@ def run(folder: Path, network: Trained, precisions: tuple[str, ...] = ()) -> Exp
             folder, network, train=part(8, size, seed=3), query=part(8, size),
             gallery=part(16, size, seed=5), precisions=precisions,
         )  # fmt: skip
+
+
+@cache
+def shared(arch: str) -> Trained:
+    """A network whose graph is traced once for several tests; they must not change it."""
+    return trained(arch)
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +220,7 @@ def test_a_file_with_other_weights_is_refused(
 
 
 def test_other_colours_and_no_normalisation_are_noticed(tmp_path: Path) -> None:
-    network, images = trained(), crops(64)
+    network, images = shared("resnet18"), crops(64)
     expected = parity.reference(network, images)
     formats.write_onnx_colours(tmp_path / "a.onnx", network)
     twice = runtimes.onnx_normalised(tmp_path / "a.onnx")
@@ -268,7 +275,7 @@ def test_the_log_stays_as_it_was() -> None:
 @pytest.mark.parametrize("file", sorted(set().union(*FILES.values())))
 def test_a_full_disk_is_told_as_one(file: str) -> None:
     (form,) = [form for form in FORMS if form.file == file]
-    network = trained("deepsort" if file == "deep_sort_pytorch.pth" else "resnet18")
+    network = shared("deepsort" if file == "deep_sort_pytorch.pth" else "resnet18")
     with pytest.raises(OSError, match="No space left on device"):
         form.write(Path("/dev/full"), network)
 
