@@ -19,7 +19,7 @@ NAMES = (
     "image, PNG", "image, JPEG", "image, WEBP", "image, TIFF", "image, BMP", "image, GIF",
     "image, PPM", "boxes annotated", "boxes found", "sequence's description", "params.yaml",
     "weights", "weights, older format", "checkpoint", "packed array", "packed index",
-    "split summary", "packed array, unverified", "resume state", "run's journal", "run's report",
+    "split summary", "packed array, unverified", "resume state", "run's curves", "run's report",
     "report", "evaluation's report",
 )  # fmt: skip
 

@@ -5,6 +5,7 @@ checksums, another way to tell what its bytes say.
 """
 
 import bz2
+import csv
 import gzip
 import hashlib
 import io
@@ -12,15 +13,13 @@ import json
 import logging
 import lzma
 import re
-import shutil
 import zipfile
-import zlib
 from collections.abc import Callable, Collection, Generator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image, ImageOps
 from ruamel.yaml import YAML
@@ -35,7 +34,8 @@ from deepsort_reid.evaluation.threshold import read_threshold
 from deepsort_reid.model import checkpoint, network
 from deepsort_reid.model.weights import read_state_dict
 from deepsort_reid.runs import logger
-from deepsort_reid.runs.journal import Journal
+from deepsort_reid.runs.folder import RunFolder
+from deepsort_reid.runs.points import Point, Points
 from deepsort_reid.sources.archive import Archive
 from deepsort_reid.training.checkpointer import States
 from deepsort_reid.training.fingerprint import Fingerprint
@@ -60,7 +60,7 @@ def targets(folder: Path) -> list[Target]:
         trained(folder, bombs=pretrained[0].bombs),
         *parts(folder),
         resume_state(folder, bombs=pretrained[0].bombs),
-        run_journal(folder),
+        run_curves(folder),
         run_report(),
         report(),
         threshold_report(),
@@ -436,40 +436,29 @@ def read_state(path: Path) -> object:
     return state["history"], content["identity"], tensors(state["net"])
 
 
-def run_journal(folder: Path) -> Target:
-    """A run's journal, whose damaged lines are skipped with a warning, and its torn end without."""
+def run_curves(folder: Path) -> Target:
+    """A run's points, whose damaged lines are skipped with a warning, and its torn end without."""
     contents = []
     for name in ("one", "two"):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("DVC_ROOT", str(folder))
-            with Journal(name) as journal:
-                journal.put("begin", name=name, key=name, tags={}, start_time=1)
-                for epoch in range(1, 6):
-                    journal.put("metrics", values={"loss": 1 / epoch, name: 0.5}, step=epoch)
-                journal.put("end", status="FINISHED", end_time=2)
-            contents.append(journal.path.read_bytes())
-    many = {"a line of ten million": b"00000000 " + b"{" * 10_000_000 + b"\n"}
-    return Target("run's journal", "journal.jsonl", contents, read_journal,
-                  says=whole_lines, checksums=False, bombs=many | bombs.json())  # fmt: skip
+        points = RunFolder(name, folder).metrics
+        points.add([Point(n, n, curve, 1 / n) for n in range(1, 6) for curve in ("loss", name)])
+        contents.append(points.path.read_bytes())
+    many = {"a line of ten million": b"1,1,loss," + b"1" * 10_000_000 + b"\n"}
+    return Target("run's curves", "metrics.csv", contents, read_curves,
+                  says=whole_lines, checksums=False, bombs=many)  # fmt: skip
 
 
-def read_journal(path: Path) -> object:
-    """The entries that wait; what `run_journal` calls a warning is a clear error here."""
+def read_curves(path: Path) -> object:
+    """The points; what `run_curves` calls a warning is a clear error here."""
     warned = Warned()
-    logging.getLogger(Journal.__module__).addHandler(warned)
+    logging.getLogger(Points.__module__).addHandler(warned)
     try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("DVC_ROOT", str(path.parent))
-            folder = path.parent / ".runs" / "one"
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, folder / path.name)
-            with Journal("one") as journal:
-                found = [[*entry[:2], entry.payload] for entry in journal.waiting.values()]
+        found = Points(path, nullcontext).read()
     finally:
-        logging.getLogger(Journal.__module__).removeHandler(warned)
+        logging.getLogger(Points.__module__).removeHandler(warned)
     if warned.text:
         raise DeepSortReidError(warned.text)
-    return found
+    return [repr(tuple(point)) for point in found]
 
 
 class Warned(logging.Handler):
@@ -482,13 +471,14 @@ class Warned(logging.Handler):
 
 
 def whole_lines(data: bytes) -> object:
-    """The entries of the lines whose checksum fits."""
-    found = []
-    for line in data.split(b"\n"):
-        if line[:8] == f"{zlib.crc32(line[9:]):08x}".encode() and line[8:9] == b" ":
-            entry = json.loads(line[9:])
-            found.append([entry["number"], entry["kind"], entry["payload"]])
-    return found
+    """The points of the lines that have one, as Python's own reader of CSV splits them."""
+    csv.field_size_limit(1 << 30)
+    text = data[: data.rfind(b"\n") + 1].decode()
+    rows = list(csv.reader(text.split("\n")[:-1], quoting=csv.QUOTE_NONE))
+    return [
+        repr((int(time), int(step) if step else None, name, float(value)))
+        for time, step, name, value in rows
+    ]
 
 
 def run_report() -> Target:

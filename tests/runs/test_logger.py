@@ -1,3 +1,4 @@
+import json
 import logging
 import shutil
 import signal
@@ -8,22 +9,26 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from deepsort_reid.core.errors import StoreError
-from deepsort_reid.runs import journal, logger, outbox, store
-from deepsort_reid.runs.journal import Binding, Journal
-from deepsort_reid.runs.logger import NullRunLogger, open_run, resume_run
-from deepsort_reid.runs.run_writer import BEST, MODEL, RunWriter
+from deepsort_reid.runs import folder, logger, mirror, store, sync
+from deepsort_reid.runs.folder import RunFolder
+from deepsort_reid.runs.logger import RunLogger, open_run, resume_run
+from deepsort_reid.runs.points import Point
+from deepsort_reid.runs.registry import BEST, MODEL
+from tests.support.outages import Net, images
 from tests.support.stores import forget_mlflow, make_store
 
 TAGS = {"data_digest": "d1", "mlflow.note.content": "**tiny**"}
 
 KILLED_WHILE_TRAINING = """
 import os, signal, sys, time
-from deepsort_reid.tracking import open_run
+from deepsort_reid.runs.logger import open_run
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 with open_run(key="killed", name="killed", tags={}) as tracker:
     tracker.log_metrics({"loss": 0.5}, step=1)
@@ -32,22 +37,6 @@ with open_run(key="killed", name="killed", tags={}) as tracker:
     print(tracker.run_id, flush=True)
     time.sleep(60)
 """
-
-
-class Net(torch.nn.Module):
-    """Embeds (B, 3, 16, 8) images, otherwise in training than in eval mode."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = torch.nn.Conv2d(3, 4, 3)
-        self.norm = torch.nn.BatchNorm2d(4)
-
-    def forward(self, images):
-        return torch.nn.functional.normalize(self.norm(self.conv(images)).mean((2, 3)))
-
-
-def images(count):
-    return np.random.default_rng(count).standard_normal((count, 3, 16, 8)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +48,7 @@ def shared(tmp_path_factory):
 @pytest.fixture
 def root(shared, monkeypatch):
     forget_mlflow(monkeypatch)
+    monkeypatch.setattr(sync, "EVERY", 0.02)
     monkeypatch.setenv("DVC_ROOT", str(shared))
     return shared
 
@@ -75,9 +65,9 @@ def run_id(root):  # noqa: ARG001
     return tracker.run_id
 
 
-def begin(name, tags=TAGS, **options):
+def begin(name, tags=TAGS):
     """Open a run with a key of its own."""
-    return open_run(key=uuid.uuid4().hex, name=name, tags=tags, **options)
+    return open_run(key=uuid.uuid4().hex, name=name, tags=tags)
 
 
 def warnings(caplog):
@@ -249,10 +239,16 @@ def test_says_where_to_look(whole):
     ],
 )
 def test_says_where_to_look_in_another_store(uri, place):
-    binding = Binding(store.label(uri), "abc", "a run", "1")
-    assert place in logger.where_to_look(uri, binding)
-    assert "abc" not in logger.where_to_look(uri, None)
-    assert "abc" not in logger.where_to_look("http://another", binding)
+    assert place in store.where_to_look(uri, "1", "abc")
+    assert "/#/" not in store.where_to_look(uri)
+
+
+def test_the_page_of_a_run_is_named_only_in_its_own_store(run_id, root, monkeypatch):
+    key = next(path.parent.name for path in root.glob(".runs/*/mlflow.json")
+               if json.loads(path.read_text())["run_id"] == run_id)  # fmt: skip
+    assert run_id in RunLogger(RunFolder(key), store.tracking_uri()).describe()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert run_id not in RunLogger(RunFolder(key), store.tracking_uri()).describe()
 
 
 # How a run ends
@@ -297,7 +293,7 @@ def test_sigterm_kills_the_run_and_the_process_quietly(root, client):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_the_run_ends_only_shortens_the_wait(client, monkeypatch, number):
     handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
-    close = outbox.Outbox.close
+    close = sync.Sync.close
 
     def close_under_fire(self, seconds):
         signal.raise_signal(number)
@@ -305,7 +301,7 @@ def test_a_signal_while_the_run_ends_only_shortens_the_wait(client, monkeypatch,
         self.hurried = False
         close(self, seconds)
 
-    monkeypatch.setattr(outbox.Outbox, "close", close_under_fire)
+    monkeypatch.setattr(sync.Sync, "close", close_under_fire)
     with begin("signals") as tracker:
         pass
     assert client.get_run(tracker.run_id).info.status == "FINISHED"
@@ -329,26 +325,25 @@ def use_everything(tracker):
     tracker.promote("mAP")
 
 
-def test_a_null_tracker_writes_nothing(tmp_path, monkeypatch):
+def test_without_mlflow_the_folder_alone_is_written(tmp_path, monkeypatch, caplog):
     forget_mlflow(monkeypatch)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    (tmp_path / "train.jpg").write_bytes(b"jpg")
     monkeypatch.chdir(tmp_path)
-    with begin("not mine", {}, enabled=False) as tracker:
-        use_everything(tracker)
-    assert isinstance(tracker, NullRunLogger)
-    assert (tracker.run_id, tracker.run_name) == (None, None)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "mlflow", None)
+        with begin("none", {}) as tracker:
+            use_everything(tracker)
+        with resume_run(tracker.key):
+            pass
+    assert (tracker.run_id, tracker.run_name) == (None, "none")
     assert tracker.describe() == "not recorded in MLflow"
-    assert contents(tmp_path) == []
-
-
-def test_training_goes_on_without_mlflow(tmp_path, monkeypatch, caplog):
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    monkeypatch.setitem(sys.modules, "mlflow", None)
-    with begin("none", {}) as tracker:
-        use_everything(tracker)
-    assert isinstance(tracker, NullRunLogger)
-    assert warnings(caplog) == ["mlflow is not installed, so nothing is recorded in MLflow"]
-    assert contents(tmp_path) == []
+    assert warnings(caplog) == 2 * ["mlflow is not installed, so nothing is recorded in MLflow"]
+    assert [path.name for path in tmp_path.iterdir()] != ["mlflow.db"]
+    with resume_run(tracker.key):  # it has been installed
+        pass
+    run = store.open_store().client.get_run(tracker.run_id)
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"loss": 0.5})
 
 
 @pytest.mark.parametrize("uri", ["nonsense://somewhere", "file:///runs", "./runs"])
@@ -365,7 +360,7 @@ def test_an_address_that_can_be_no_store_stops_training_before_it_begins(
 
 @pytest.mark.usefixtures("root")
 def test_a_run_that_another_process_records_is_left_to_it(monkeypatch):
-    monkeypatch.setattr(logger, "HOLD_SECONDS", 0.1)
+    monkeypatch.setattr(logger, "OWN_SECONDS", 0.1)
     with (
         open_run(key="mine", name="one", tags={}),
         pytest.raises(StoreError, match="run mine is recorded by another process; wait"),
@@ -421,10 +416,11 @@ def runs_with(client, key):
 
 
 def wait_for(tracker):
-    """Wait until all is delivered."""
-    changed, waiting = tracker.journal.changed, tracker.journal.waiting
-    with changed:
-        assert changed.wait_for(lambda: not waiting, timeout=20)
+    """Wait until all records have arrived."""
+    folder, known, deadline = tracker.folder, tracker.sync.mirror, time.monotonic() + 20
+    while known.equal != folder.state():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 # Resuming
@@ -450,21 +446,21 @@ def test_resume_adds_to_a_run_and_leaves_the_rest(client, tmp_path):
 
 
 @pytest.mark.parametrize("known", ["key", "run_id"])
-def test_resume_finds_a_run_that_has_no_journal_here(client, root, known):
+def test_resume_finds_a_run_that_has_no_folder_here(client, root, known):
     with begin("elsewhere") as tracker:
         pass
-    shutil.rmtree(root / journal.FOLDER / tracker.key)
-    key, run_id = (tracker.key, None) if known == "key" else (None, tracker.run_id)
+    found = tracker.run_id
+    shutil.rmtree(root / folder.FOLDER / tracker.key)
+    key, run_id = (tracker.key, None) if known == "key" else (None, found)
     with resume_run(key, run_id) as again:
         again.log_metrics({"mAP": 0.7})
-    assert again.run_id == tracker.run_id
+    assert again.run_id == found
     assert again.run_name == "elsewhere"
-    run = client.get_run(tracker.run_id)
+    run = client.get_run(found)
     assert (run.info.status, run.data.metrics["mAP"]) == ("FINISHED", 0.7)
 
 
-def test_two_evaluations_of_one_run_at_once(client, monkeypatch):
-    monkeypatch.setattr(logger, "FIND_SECONDS", 0.1)
+def test_two_evaluations_of_one_run_at_once(client):
     with begin("shared") as tracker:
         pass
     with resume_run(tracker.key) as one, resume_run(tracker.key) as other:
@@ -486,11 +482,21 @@ def test_resume_without_a_run_warns_and_records_nothing(
         run_id = None
     else:
         monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    (tmp_path / "train.jpg").write_bytes(b"jpg")
+    monkeypatch.chdir(tmp_path)
+    if run_id:
+        assert not RunFolder(run_id).path.exists()
     with resume_run(run_id, run_id) as tracker:
-        use_everything(tracker)
-    assert isinstance(tracker, NullRunLogger)
-    assert len(warnings(caplog)) == 1
-    assert contents(tmp_path) == []
+        tracker.log_metrics({"mAP": 0.5})
+        tracker.log_artifact(Path("train.jpg"))
+        tracker.promote("mAP")
+    (line,) = warnings(caplog)
+    assert line in (
+        "the training was not recorded in MLflow, so neither is this",
+        f"run {run_id} is not in MLflow: nothing is added to it",
+    )
+    assert not tracker.folder.path.exists()
+    assert not (tmp_path / "mlflow.db").exists()
 
 
 def test_resume_puts_up_with_a_dead_store(tmp_path, monkeypatch, caplog):
@@ -499,12 +505,14 @@ def test_resume_puts_up_with_a_dead_store(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with resume_run("0" * 32) as tracker:
         tracker.log_metrics({"mAP": 0.7})
+        (tmp_path / "a").write_bytes(bytes(10**5))
+        tracker.log_artifact(tmp_path / "a")
     fails, kept = warnings(caplog)
     assert "fails (connection refused)" in fails
-    assert "2 entries are kept in" in kept
+    assert "records, 1 files (0.1 MB) are kept in" in kept
     *_, last = tracker.describe().splitlines()
     assert last == (
-        "still to be sent: 2 entries, 0.0 MB (connection refused); "
+        "still to be sent: records, 1 files (0.1 MB) (connection refused); "
         "the next stage sends them, or `uv run python -m deepsort_reid.runs.deliver`"
     )
 
@@ -516,13 +524,13 @@ def test_a_run_that_was_deleted_refuses_what_is_added(client, caplog):
     with resume_run(tracker.key) as again:
         again.log_metrics({"mAP": 0.7})
         again.set_tags({"a": "b"})
-    first, last = warnings(caplog)
-    assert "refuses metrics: " in first
-    assert last.endswith("has refused: metrics (1), tags (1)")
+    assert warnings(caplog) == ["run deleted was deleted in MLflow: nothing is added to it"]
+    assert again.describe().count("\n") == 1  # nothing waits
     with resume_run(tracker.key) as again:  # it may have been restored
         client.restore_run(tracker.run_id)
-        again.log_metrics({"mAP": 0.7})
-    assert client.get_run(tracker.run_id).data.metrics["mAP"] == 0.7
+        again.log_metrics({"mAP": 0.8})
+    history = client.get_metric_history(tracker.run_id, "mAP")
+    assert [point.value for point in history] == [0.7, 0.8]
 
 
 @pytest.mark.parametrize(
@@ -613,8 +621,8 @@ def failing(root, monkeypatch):  # noqa: ARG001
 
     for name in ("create_run", "log_batch", "log_artifact", "set_terminated", "log_inputs"):
         monkeypatch.setattr(opened.client, name, breakable(name, getattr(opened.client, name)))
-    monkeypatch.setattr(RunWriter, "store", opened)
-    monkeypatch.setattr(outbox, "FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(mirror, "open_store", lambda _: opened)
+    monkeypatch.setattr(sync, "FIRST_PAUSE", 0.1)
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
     return dead
 
@@ -637,6 +645,7 @@ def test_what_a_failing_store_misses_arrives_later(failing, client, tmp_path, ca
         time.sleep(0.2)
         failing.clear()
         wait_for(tracker)
+        assert tracker.sync.trouble is None
     run = client.get_run(tracker.run_id)
     history = client.get_metric_history(tracker.run_id, "loss")
     assert [(point.step, point.value) for point in history] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
@@ -654,7 +663,7 @@ def test_a_store_that_takes_no_run_gets_it_later(failing, client, caplog):
         tracker.log_metrics({"loss": 0.5}, step=1)
         assert tracker.run_id is None
         assert tracker.run_name == "late"
-    assert "3 entries are kept in" in warnings(caplog)[-1]
+    assert "records are kept in" in warnings(caplog)[-1]
     failing.clear()
     with begin("later"):  # the next stage sends what is left of earlier ones
         pass
@@ -664,44 +673,55 @@ def test_a_store_that_takes_no_run_gets_it_later(failing, client, caplog):
 
 
 def test_a_run_whose_process_was_killed_does_not_run_for_ever(client):
-    with Journal("dead") as held:
-        held.put("begin", key="dead", name="dead", tags={})
-        held.put("metrics", values={"loss": 0.5}, step=1)
+    dead = RunFolder("dead")
+    dead.begin("dead")
+    dead.metrics.add([Point(dead.read("run.json")["started"] + 5, 1, "loss", 0.5)])
     with begin("the next"):
         pass
     (run,) = runs_with(client, "dead")
     assert run.info.status == "KILLED"
     assert run.data.metrics == {"loss": 0.5}
-    assert run.info.start_time <= run.info.end_time == held.last_time
+    assert run.info.end_time == run.info.start_time + 5  # when last heard of
 
 
 def test_records_arrive_where_files_do_not(failing, client, tmp_path, caplog):
     (tmp_path / "train.jpg").write_bytes(b"jpg")
+    failing.add("log_artifact")
     with begin("no bucket") as tracker:
-        failing.add("log_artifact")
         tracker.log_artifact(tmp_path / "train.jpg")
         tracker.log_metrics({"loss": 0.5}, step=1)
     run = client.get_run(tracker.run_id)
     assert (run.info.status, run.data.metrics) == ("FINISHED", {"loss": 0.5})
     assert "for files, fails (connection refused)" in warnings(caplog)[0]
-    assert "1 entries are kept in" in warnings(caplog)[1]
+    assert ": 1 files (0.0 MB) are kept in" in warnings(caplog)[1]
 
 
-def test_what_is_refused_holds_nothing_up(client, tmp_path, caplog):
+def test_what_is_refused_holds_nothing_up(client, tmp_path, caplog, monkeypatch):
+    log_batch = MlflowClient.log_batch
+
+    def choosy(self, run_id, metrics=(), **others):
+        if any(metric.key.startswith("bad") for metric in metrics):
+            raise MlflowException("not that one", INVALID_PARAMETER_VALUE)
+        log_batch(self, run_id, metrics=metrics, **others)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", choosy)
     with begin("refused") as tracker:
-        tracker.log_params({"lr": 0.1})
-        tracker.log_params({"lr": 0.2})  # a parameter cannot change
+        tracker.log_params({"lr": 0.1, "epochs": 3})
+        tracker.log_params({"lr": 0.2, "epochs": 3})  # a parameter cannot change
         tracker.log_artifact(tmp_path / "train.jpg")
-        tracker.log_metrics({"loss": 0.5}, step=1)
+        tracker.log_metrics({"bad": 0.1, "loss": 0.5, "bad/too": 0.1}, step=1)
     run = client.get_run(tracker.run_id)
-    assert run.data.params == {"lr": "0.1"}
+    assert run.data.params == {"lr": "0.1", "epochs": "3"}
     assert run.data.metrics["loss"] == 0.5
-    assert sorted(line.partition(": ")[0].partition(" refuses ")[2] for line in warnings(caplog))
-    assert any("refuses params: " in line for line in warnings(caplog))
-    assert any("train.jpg is not in MLflow: no such file" in line for line in warnings(caplog))
+    first, second, *refused = warnings(caplog)
+    assert first == "the run keeps the first values of lr"
+    assert "train.jpg is not in MLflow: no such file" in second
+    assert "refuses metrics: not that one" in refused[0]
+    assert refused[1].endswith("has refused: metrics (2)")
+    assert len(refused) == 2
 
 
-def test_a_journal_stays_with_its_store(client, tmp_path, monkeypatch, caplog):
+def test_a_run_stays_in_its_store(client, tmp_path, monkeypatch, caplog):
     with begin("at home") as tracker:
         pass
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
@@ -715,7 +735,7 @@ def test_a_journal_stays_with_its_store(client, tmp_path, monkeypatch, caplog):
     assert client.get_run(tracker.run_id).data.metrics["mAP"] == 0.5
 
 
-def test_a_journal_moves_with_its_repository(root, tmp_path, monkeypatch):
+def test_a_run_moves_with_its_repository(root, tmp_path, monkeypatch):
     with begin("moved") as tracker:
         pass
     shutil.copytree(root, tmp_path / "elsewhere")
@@ -723,34 +743,3 @@ def test_a_journal_moves_with_its_repository(root, tmp_path, monkeypatch):
     with resume_run(tracker.key) as again:
         again.log_metrics({"mAP": 0.5})
     assert store.open_store().client.get_run(tracker.run_id).data.metrics["mAP"] == 0.5
-
-
-# Names and values
-
-
-@pytest.mark.parametrize(
-    ("name", "valid"),
-    [
-        ("train_loss", "train_loss"),
-        ("rank@1", "rank_1"),
-        ("val/mAP[0]", "val/mAP_0_"),
-        ("/a//../b", "a/b"),
-        ("..", "_"),
-        ("images per second: all", "images per second: all"),
-    ],
-)
-def test_valid_name(name, valid):
-    assert logger.valid_name(name) == valid
-
-
-def test_every_valid_name_is_one_mlflow_takes(client, run_id):
-    from mlflow.entities import Metric
-
-    characters = [chr(code) for code in range(1, 400)]
-    names = {logger.valid_name(name) for name in [*characters, "a/./b", "/", "", "./", "a//"]}
-    client.log_batch(run_id, metrics=[Metric(name, 1.0, 0, 0) for name in sorted(names)])
-
-
-def test_flattened():
-    nested = {"lr": 0.1, "split": {"seed": 0, "deep": {"er": None}}, "empty": {}}
-    assert logger.flattened(nested) == {"lr": 0.1, "split.seed": 0, "split.deep.er": None}

@@ -14,19 +14,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from deepsort_reid.runs import logger, outbox
-from deepsort_reid.runs.journal import BusyError, Journal
-from deepsort_reid.runs.leftovers import deliver_all
+from deepsort_reid.runs import logger, sync
+from deepsort_reid.runs.deliver import deliver_all
+from deepsort_reid.runs.folder import RunFolder
 from deepsort_reid.runs.logger import CLOSE_SECONDS, resume_run
 from deepsort_reid.runs.store import import_mlflow, quiet, tracking_uri
-from tests.runs.test_logger import Net, images
 from tests.support.outages import (
     ARTIFACTS,
     Found,
+    Net,
     Proxy,
     Server,
     find,
     hasten,
+    images,
     make_files,
     use_model,
     work,
@@ -74,8 +75,8 @@ def root(tmp_path, files, monkeypatch):
     for name, value in QUICK.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    for name in ("FIRST_PAUSE", "LONGEST_PAUSE", "PATIENCE"):
-        monkeypatch.setattr(outbox, name, getattr(outbox, name))
+    for name in ("EVERY", "FIRST_PAUSE", "LONGEST_PAUSE", "PATIENCE"):
+        monkeypatch.setattr(sync, name, getattr(sync, name))
     monkeypatch.setattr(logger, "export_model", None)
     hasten()
     use_model(files)
@@ -133,16 +134,12 @@ def deliver():
 
 
 def wait_until_delivered(key):
-    """Wait for the threads of this process to be done with a journal, and for all to arrive."""
+    """Deliver what waits until all has arrived; a thread of this process may be at it, too."""
     deadline = time.monotonic() + 40
     while time.monotonic() < deadline:
-        try:
-            with Journal(key) as held:
-                if not held.waiting:
-                    return
-            list(deliver_all(tracking_uri()))
-        except BusyError:
-            pass
+        if RunFolder(key).is_settled():
+            return
+        list(deliver_all(tracking_uri()))
         time.sleep(0.1)
     pytest.fail("it does not arrive")
 
@@ -150,6 +147,7 @@ def wait_until_delivered(key):
 # The order counts: the server is down first, and each start of it takes five seconds.
 
 
+@pytest.mark.slow
 def test_down_at_the_start_and_back_later(server, use, files, table):
     use(server.uri)
     seconds = work("first", files, at={10: server.start})
@@ -157,12 +155,14 @@ def test_down_at_the_start_and_back_later(server, use, files, table):
     check("first", table, "down at the start", seconds)
 
 
+@pytest.mark.slow
 def test_no_outage(server, use, files, table):
     use(server.uri)
     seconds = work("usual", files)
     check("usual", table, "no outage", seconds)
 
 
+@pytest.mark.slow
 def test_down_half_way_and_back(server, use, files, table):
     use(server.uri)
     seconds = work("half", files, at={7: server.stop, 14: server.start})
@@ -170,6 +170,7 @@ def test_down_half_way_and_back(server, use, files, table):
     check("half", table, "down half way, and back", seconds)
 
 
+@pytest.mark.slow
 def test_never_back_during_the_run(server, use, files, table):
     use(server.uri)
     seconds = [
@@ -193,18 +194,21 @@ def test_never_back_during_the_run(server, use, files, table):
     assert tracker.describe().count("\n") == 1  # nothing more to be sent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["hole", "closed"])
 def test_an_address_that_does_not_answer_and_the_command(proxy, use, files, table, mode):
     use(proxy.uri)
     proxy.mode = mode
     seconds = work(mode, files)
     proxy.mode = "through"
-    Journal(mode, 20).close()  # when the last call is given up
+    with RunFolder(mode).mirroring(20):  # when the last call is given up
+        pass
     status, said = deliver()
     assert (status, said) == (0, f"{mode}: delivered\n")
     check(mode, table, f"address: {mode}; the command", seconds)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delay", [0.1, 1.5])
 def test_a_slow_server(proxy, use, files, table, delay):
     use(proxy.uri)
@@ -215,6 +219,7 @@ def test_a_slow_server(proxy, use, files, table, delay):
     check(f"slow-{delay}", table, f"every answer {delay} s late", seconds, CLOSE_SECONDS)
 
 
+@pytest.mark.slow
 def test_killed_while_delivering(proxy, use, files, table):
     use(proxy.uri)
     command = [*WORK, str(files), "killed"]
@@ -226,6 +231,7 @@ def test_killed_while_delivering(proxy, use, files, table):
     check("killed", table, "killed three times while sending", seconds)
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(proxy, use, files, table):
     use(proxy.uri)
     proxy.mode = "closed"
@@ -259,6 +265,7 @@ def test_a_locked_database(database, files, table):
     check("locked", table, "database locked by another process", seconds)
 
 
+@pytest.mark.slow
 def test_a_full_database(database, files, table, caplog):
     """SQLite itself says that it is full, of the pages it is allowed to have."""
     import sqlalchemy

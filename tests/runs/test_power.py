@@ -61,6 +61,7 @@ def undisturbed(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     return folder, writes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", range(POINTS))
 def test_power_goes(
     prepared: Path, undisturbed: tuple[Path, int], tmp_path: Path, point: int

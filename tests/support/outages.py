@@ -15,14 +15,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from mlflow.entities import ViewType
 
-from deepsort_reid.runs import logger, outbox
-from deepsort_reid.runs.journal import FOLDER, parse
+from deepsort_reid.runs import logger, sync
+from deepsort_reid.runs.folder import RunFolder
 from deepsort_reid.runs.store import open_store
 
 EPOCHS = 20
 ARTIFACTS = ["checkpoint/model.pth", "figures/cmc.csv", "figures/roc.csv", "train.jpg"]
+
+
+class Net(torch.nn.Module):
+    """Embeds (B, 3, 16, 8) images, otherwise in training than in eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 3)
+        self.norm = torch.nn.BatchNorm2d(4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize(self.norm(self.conv(images)).mean((2, 3)))
+
+
+def images(count: int) -> np.ndarray:
+    return np.random.default_rng(count).standard_normal((count, 3, 16, 8)).astype(np.float32)
 
 
 def free_port() -> int:
@@ -129,7 +147,7 @@ def make_files(folder: Path) -> None:
 
 def hasten() -> None:
     """Try a failed store again soon."""
-    outbox.FIRST_PAUSE, outbox.LONGEST_PAUSE, outbox.PATIENCE = 0.2, 0.4, 1.0
+    sync.EVERY, sync.FIRST_PAUSE, sync.LONGEST_PAUSE, sync.PATIENCE = 0.05, 0.2, 0.4, 1.0
 
 
 def use_model(files: Path) -> None:
@@ -211,15 +229,9 @@ def find(key: str) -> Found:
 
 
 def points_of(key: str) -> set[tuple[str, int]]:
-    """The name and step of each point that was put into a run's journal."""
-    path = Path(os.environ["DVC_ROOT"]) / FOLDER / key / "journal.jsonl"
-    lines = [parse(line) for line in path.read_bytes().splitlines(keepends=True)]
-    entries = [line for line in lines if line and line.get("kind") in ("metrics", "system")]
-    return {
-        (name, entry["payload"]["step"] or 0)
-        for entry in entries
-        for name in entry["payload"]["values"]
-    }
+    """The name and step of each point that was written to a run's folder."""
+    run = RunFolder(key)
+    return {(point.name, point.step or 0) for point in [*run.metrics.read(), *run.system.read()]}
 
 
 def below(client: Any, run_id: str, folder: str) -> list[str]:

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from deepsort_reid.core.files import read_json
-from deepsort_reid.runs.run_writer import RUN_KEY
+from deepsort_reid.runs.provenance import RUN_KEY
 from tests.support import stages
 
 ROOT = Path(__file__).parents[2]

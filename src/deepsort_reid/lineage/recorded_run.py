@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from deepsort_reid.core.errors import StoreError
-from deepsort_reid.runs.journal import Binding
-from deepsort_reid.runs.logger import where_to_look
-from deepsort_reid.runs.provenance import CHECKPOINT_MD5
-from deepsort_reid.runs.run_writer import RUN_KEY
-from deepsort_reid.runs.store import Store, label, open_store, reason, sqlite_file, tracking_uri
+from deepsort_reid.runs.provenance import CHECKPOINT_MD5, RUN_KEY
+from deepsort_reid.runs.store import (
+    Store,
+    open_store,
+    reason,
+    sqlite_file,
+    tracking_uri,
+    where_to_look,
+)
 
 HEXADECIMAL = frozenset("0123456789abcdef")
 T = TypeVar("T")
@@ -42,8 +46,7 @@ class RecordedRun:
     @property
     def page(self) -> str:
         """The command, or the address, that shows it."""
-        uri = tracking_uri()
-        return where_to_look(uri, Binding(label(uri), self.run_id, self.name, self.experiment_id))
+        return where_to_look(tracking_uri(), self.experiment_id, self.run_id)
 
     @classmethod
     def of_mlflow(cls, run: Any) -> "RecordedRun":

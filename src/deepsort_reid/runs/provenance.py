@@ -9,6 +9,7 @@ from deepsort_reid.core.files import md5
 from deepsort_reid.core.git import git
 from deepsort_reid.core.project import project_root
 
+RUN_KEY = "run_key"  # by which a run is found that was made without our hearing of it
 DATA_DIGEST = "data_digest"  # runs with the same one were measured on the same data
 CHECKPOINT_MD5 = "checkpoint_md5"  # by which DVC's cache and every dvc.lock name the checkpoint
 # DVC changes these for every experiment, and MLflow has the parameters.

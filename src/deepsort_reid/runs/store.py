@@ -19,6 +19,7 @@ from deepsort_reid.core.project import project_root
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
 EXPERIMENT = "deepsort-reid"
 DATABASE = "mlflow.db"  # what `mlflow ui` opens by itself in the folder it is started in
@@ -39,6 +40,14 @@ UPLOAD_SECONDS = "120"  # MLFLOW_HTTP_REQUEST_TIMEOUT while a file travels
 CHATTER = ("mlflow", "alembic", "urllib3.connectionpool")
 SCHEMES = ("http", "https", "databricks", "sqlite", "postgresql", "mysql", "mssql")
 EXPECTED = "expected sqlite:///FILE, http://SERVER, https://SERVER or a database's address"
+
+# What MLflow answers when a request is at fault, and sending it again would not help.
+REFUSALS = frozenset({
+    "INVALID_PARAMETER_VALUE",
+    "INVALID_STATE",
+    "RESOURCE_ALREADY_EXISTS",
+    "RESOURCE_DOES_NOT_EXIST",
+})  # fmt: skip
 
 # The columns of a SQLite store that hold absolute places of artifacts.
 LOCATIONS = (
@@ -230,6 +239,29 @@ def reason(error: BaseException) -> str:
     words = re.split(r" Response body:| \[SQL: ", " ".join(str(error).split()))[0]
     words = words or type(error).__name__
     return masked(words if len(words) <= 200 else words[:199] + "…")
+
+
+def is_refusal(error: "MlflowException") -> bool:
+    """Whether an error is MLflow's word that a request is at fault, and not a sick database's.
+
+    MLflow calls both a bad request; what it does not catch itself is the database's word.
+    """
+    if error.error_code == "BAD_REQUEST":
+        return re.search(r"\b(DataError|IntegrityError)\b", str(error)) is not None
+    return error.error_code in REFUSALS
+
+
+def where_to_look(uri: str, experiment_id: str | None = None, run_id: str | None = None) -> str:
+    """The command, or the address, that shows a run, or all of a store's runs."""
+    page = ""
+    if run_id is not None:
+        page = f"/#/experiments/{experiment_id}/runs/{run_id}"
+        page += "?workflowType=machine_learning"  # else MLflow shows pages for language models
+    if uri.startswith(("http://", "https://")):
+        return masked(uri.rstrip("/")) + page
+    is_default = sqlite_file(uri) == project_root() / DATABASE
+    store = "" if is_default else f" --backend-store-uri {masked(uri)}"
+    return f"uv run mlflow ui{store}, then http://127.0.0.1:5000{page}"
 
 
 def _remedy(uri: str) -> str:
