@@ -91,7 +91,7 @@ def trained(options: argparse.Namespace) -> Trained:
     if options.checkpoint:
         net, about = checkpoint.load(options.checkpoint)
         return Trained(net=net, about=about, max_cosine_distance=1.0)
-    net = model.build(options.arch, 10, seed=1).eval()
+    net = model.build(model.Design(options.arch), 10, seed=1).eval()
     about = Description(
         epoch=1, acc=0.0, arch=options.arch, embedding_size=net.feature_size,
         image_size=list(options.size), mean=list(augment.MEAN), std=list(augment.STD),

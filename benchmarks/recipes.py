@@ -39,6 +39,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from deepsort_reid.training.resume import States
 from torch import nn
 
 from deepsort_reid.core import config, files, project
@@ -53,18 +54,17 @@ from deepsort_reid.core.errors import (
 from deepsort_reid.core.signals import LAUNCHER
 from deepsort_reid.core.stage import run_stage
 from deepsort_reid.core.yaml_file import parse_yaml
-from deepsort_reid.data import augment
-from deepsort_reid.data import split as splitting
-from deepsort_reid.data.layouts import read_dataset
+from deepsort_reid.data import augment, packed, split
+from deepsort_reid.data.layouts.registry import open_dataset
 from deepsort_reid.data.packed import Part, open_part
 from deepsort_reid.evaluation import ranking as metrics
 from deepsort_reid.evaluation.evaluate import Reader, as_searched, sightings
 from deepsort_reid.model import network as model
+from deepsort_reid.model.weights import load_weights
 from deepsort_reid.sources.archive import Archive
 from deepsort_reid.synthetic.dataset import write_synthetic
 from deepsort_reid.training import distributed, fingerprint
 from deepsort_reid.training.optim import scale_lr
-from deepsort_reid.training.resume import States
 from deepsort_reid.training.trainer import EpochResult, Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -115,8 +115,8 @@ def main() -> None:
     ]
     with tempfile.TemporaryDirectory() as temporary:
         data = options.data or make_data(params, Path(temporary) / "split")
-        summary = splitting.read_summary(data)
-        splitting.verify_parts(data, summary, splitting.PARTS)
+        summary = packed.read_summary(data)
+        packed.verify_parts(data, summary, packed.PARTS)
         if not (summary.tuning or options.test_part):
             raise DatasetError(
                 f"{data}: query and gallery are the test part, by which no parameter should be "
@@ -251,13 +251,13 @@ def value_of(text: str, where: str) -> Any:
 def make_data(params: Params, folder: Path) -> Path:
     """Render and split the default dataset; return the folder of its parts."""
     path = folder.with_name("dataset.zip")
-    write_synthetic(path, **vars(params.dataset.synthetic))
+    write_synthetic(path, params.dataset.synthetic)
     archive = Archive(path)
-    dataset = read_dataset(archive.names())
+    dataset = open_dataset(archive, "auto", params.dataset.mot)
     folder.mkdir()
-    parts = splitting.make_parts(archive, dataset, folder, **vars(params.split))
+    parts = split.make_parts(archive, dataset, folder, params.split)
     tuning = params.split.tune_fraction > 0
-    splitting.summarise(folder, dataset.layout, parts, tuning=tuning)
+    packed.write_summary(folder, dataset.layout, split.count(parts), tuning=tuning)
     return folder
 
 
@@ -325,9 +325,9 @@ def measure(data: str, params: Mapping[str, Any], code: str, batch_size: int) ->
 
 def network(recipe: TrainConfig, classes: int) -> nn.Module:
     """The network that stage train begins with."""
-    net = model.build(classes=classes, **recipe.design, seed=recipe.seed)
+    net = model.build(model.Design(**recipe.design), classes, seed=recipe.seed)
     if recipe.weights:
-        model.load_weights(net, project.resolve(recipe.weights))
+        load_weights(net, project.resolve(recipe.weights))
     return net
 
 
@@ -532,7 +532,7 @@ def spread(values: Sequence[float], form: str, unit: str = "") -> str:
 
 def conditions(
     found: Mapping[tuple[str, int], Result | None],
-    summary: splitting.Summary,
+    summary: packed.Summary,
     options: argparse.Namespace,
 ) -> list[str]:
     """Under what conditions the table was measured, in a few lines."""

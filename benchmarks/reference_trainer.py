@@ -38,7 +38,7 @@ def main() -> None:
     train_loader, sampler = loader(train, options, device, training=True)
     val_loader, _ = loader(val, options, device, training=False)
 
-    net = network.build(options.arch, len(train.classes)).to(device)
+    net = network.build(network.Design(options.arch), len(train.classes)).to(device)
     net = DistributedDataParallel(net, device_ids=[device] if device.type == "cuda" else None)
     optimizer = torch.optim.SGD(net.parameters(), options.lr, momentum=0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.epochs)

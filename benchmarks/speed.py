@@ -5,8 +5,8 @@
 Each item is a module of `speed_items/`, whose docstring says what its rows mean. The sides of a row
 take turns, so that what else the machine does falls on both; a figure is the median, with the 10th
 to the 90th percentile behind it (the least to the most of fewer than ten). `--quick` goes through
-everything at sizes that say nothing. `--write` puts the rows into `benchmarks/speed.md` and into
-the README; rows of items that were not asked for stay there as they are.
+everything at sizes that say nothing. `--write` puts the rows into `docs/speed.md`; rows of items
+that were not asked for stay there as they are.
 """
 
 import argparse
@@ -25,8 +25,7 @@ from speed_items.rows import Row
 
 ITEMS = ("step", "bare", "ranks", "split", "ranking", "overhead")
 ROOT = Path(__file__).parents[1]
-TABLE = ROOT / "benchmarks" / "speed.md"
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "speed.md"
 COLUMNS = ("by", "item", "what", "ours", "other side", "ratio", "target", "n", "conditions")
 UNMEASURED = "Not measured yet."
 SECTION = re.compile(r"(<!-- speed: begin [^\n]*-->\n).*?(<!-- speed: end -->)", re.DOTALL)
@@ -37,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=ITEMS, default=ITEMS, metavar="ITEM")
     parser.add_argument("--quick", action="store_true", help="sizes that say nothing")
-    parser.add_argument("--write", action="store_true", help="into speed.md and the README")
+    parser.add_argument("--write", action="store_true", help="into docs/speed.md")
     options = parser.parse_args()
     if options.quick and options.write:
         parser.error("--quick measures nothing that is worth writing down: leave out one of both")
@@ -117,16 +116,16 @@ def rows_in(text: str) -> Iterator[str]:
 
 
 def write(measured: Mapping[str, list[str]]) -> None:
-    """Put rows into both files, in place of what the same items had measured on the same machine.
+    """Put rows into the page, in place of what the same items had measured on the same machine.
 
     Args:
         measured: item -> its rows of the table.
     """
     again = {origin_of(line) for lines in measured.values() for line in lines}
-    kept = [line for line in rows_in(TABLE.read_text("utf-8")) if origin_of(line) not in again]
+    text = PAGE.read_text("utf-8")
+    kept = [line for line in rows_in(text) if origin_of(line) not in again]
     content = table([*kept, *(line for lines in measured.values() for line in lines)])
-    for path in (TABLE, README):
-        path.write_text(with_table(path.read_text("utf-8"), content), "utf-8")
+    PAGE.write_text(with_table(text, content), "utf-8")
 
 
 def with_table(text: str, content: str) -> str:

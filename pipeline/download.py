@@ -6,7 +6,7 @@ from deepsort_reid.core.config import load_params
 from deepsort_reid.core.project import project_root
 from deepsort_reid.core.stage import run_stage
 from deepsort_reid.sources.fetch import fetch
-from deepsort_reid.synthetic import dataset as synthetic
+from deepsort_reid.synthetic.dataset import write_synthetic
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
     dataset = load_params().dataset
     folder = Path("data/raw")
     if dataset.source == "synthetic":
-        synthetic.write_synthetic(folder / "dataset.zip", **vars(dataset.synthetic))
+        write_synthetic(folder / "dataset.zip", dataset.synthetic)
     else:
         fetch(dataset.source, folder, sha256=dataset.sha256, root=project_root())
 

@@ -5,14 +5,13 @@ from pathlib import Path
 from deepsort_reid.core import files
 from deepsort_reid.core.config import load_params
 from deepsort_reid.core.stage import run_stage
-from deepsort_reid.data.packed import open_part
-from deepsort_reid.data.split import read_summary, verify_parts
+from deepsort_reid.data.packed import open_part, read_summary, verify_parts
 from deepsort_reid.evaluation import report
 from deepsort_reid.evaluation.evaluate import Reader, evaluate
 from deepsort_reid.evaluation.reranking import Settings
 from deepsort_reid.model import checkpoint
-from deepsort_reid.runs import logger
-from deepsort_reid.training import distributed, resume
+from deepsort_reid.model.device import computing
+from deepsort_reid.runs import logger, unfinished
 
 EVALUATED = ("query", "gallery", "val")
 
@@ -25,13 +24,13 @@ def main() -> None:
     verify_parts(data, summary, EVALUATED)
     query, gallery, val = (open_part(data, name) for name in EVALUATED)
     rerank = Settings(k1=params.rerank_k1, k2=params.rerank_k2, weight=params.rerank_lambda)
-    with distributed.joined() as process:
+    with computing() as device:
         reader = Reader(
             net,
             mean=description.mean,
             std=description.std,
             batch_size=params.batch_size,
-            device=process.device,
+            device=device,
         )
         evaluation = evaluate(
             reader,
@@ -51,7 +50,7 @@ def main() -> None:
             new, evaluation, query=query, gallery=gallery, ranked_queries=params.ranked_queries
         )
     key, run_id = logger.read_reference(folder / "run.json")
-    resume.forget(key)
+    unfinished.forget(key)
     with logger.resume_run(key, run_id) as tracker:
         tracker.log_metrics(metrics)
         for name in [*names, "images_per_identity.png"]:

@@ -5,14 +5,13 @@ from pathlib import Path
 from deepsort_reid.core import files
 from deepsort_reid.core.config import load_params
 from deepsort_reid.core.stage import run_stage
-from deepsort_reid.data.packed import open_part
-from deepsort_reid.data.split import read_summary, verify_parts
+from deepsort_reid.data.packed import open_part, read_summary, verify_parts
 from deepsort_reid.evaluation.threshold import read_threshold
 from deepsort_reid.export import export, parity
 from deepsort_reid.export.formats import Trained
 from deepsort_reid.model import checkpoint
+from deepsort_reid.model.device import computing
 from deepsort_reid.runs import logger
-from deepsort_reid.training import distributed
 
 READ = ("train", "query", "gallery")
 
@@ -26,7 +25,7 @@ def main() -> None:
     verify_parts(data, read_summary(data), READ)
     train, query, gallery = (open_part(data, name) for name in READ)
     with (
-        distributed.joined(),
+        computing(),
         files.together(folder) as new,
         files.together(reports) as tables,
     ):

@@ -14,7 +14,7 @@ def main() -> None:
     params = load_params().track
     folder = Path("data/sequences")
     if params.source == "synthetic":
-        write_sequences(folder / "dataset.zip", **vars(params.synthetic))
+        write_sequences(folder / "dataset.zip", params.synthetic)
     else:
         fetch(params.source, folder, sha256=params.sha256, root=project_root(), section="track")
 

@@ -6,15 +6,14 @@ from deepsort_reid.core import files
 from deepsort_reid.core.config import load_params
 from deepsort_reid.core.stage import run_stage
 from deepsort_reid.data.mot import read_sequences
-from deepsort_reid.data.packed import open_part
-from deepsort_reid.data.split import read_summary, verify_parts
+from deepsort_reid.data.packed import open_part, read_summary, verify_parts
 from deepsort_reid.evaluation.threshold import read_threshold
 from deepsort_reid.model import checkpoint
+from deepsort_reid.model.device import computing
 from deepsort_reid.runs import logger
 from deepsort_reid.sources.archive import Archive, archive_in
 from deepsort_reid.tracking import compare
 from deepsort_reid.tracking.deep_sort import Settings
-from deepsort_reid.training import distributed
 
 COMPARED = ("query", "gallery")  # to find a threshold for the untrained network
 
@@ -31,11 +30,11 @@ def main() -> None:
     sequences = read_sequences(source)
     verify_parts(data, read_summary(data), COMPARED)
     query, gallery = (open_part(data, name) for name in COMPARED)
-    with distributed.joined() as process:
+    with computing() as device:
         done = compare.run(
             source,
             sequences,
-            trained=compare.trained(net, about, threshold, device=process.device),
+            trained=compare.trained(net, about, threshold, device=device),
             untrained=compare.untrained(
                 about,
                 query,
@@ -43,7 +42,7 @@ def main() -> None:
                 seed=everything.train.seed,
                 false_match_rate=everything.evaluate.false_match_rate,
                 short_range=everything.evaluate.short_range,
-                device=process.device,
+                device=device,
             ),
             classes=params.classes,
             min_confidence=params.min_confidence,

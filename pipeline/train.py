@@ -1,76 +1,105 @@
 """Stage train: models/model.pth, by as many ranks as torchrun (or srun, or nobody) starts."""
 
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
 
 from deepsort_reid.core import signals
-from deepsort_reid.core.config import load_params
+from deepsort_reid.core.config import Params, load_params
 from deepsort_reid.core.project import resolve
 from deepsort_reid.core.stage import run_stage
 from deepsort_reid.data import augment
-from deepsort_reid.data.packed import open_part
-from deepsort_reid.data.split import read_summary, verify_parts
-from deepsort_reid.model import network as model
+from deepsort_reid.data.packed import Summary, open_part, read_summary, verify_parts
+from deepsort_reid.model.network import Design, build
+from deepsort_reid.model.weights import load_weights
 from deepsort_reid.runs import logger, provenance
-from deepsort_reid.training import distributed, fingerprint, resume
-from deepsort_reid.training.recorder import FileRecorder, NullRecorder
+from deepsort_reid.training import distributed, fingerprint
+from deepsort_reid.training.checkpointer import open_checkpointer
+from deepsort_reid.training.history import EpochResult
+from deepsort_reid.training.observers import Console, Observer, RunMetrics
+from deepsort_reid.training.report import write_report
 from deepsort_reid.training.trainer import Trainer
+
+DATA, REPORTS, CHECKPOINT = Path("data/split"), Path("reports"), Path("models/model.pth")
 
 
 def main() -> None:
-    """Build the network, train it with the other ranks, record what comes out."""
-    params, data = load_params(), Path("data/split")
-    config, summary = params.train, read_summary(data)
-    train, val = open_part(data, "train"), open_part(data, "val")
-    net = model.build(classes=len(train.classes), **config.design, seed=config.seed)
+    """Build the network, and train it with the other ranks."""
+    params, summary = load_params(), read_summary(DATA)
+    config = params.train
+    train, val = open_part(DATA, "train"), open_part(DATA, "val")
+    net = build(Design(**config.design), len(train.classes), seed=config.seed)
     if config.weights:
-        model.load_weights(net, resolve(config.weights))
+        load_weights(net, resolve(config.weights))
 
     with distributed.joined(deterministic=config.deterministic) as process:
         if process.local_rank == 0:
-            verify_parts(data, summary, ("train", "val"))
+            verify_parts(DATA, summary, ("train", "val"))
         trainer = Trainer(net, train, val, config, process)
-        made_of = fingerprint.of_training(config, process, data_digest=summary.digest)
-        is_first = process.is_first
-        with resume.kept(made_of, every=params.run.save_seconds, enabled=is_first) as states:
-            with ExitStack() as stack:
-                network = {
-                    **config.design,
-                    "embedding_size": net.feature_size,
-                    "image_size": train.image_size,
-                    "mean": augment.MEAN,
-                    "std": augment.STD,
-                    "classes": train.classes,
-                    "data_digest": summary.digest,
-                    "identity": made_of.as_plain(),
-                }
-                checkpoint, reports = Path("models/model.pth"), Path("reports")
-                recorder: FileRecorder | NullRecorder = NullRecorder()
-                if is_first:
-                    run = stack.enter_context(
-                        logger.open_run(
-                            key=states.run_key,
-                            name=provenance.run_name(config.arch),
-                            tags=provenance.provenance_tags(
-                                data_digest=summary.digest, arch=config.arch
-                            ),
-                        )
-                    )
-                    run.log_params({**params.raw, "derived": trainer.derived()})
-                    run.log_dataset(
-                        name=Path(params.dataset.source).name.partition(".")[0] or summary.layout,
-                        source=params.dataset.source,
-                        digest=summary.digest,
-                        profile=summary.flat(),
-                        context="training",
-                    )
-                    recorder = FileRecorder(checkpoint, reports, run, states, network)
-                trainer.load(states.newest())
-                recorder.go_on(trainer.history, trainer.best)
-                with signals.postponed() as stop:
-                    history = trainer.fit(recorder, states, stop)
-                recorder.finish(history)
-            states.finish(reports / "run.json")
+        if process.is_first:
+            train_and_record(trainer, params, summary)
+        else:
+            fit(trainer)
+
+
+def fit(
+    trainer: Trainer, state: bytes = b"", observers: Sequence[Observer] = ()
+) -> list[EpochResult]:
+    """Train together with the other ranks, from rank 0's resume state if there is one."""
+    trainer.load(state)
+    with signals.postponed() as stop:
+        return trainer.fit(observers, stop)
+
+
+def train_and_record(trainer: Trainer, params: Params, summary: Summary) -> None:
+    """Train as rank 0: write checkpoint, resume states and reports, and record the run."""
+    config, train = params.train, trainer.train
+    made_of = fingerprint.of_training(config, trainer.process, data_digest=summary.digest)
+    description = {
+        **config.design,
+        "embedding_size": trainer.learner.net.feature_size,
+        "image_size": train.image_size,
+        "mean": augment.MEAN,
+        "std": augment.STD,
+        "classes": train.classes,
+        "data_digest": summary.digest,
+        "identity": made_of.as_plain(),
+    }
+    with open_checkpointer(
+        CHECKPOINT,
+        REPORTS / "history.csv",
+        description,
+        fingerprint=made_of,
+        every=params.run.save_seconds,
+    ) as checkpointer:
+        with logger.open_run(
+            key=checkpointer.run_key,
+            name=provenance.run_name(config.arch),
+            tags=provenance.provenance_tags(data_digest=summary.digest, arch=config.arch),
+        ) as run:
+            run.log_params({**params.raw, "derived": derived(trainer)})
+            run.log_dataset(
+                name=Path(params.dataset.source).name.partition(".")[0] or summary.layout,
+                source=params.dataset.source,
+                digest=summary.digest,
+                profile=summary.flat(),
+                context="training",
+            )
+            observers = [checkpointer, RunMetrics(run), Console(config.num_workers)]
+            history = fit(trainer, checkpointer.newest(), observers)
+            write_report(REPORTS, CHECKPOINT, history, run, run_key=checkpointer.run_key)
+        checkpointer.finish(REPORTS / "run.json")
+
+
+def derived(trainer: Trainer) -> dict[str, object]:
+    """What follows from the parameters and the machine, for the record."""
+    config, process = trainer.config, trainer.process
+    return {
+        "world_size": process.world_size,
+        "global_batch_size": config.batch_size * config.accumulate_steps * process.world_size,
+        "steps_per_epoch": trainer.train_batches.steps,
+        "scaled_lr": trainer.learner.lr,
+        "device": process.device.type,
+    }
 
 
 if __name__ == "__main__":

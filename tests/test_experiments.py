@@ -10,12 +10,13 @@ import torch
 import yaml
 
 from deepsort_reid.core import files
-from deepsort_reid.lineage import git
-from deepsort_reid.lineage.workspace import CHECKPOINT, outputs, parse_lock
+from deepsort_reid.lineage.commits import experiment_name, files_at, references
+from deepsort_reid.lineage.dvc_cli import cache_folder, cached_file
+from deepsort_reid.lineage.records import CHECKPOINT, PipelineRecords
 from tests.support.projects import client, commit, copied, ran, run, run_of, runs
 
 CURVES = ("train_loss", "train_error", "val_loss", "val_error", "lr")
-pytestmark = pytest.mark.timeout(900)  # whole pipelines, in a queue
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # whole pipelines, in a queue
 RATES = (0.02, 0.03, 0.04, 0.05)  # 0.01 is committed: DVC would restore it and run nothing
 APART = 0.06
 QUEUE_SECONDS = 240.0
@@ -23,15 +24,15 @@ QUEUE_SECONDS = 240.0
 
 def experiments(project: Path) -> dict[str, str]:
     """The commits of the experiments, by name."""
-    pairs = [(git.experiment_name(ref), commit) for commit, ref in git.refs(project)]
+    pairs = [(experiment_name(ref), commit) for commit, ref in references(project)]
     return {name: commit for name, commit in pairs if name}
 
 
 def locked(project: Path, at: str) -> str:
     """The MD5 of the checkpoint of a commit."""
-    (content,) = git.contents([(at, "dvc.lock")], project)
-    assert content is not None
-    return outputs(parse_lock(content), "train")[CHECKPOINT]
+    md5 = PipelineRecords.at_commit(at, project).md5
+    assert md5 is not None
+    return md5
 
 
 def assert_whole(project: Path, found: Any, at: str) -> None:
@@ -40,10 +41,10 @@ def assert_whole(project: Path, found: Any, at: str) -> None:
     assert "mAP" in found.data.metrics
     for curve in CURVES:
         points = client(project).get_metric_history(found.info.run_id, curve)
-        assert [point.step for point in points] == [1, 2], curve
-    (params,) = git.contents([(at, "params.yaml")], project)
+        assert [point.step for point in points] == [1, 2, 3, 4], curve
+    (params,) = files_at(at, ["params.yaml"], project)
     assert str(yaml.safe_load(params or b"")["lr"]) == found.data.params["lr"]
-    path = git.cached(project, locked(project, at))
+    path = cached_file(cache_folder(project), locked(project, at))
     assert torch.load(path, weights_only=True)["identity"]["params"]["lr"] == float(
         found.data.params["lr"]
     )

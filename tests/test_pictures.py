@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import matplotlib as mpl
 import numpy as np
 import pytest
+from deepsort_reid.training.plots import training_curves
 from PIL import Image
 
 from deepsort_reid.data.report import draw_images_per_identity
 from deepsort_reid.evaluation import plots
 from deepsort_reid.evaluation.plots import Answer, PairKind, RankedRow, choose_queries
-from deepsort_reid.training.plots import training_curves
 
 EDGES = np.linspace(0, 2, 201)
 BELL = np.round(1e4 * np.exp(-((EDGES[:-1] - 0.5) ** 2) / 0.02)).astype(int)

@@ -36,10 +36,6 @@ def state(project: Path) -> dict[str, bytes]:
     return found
 
 
-def test_an_unchanged_tree_runs_nothing(project: Path) -> None:
-    assert "Data and pipelines are up to date." in run(project, "dvc", "repro")
-
-
 def test_a_touched_file_runs_nothing(project: Path) -> None:
     for name in ("src/deepsort_reid/core/stage.py", "params.yaml", "data/raw/dataset.zip"):
         os.utime(project / name)
@@ -68,6 +64,7 @@ def test_an_edited_room_changes_exactly_the_stages_that_enter_it(
     assert changed == expected
 
 
+@pytest.mark.slow
 def test_an_edit_runs_the_stages_that_use_the_file(project: Path) -> None:
     path = project / "src/deepsort_reid/data/report.py"
     path.write_text(path.read_text() + "# another line\n")
@@ -78,11 +75,13 @@ def test_an_edit_runs_the_stages_that_use_the_file(project: Path) -> None:
     assert repro(project) == ["evaluate"]
 
 
+@pytest.mark.slow
 def test_a_parameter_of_evaluate_runs_evaluate(project: Path) -> None:
     change(project, "  ranked_queries: 8", "  ranked_queries: 3")
     assert repro(project) == ["evaluate"]
 
 
+@pytest.mark.slow
 def test_every_stage_gives_the_same_bytes_again(project: Path) -> None:
     before = state(project)
     assert repro(project, "--force") == list(STAGES)

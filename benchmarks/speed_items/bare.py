@@ -112,7 +112,7 @@ class Step:
         self.case = case
         layout, kind, *replayed = variant.split(", ")
         memory_format = FORMATS[layout]
-        net = network.build("resnet18", CLASSES).train().to(case.device)
+        net = network.build(network.Design(), CLASSES).train().to(case.device)
         net = net.to(memory_format=memory_format)
         self.optimizer = torch.optim.Adam(net.parameters(), 1e-3, **OPTIMIZERS[kind])
         self.net = wrap(Taught(net))

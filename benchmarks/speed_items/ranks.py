@@ -12,12 +12,12 @@ from itertools import chain
 from pathlib import Path
 
 import torch
+from deepsort_reid.training.recorder import NullRecorder
+from deepsort_reid.training.resume import States
 
 from deepsort_reid.core.machine import cores
 from deepsort_reid.model import network
 from deepsort_reid.training.distributed import Process
-from deepsort_reid.training.recorder import NullRecorder
-from deepsort_reid.training.resume import States
 from deepsort_reid.training.trainer import Trainer
 from speed_items import launch, noise
 from speed_items.rows import ROUNDS, Row, compared, in_turns
@@ -94,6 +94,6 @@ def rates(process: Process, data: Path, batch: int, epochs: int) -> list[float]:
     """Images a second of each training pass but the first, all ranks together."""
     config = noise.config(epochs=epochs, batch_size=batch, nproc_per_node=process.world_size)
     train, val = noise.open_parts(data)
-    net = network.build(classes=len(train.classes), **config.design)
+    net = network.build(network.Design(**config.design), len(train.classes))
     history = Trainer(net, train, val, config, process).fit(NullRecorder(), States())
     return [result.images_per_second for result in history[1:]]

@@ -21,10 +21,11 @@ import PIL
 import simplejpeg
 from PIL import Image, features
 
-from deepsort_reid.core.config import load_params
+from deepsort_reid.core.config import SplitConfig, load_params
 from deepsort_reid.core.machine import cores
 from deepsort_reid.data import split
-from deepsort_reid.data.layouts import read_dataset
+from deepsort_reid.data.layouts.registry import open_dataset
+from deepsort_reid.data.samples import Dataset
 from deepsort_reid.sources.archive import Archive
 from speed_items import apart, noise
 from speed_items.rows import ROUNDS, Row, compared, in_turns
@@ -93,11 +94,18 @@ def market_name(number: int, count: int) -> str:
 def parts(path: Path, folder: Path) -> tuple[int, float]:
     """Make parts of an archive; how many images it has, and the seconds that took."""
     archive = Archive(path)
-    dataset = read_dataset(archive.names(), "market1501")
-    rules = vars(load_params(noise.ROOT / "params.yaml").split) | {"image_size": SIZE}
+    dataset = samples_of(archive)
+    stated = vars(load_params(noise.ROOT / "params.yaml").split)
+    config = SplitConfig(**(stated | {"image_size": SIZE}))
     with tempfile.TemporaryDirectory(dir=folder) as new:
-        _, seconds = apart.timed(split.make_parts, archive, dataset, Path(new), **rules)
+        _, seconds = apart.timed(split.make_parts, archive, dataset, Path(new), config)
     return len(dataset.samples), seconds
+
+
+def samples_of(archive: Archive) -> Dataset:
+    """The dataset in an archive."""
+    mot = load_params(noise.ROOT / "params.yaml").dataset.mot
+    return open_dataset(archive, "market1501", mot)
 
 
 def by_pillow(path: Path) -> tuple[int, float]:
@@ -113,7 +121,7 @@ def by_library(path: Path) -> tuple[int, float]:
 def decode(path: Path, decoder: Callable[[bytes], object]) -> tuple[int, float]:
     """Decode the images of an archive on all cores; how many there are, and the seconds."""
     archive = Archive(path)
-    names = [sample.name for sample in read_dataset(archive.names(), "market1501").samples]
+    names = [sample.name for sample in samples_of(archive).samples]
     contents = [content for _, content in archive.read(names)]
     shares = [contents[first :: cores()] for first in range(cores())]
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from deepsort_reid.training.recorder import FileRecorder, NullRecorder
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,7 +31,6 @@ from deepsort_reid.runs import logger
 from deepsort_reid.training import cuda_graph, ddp, fingerprint, resume
 from deepsort_reid.training.distributed import Process
 from deepsort_reid.training.optim import make_optimizer
-from deepsort_reid.training.recorder import FileRecorder, NullRecorder
 from deepsort_reid.training.trainer import EpochResult, Trainer
 from speed_items import launch, noise
 from speed_items.rows import Row, compared, in_turns
@@ -152,7 +152,7 @@ class Bare:
         config, device = trainer.config, trainer.process.device
         self.trainer, self.steps = trainer, steps
         classes, size = len(trainer.train.classes), trainer.train.image_size
-        net = model.build(classes=classes, **config.design).to(device)
+        net = model.build(model.Design(**config.design), classes).to(device)
         self.net = net.to(memory_format=trainer.layout)
         self.parallel = ddp.in_parallel(model.Taught(self.net), trainer.process, size)
         self.optimizer = make_optimizer(
@@ -211,7 +211,7 @@ def train(
         epochs=epochs, batch_size=batch, warmup_epochs=0.5, nproc_per_node=process.world_size
     )
     train_part, val = noise.open_parts(data)
-    net = model.build(classes=len(train_part.classes), **config.design)
+    net = model.build(model.Design(**config.design), len(train_part.classes))
     trainer = Trainer(net, train_part, val, config, process)
     made_of = fingerprint.of_training(config, process, data_digest="0" * 64)
     with ExitStack() as stack:

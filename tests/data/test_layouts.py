@@ -1,16 +1,17 @@
 """File names become identities, cameras and roles; what does not fit is named."""
 
+from typing import get_args
+
 import pytest
 
+from deepsort_reid.core.config import DatasetConfig
 from deepsort_reid.core.errors import DatasetError
-from deepsort_reid.data.layouts import (
-    NO_CAMERA,
-    SEQUENCE,
-    read_camera,
-    read_dataset,
-    read_moment,
-    read_moments,
-)
+from deepsort_reid.data import split
+from deepsort_reid.data.layouts import registry
+from deepsort_reid.data.layouts.folders import read_camera
+from deepsort_reid.data.layouts.registry import LAYOUTS, Layout
+from deepsort_reid.data.samples import NO_CAMERA, SEQUENCE, Sample, read_moment, read_moments
+from tests.support.datasets import read_dataset, split_config
 
 MARKET = [
     "Market/bounding_box_train/0002_c1s1_000451_03.jpg",
@@ -36,6 +37,31 @@ def test_market1501_names() -> None:
         ("query", "1501", 1501, 5),
     }
     assert [s.name for s in dataset.samples] == sorted(s.name for s in dataset.samples)
+
+
+def test_the_parameter_offers_the_layouts_of_the_table() -> None:
+    offered = get_args(DatasetConfig.model_fields["layout"].annotation)
+    assert sorted(offered) == sorted(["auto", *(layout.name for layout in LAYOUTS)])
+
+
+def test_a_layout_is_a_line_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The split goes by what the samples say, not by the layout's name."""
+    names = [f"{role}/car{n}_{camera}.jpg" for role, cars in
+             (("train", range(1, 5)), ("query", [7]), ("gallery", [7, 8]))
+             for n in cars for camera in (1, 2)]  # fmt: skip
+
+    def read(_: object, names: list[str], __: object) -> list[Sample]:
+        return [Sample(n, n[-7], int(n[-7]), int(n[-5]), n.partition("/")[0]) for n in names]  # type: ignore[arg-type]
+
+    cars = Layout("cars", lambda names: all("car" in name for name in names), read)  # type: ignore[arg-type]
+    monkeypatch.setattr(registry, "LAYOUTS", (cars, *LAYOUTS))
+    dataset = read_dataset(names)
+    assert (dataset.layout, dataset.has_roles, dataset.has_tracks) == ("cars", True, False)
+    parts = split.assign(dataset, split_config())
+    assert [s.name for s in parts["query"]] == ["query/car7_1.jpg", "query/car7_2.jpg"]
+    assert len(parts["gallery"]) == 4
+    assert read_dataset(["a/c1_1.png"]).layout == "folders"
+    assert read_dataset(names[:8], "folders").layout == "folders"
 
 
 def test_folders_become_identities_in_the_order_of_their_names() -> None:
@@ -81,7 +107,7 @@ def test_the_camera_stands_apart_in_the_file_name(name: str, camid: int) -> None
 )
 def test_a_dataset_in_no_known_layout(names: list[str], layout: str, message: str) -> None:
     with pytest.raises(DatasetError) as caught:
-        read_dataset(names, layout)  # type: ignore[arg-type]
+        read_dataset(names, layout)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -10,19 +10,18 @@ import numpy as np
 import pytest
 
 from deepsort_reid.core.errors import DatasetError
-from deepsort_reid.data import mot_crops, split
-from deepsort_reid.data.layouts import Crop, Dataset, Sample
+from deepsort_reid.data import decode, split
+from deepsort_reid.data.layouts.registry import open_dataset
 from deepsort_reid.data.packed import open_part
+from deepsort_reid.data.samples import Crop, Dataset, Sample, Split
 from tests.support import stages, videos
+from tests.support.datasets import mot_config, split_config
 
-LIMITS: dict[str, Any] = {"every": 1, "classes": [1], "min_visibility": 0.5, "min_height": 10}
-RULES: dict[str, Any] = {
-    "val_fraction": 0.25, "test_fraction": 0.25, "tune_fraction": 0.0, "seed": 0, "skip_single": 0,
-}  # fmt: skip
+RULES: dict[str, Any] = {"val_fraction": 0.25}
 
 
-def opened(path: Path, files: dict[str, bytes], layout: Any = "auto", **limits: Any) -> Dataset:
-    return mot_crops.open_dataset(videos.zipped(path / "a.zip", files), layout, **(LIMITS | limits))
+def opened(path: Path, files: dict[str, bytes], layout: str = "auto", **limits: Any) -> Dataset:
+    return open_dataset(videos.zipped(path / "a.zip", files), layout, mot_config(**limits))
 
 
 def boxes(dataset: Dataset) -> set[str]:
@@ -58,14 +57,14 @@ def test_identities_are_numbered_as_numbers(tmp_path: Path) -> None:
         ("1,1,0.49", {"min_visibility": 0.4}, True),
         ("0,1,1", {}, False),
         ("1,2,1", {}, False),
-        ("1,2,1", {"classes": [2, 3]}, True),
+        ("1,2,1", {"classes": (2, 3)}, True),
         ("1,1,1", {"min_height": 20}, True),
         ("1,1,1", {"min_height": 21}, False),
     ],
 )
 def test_limits(tmp_path: Path, end: str, limits: dict[str, Any], cut: bool) -> None:
     gt = videos.line(1, 1, end=end) + videos.line(1, 2, (0, 0, 9, 50), "1,3,1")
-    limits = {"classes": [1, 3]} | limits
+    limits = {"classes": (1, 3)} | limits
     dataset = opened(tmp_path, videos.sequence(1, gt=gt), **limits)
     assert ("s1/img1/000001.png#1" in boxes(dataset)) == cut
 
@@ -137,14 +136,12 @@ def test_the_layout_is_recognised(tmp_path: Path, names: list[str], layout: str)
 
 def packed(
     folder: Path, files: dict[str, bytes], dataset: Dataset, size: tuple[int, int], **rules: Any
-) -> tuple[split.Split, videos.Counting]:
+) -> tuple[Split, videos.Counting]:
     """Make parts of a dataset, counting reads."""
     folder.mkdir(exist_ok=True)
     source = videos.Counting(videos.zipped(folder.parent / f"{folder.name}.zip", files))
-    made = split.make_parts(
-        source, dataset, folder, image_size=size, **({"skip_unreadable": 0} | RULES | rules)
-    )
-    return made, source
+    config = split_config(**RULES, **rules, image_size=size)
+    return split.make_parts(source, dataset, folder, config), source
 
 
 def test_crops_are_the_frame_within_the_box(tmp_path: Path) -> None:
@@ -179,7 +176,7 @@ def test_crops_are_the_frame_within_the_box(tmp_path: Path) -> None:
 )
 def test_boxes_are_clipped_or_dropped(box: Any, edges: Any) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (60, 100, 3), dtype=np.uint8)
-    cut = split.cut(noise, box)
+    cut = decode.cut(noise, box)
     if edges is None:
         assert cut is None
     else:
@@ -216,7 +213,7 @@ def test_the_same_bytes_on_any_number_of_cores(
     backwards = dict(reversed(files.items()))
     made = []
     for name, contents, cores in (("a", files, 1), ("b", backwards, 5)):
-        monkeypatch.setattr(split, "cores", lambda cores=cores: cores)
+        monkeypatch.setattr(decode, "cores", lambda cores=cores: cores)
         folder = tmp_path / name
         packed(folder, contents, opened(tmp_path, contents), size=(16, 8))
         made.append({path.name: path.read_bytes() for path in folder.iterdir()})
@@ -235,10 +232,10 @@ def track(identity: str, frames: list[int]) -> list[Sample]:
     ]  # fmt: skip
 
 
-def assigned(tracks: list[list[Sample]], **rules: Any) -> dict[str, dict[str, list[int]]]:
+def assigned(tracks: list[list[Sample]]) -> dict[str, dict[str, list[int]]]:
     """Part -> identity -> the frames it has there."""
     samples = sorted((s for t in tracks for s in t), key=lambda s: s.name)
-    made = split.assign(Dataset("mot", samples), **(RULES | rules))
+    made = split.assign(Dataset("mot", samples), split_config(**RULES))
     found: dict[str, dict[str, list[int]]] = {}
     for part, chosen in made.items():
         found[part] = defaultdict(list)
@@ -294,31 +291,45 @@ def test_too_few_tracks() -> None:
 # From the archive to the report
 
 
-def test_from_videos_to_a_report(
-    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def prepare(workspace: Path, tmp_path: Path) -> None:
+    """Write two videos, and parameters that take nearly all of them."""
     for name, data in (videos.sequence(1) | videos.sequence(2, people=5)).items():
         path = tmp_path / "videos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-    changes = {"every": 2, "min_height": 10, "classes": [1], "min_visibility": 0.5}
+    cut = {"every": 2, "min_height": 10, "classes": [1], "min_visibility": 0.5}
     stages.write_params(
         workspace,
         {"dataset.source": str(tmp_path / "videos"), "arch": "deepsort", "epochs": 1}
-        | {f"dataset.mot.{key}": value for key, value in changes.items()},
+        | {f"dataset.mot.{key}": value for key, value in cut.items()},
     )
-    for stage in ("download", "split", "train", "evaluate"):
+
+
+def test_from_videos_to_parts(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare(workspace, tmp_path)
+    for stage in ("download", "split"):
         stages.run(stage)
     counts = json.loads((workspace / "reports/split.json").read_text())
     assert counts["train"] == {"images": 35, "identities": 7, "cameras": 2}  # 5 of 6 in time
     assert counts["query"]["images"] == counts["gallery"]["identities"] == 2
+    assert "54 boxes of 9 tracks in 2 sequences to cut" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_from_videos_to_a_report(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare(workspace, tmp_path)
+    for stage in ("download", "split", "train", "evaluate"):
+        stages.run(stage)
     metrics = json.loads((workspace / "reports/metrics.json").read_text())
     assert (metrics["same_camera_removed"], metrics["cameras_known"]) == (False, True)
     assert metrics["queries_without_match"] == 0
     assert 0 < metrics["mAP"] <= 1
     said = capsys.readouterr()
     assert "nobody is seen by two cameras: every gallery image counts" in said.out
-    assert "54 boxes of 9 tracks in 2 sequences to cut" in said.err
 
 
 def test_a_damaged_annotation_stops_the_stage(

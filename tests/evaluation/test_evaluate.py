@@ -161,7 +161,7 @@ def test_where_nobody_is_seen_by_two_cameras_nothing_is_removed() -> None:
 
 
 def test_embeddings_do_not_depend_on_the_batch() -> None:
-    net = network.build("resnet18", 2, seed=0).double().float()
+    net = network.build(network.Design(), 2, seed=0).double().float()
     one, many = (reader(net, size).embeddings(GALLERY, "gallery") for size in (1, 5))
     torch.testing.assert_close(one, many, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(one.norm(dim=1), torch.ones(len(GALLERY)))

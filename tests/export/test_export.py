@@ -182,7 +182,7 @@ def damaged(write: Callable[[Path, Trained], None]) -> Callable[[Path, Trained],
     """Write another network than the one that is asked for."""
 
     def write_other(path: Path, network: Trained) -> None:
-        other = model.build(network.about.arch, 4, seed=7).eval()
+        other = model.build(model.Design(network.about.arch), 4, seed=7).eval()
         write(path, replace(network, net=other))
 
     return write_other

@@ -21,25 +21,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from deepsort_reid.training.resume import FolderStates
 from PIL import Image, ImageOps
 from ruamel.yaml import YAML
 
 from deepsort_reid.core import files
 from deepsort_reid.core.config import load_params
 from deepsort_reid.core.errors import DeepSortReidError
-from deepsort_reid.data import mot, packed, split
-from deepsort_reid.data.layouts import NO_CAMERA, Sample, read_dataset
+from deepsort_reid.data import decode, mot, packed
+from deepsort_reid.data.samples import NO_CAMERA, Sample
+from deepsort_reid.data.split import count
 from deepsort_reid.evaluation.threshold import read_threshold
 from deepsort_reid.model import checkpoint, network
+from deepsort_reid.model.weights import read_state_dict
 from deepsort_reid.runs import logger
 from deepsort_reid.runs.folder import RunFolder
 from deepsort_reid.runs.points import Point, Points
 from deepsort_reid.sources.archive import Archive
-from deepsort_reid.training.fingerprint import Identity
-from deepsort_reid.training.resume import FolderStates
+from deepsort_reid.training.fingerprint import Fingerprint
 from tests.fuzz import bombs
 from tests.fuzz.faults import written
 from tests.fuzz.harness import Target
+from tests.support import datasets
 
 SIZE = (32, 16)  # height and width of every image
 ROOT = Path(__file__).parents[2]
@@ -192,8 +195,8 @@ def read_image(path: Path) -> object:
     array = path.with_name("decoded.npy")
     source = OneImage(path.name, path.read_bytes())
     sample = Sample(path.name, "a", 1, NO_CAMERA, "any")
-    losses = split.decode(source, {"any": [sample]}, {"any": array}, SIZE)
-    split.check_unreadable(losses.unreadable, allowed=0)
+    losses = decode.decode(source, {"any": [sample]}, {"any": array}, SIZE)
+    decode.check_unreadable(losses.unreadable, allowed=0)
     return digest(np.load(array).tobytes())
 
 
@@ -315,7 +318,7 @@ def weights() -> list[Target]:
 
 
 def read_weights(path: Path) -> object:
-    return tensors(network.read_state_dict(path))
+    return tensors(read_state_dict(path))
 
 
 def read_weights_plainly(data: bytes) -> object:
@@ -342,7 +345,9 @@ def trained(folder: Path, bombs: Mapping[str, bytes]) -> Target:
             mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2), classes=("a", "b"), data_digest="ab" * 32,
             identity=TRAINING.as_plain(),
         )  # fmt: skip
-        checkpoint.save(path, network.build("deepsort", 2, seed=seed).state_dict(), about)
+        checkpoint.save(
+            path, network.build(network.Design("deepsort"), 2, seed=seed).state_dict(), about
+        )
         contents.append(path.read_bytes())
     return Target("checkpoint", "model.pth", contents, read_checkpoint, share=0.2,
                   bombs=bombs)  # fmt: skip
@@ -379,18 +384,10 @@ def packed_parts(folder: Path, shade: int) -> dict[str, bytes]:
     """What stage split writes, of a small dataset."""
     contents = {f"id{n}/c{k % 2 + 1}_{k}.png": picture(shade * n + k)
                 for n in range(1, 6) for k in range(1, 5 + shade % 3)}  # fmt: skip
-
-    class Source:
-        def read(self, names: Collection[str]) -> Generator[tuple[str, bytes], None, None]:
-            yield from ((name, contents[name]) for name in names)
-
-    dataset = read_dataset(contents)
-    made = split.make_parts(
-        Source(), dataset, folder, image_size=SIZE, val_fraction=0.2, test_fraction=0.25,
-        tune_fraction=0.0, seed=0, skip_unreadable=0, skip_single=0,
-    )  # fmt: skip
-    split.summarise(folder, dataset.layout, made, tuning=False)
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    dataset = datasets.read_dataset(contents)
+    made = datasets.pack(folder, dataset, contents, image_size=SIZE)
+    packed.write_summary(folder, dataset.layout, count(made), tuning=False)
+    return datasets.written(folder)
 
 
 def without(contents: Mapping[str, bytes], name: str) -> Mapping[str, bytes]:
@@ -399,8 +396,8 @@ def without(contents: Mapping[str, bytes], name: str) -> Mapping[str, bytes]:
 
 def read_part(path: Path) -> object:
     """A part as stage train reads it: verified, then opened."""
-    summary = split.read_summary(path.parent)
-    split.verify_parts(path.parent, summary, ["train"])
+    summary = packed.read_summary(path.parent)
+    packed.verify_parts(path.parent, summary, ["train"])
     part = packed.open_part(path.parent, "train")
     index = (part.pids.tolist(), part.camids.tolist(), list(part.identities), list(part.names))
     return asdict(summary), digest(part.images.tobytes()), index
@@ -419,7 +416,7 @@ def read_array_plainly(data: bytes) -> object:
 # What an interrupted training goes on from, and what MLflow shall know
 
 
-TRAINING = Identity(data={"split": "ab" * 32}, params={"lr": 0.1}, code={}, environment={})
+TRAINING = Fingerprint(data={"split": "ab" * 32}, params={"lr": 0.1}, code={}, environment={})
 
 
 def resume_state(folder: Path, bombs: Mapping[str, bytes]) -> Target:

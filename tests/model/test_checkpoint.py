@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from deepsort_reid.core.errors import WeightsError
-from deepsort_reid.model import checkpoint, network
+from deepsort_reid.model import checkpoint
+from deepsort_reid.model.network import Design, build, embed
 
 
 def description(classes: int = 3) -> checkpoint.Description:
@@ -27,7 +28,7 @@ def description(classes: int = 3) -> checkpoint.Description:
 
 def test_the_network_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "models" / "model.pth"
-    net = network.build("resnet18", 3, seed=4).eval().to(memory_format=torch.channels_last)
+    net = build(Design(), 3, seed=4).eval().to(memory_format=torch.channels_last)
     checkpoint.save(path, net.state_dict(), description())
     loaded, described = checkpoint.load(path)
     images = torch.randn(2, 3, 64, 32)
@@ -38,7 +39,7 @@ def test_the_network_comes_back(tmp_path: Path) -> None:
 
 
 def test_it_reads_as_deep_sort_pytorchs_do(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path / "m.pth", network.build("resnet18", 3).state_dict(), description())
+    checkpoint.save(tmp_path / "m.pth", build(Design(), 3).state_dict(), description())
     content = torch.load(tmp_path / "m.pth", weights_only=True)
     assert set(content) >= {"net_dict", "epoch", "acc"}
     assert content["net_dict"]["conv1.weight"].is_contiguous()
@@ -46,14 +47,12 @@ def test_it_reads_as_deep_sort_pytorchs_do(tmp_path: Path) -> None:
 
 def test_the_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a.pth", "b.pth"):
-        checkpoint.save(
-            tmp_path / name, network.build("resnet18", 3, seed=1).state_dict(), description()
-        )
+        checkpoint.save(tmp_path / name, build(Design(), 3, seed=1).state_dict(), description())
     assert (tmp_path / "a.pth").read_bytes() == (tmp_path / "b.pth").read_bytes()
 
 
 def test_subnormal_weights_are_zero(tmp_path: Path) -> None:
-    net = network.build("resnet18", 3)
+    net = build(Design(), 3)
     with torch.no_grad():
         net.layer4[0].conv1.weight[7] *= 1e-38  # type: ignore[union-attr]
     checkpoint.save(tmp_path / "m.pth", net.state_dict(), description())
@@ -70,7 +69,7 @@ def test_a_failed_save_leaves_the_older_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "m.pth"
-    checkpoint.save(path, network.build("resnet18", 3).state_dict(), description())
+    checkpoint.save(path, build(Design(), 3).state_dict(), description())
     before = path.read_bytes()
 
     def full(*_: object) -> None:
@@ -78,7 +77,7 @@ def test_a_failed_save_leaves_the_older_one(
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OSError, match="No space left"):
-        checkpoint.save(path, network.build("resnet18", 3, seed=9).state_dict(), description())
+        checkpoint.save(path, build(Design(), 3, seed=9).state_dict(), description())
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["m.pth"]
 
@@ -98,11 +97,11 @@ def test_what_is_no_checkpoint(tmp_path: Path, content: object, message: str) ->
 
 def test_the_head_is_rebuilt_and_linear_where_none_is_named(tmp_path: Path) -> None:
     path = tmp_path / "m.pth"
-    net = network.build("resnet18", 3, head="cosine", seed=3).eval()
+    net = build(Design(head="cosine"), 3, seed=3).eval()
     checkpoint.save(path, net.state_dict(), dataclasses.replace(description(), head="cosine"))
     images = torch.randn(2, 3, 64, 32)
     assert torch.equal(checkpoint.load(path)[0](images), net(images))
-    checkpoint.save(path, network.build("resnet18", 3).state_dict(), description())
+    checkpoint.save(path, build(Design(), 3).state_dict(), description())
     content = torch.load(path, weights_only=True)
     del content["head"]
     torch.save(content, path)
@@ -112,24 +111,56 @@ def test_the_head_is_rebuilt_and_linear_where_none_is_named(tmp_path: Path) -> N
 def test_the_design_is_rebuilt_and_plain_where_none_is_told(tmp_path: Path) -> None:
     path, images = tmp_path / "m.pth", torch.randn(2, 3, 64, 32)
     design = {"last_stride": 1, "pooling": "gem", "neck": "bnneck"}
-    net = network.build("resnet18", 3, **design, seed=3).eval()
+    net = build(Design(**design), 3, seed=3).eval()
     checkpoint.save(path, net.state_dict(), dataclasses.replace(description(), **design))
     loaded, about = checkpoint.load(path)
-    assert torch.equal(network.embed(loaded, images), network.embed(net, images))
-    assert about.design == {"arch": "resnet18", "head": "linear", **design}
-    checkpoint.save(path, network.build("resnet18", 3).state_dict(), description())
+    assert torch.equal(embed(loaded, images), embed(net, images))
+    assert about.design == Design(**design)
+    checkpoint.save(path, build(Design(), 3).state_dict(), description())
     content = torch.load(path, weights_only=True)
     for name in design:
         del content[name]
     torch.save(content, path)
-    plain = {"last_stride": 2, "pooling": "average", "neck": "none"}
-    assert checkpoint.load(path)[1].design == {"arch": "resnet18", "head": "linear", **plain}
+    assert checkpoint.load(path)[1].design == Design()
+
+
+def test_a_checkpoint_of_an_earlier_version_loads(tmp_path: Path) -> None:
+    """Key by key what the flat package wrote, so that a change of `Description` is noticed."""
+    net = build(Design("deepsort"), 2, seed=5).eval()
+    content = {
+        "net_dict": net.state_dict(),
+        "epoch": 12,
+        "acc": 93.75,
+        "arch": "deepsort",
+        "embedding_size": 512,
+        "image_size": [64, 32],
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+        "classes": ["0001", "0002"],
+        "data_digest": "0b" * 32,
+        "identity": {
+            "data": {"split": "0b" * 32},
+            "params": {"lr": 0.1, "freeze_layers": []},
+            "code": {"pipeline/train.py": "1c" * 32, "src/deepsort_reid/training.py": "2d" * 32},
+            "environment": {"python": "3.11.7", "processes": 1},
+        },
+        "head": "linear",
+        "last_stride": 2,
+        "pooling": "average",
+        "neck": "none",
+    }
+    torch.save(content, tmp_path / "m.pth")
+    loaded, about = checkpoint.load(tmp_path / "m.pth")
+    images = torch.randn(2, 3, 64, 32)
+    assert torch.equal(embed(loaded, images), embed(net, images))
+    assert {"net_dict": net.state_dict(), **dataclasses.asdict(about)}.keys() == content.keys()
+    assert all(getattr(about, key) == content[key] for key in content if key != "net_dict")
+    checkpoint.save(tmp_path / "again.pth", loaded.state_dict(), about)
+    assert list(torch.load(tmp_path / "again.pth", weights_only=True)) == list(content)
 
 
 def test_weights_of_another_network(tmp_path: Path) -> None:
-    checkpoint.save(
-        tmp_path / "m.pth", network.build("resnet18", 3).state_dict(), description(classes=4)
-    )
+    checkpoint.save(tmp_path / "m.pth", build(Design(), 3).state_dict(), description(classes=4))
     with pytest.raises(WeightsError, match="do not fit its own arch"):
         checkpoint.load(tmp_path / "m.pth")
 
@@ -141,12 +172,13 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
         ("last_stride", 3), ("pooling", "max"), ("neck", 1), ("embedding_size", "512"),
         ("image_size", [64]), ("image_size", [0, 32]), ("mean", [0.5, 0.5]), ("mean", 7),
         ("std", [0.2, 0.0, 0.2]), ("classes", [1, 2, 3]), ("classes", "abc"), ("data_digest", None),
-        ("head", "mlp"),
+        ("head", "mlp"), ("epoch", True), ("epoch", 1.0), ("epoch", 2**63), ("acc", "50"),
+        ("acc", True), ("mean", [0.5, 0.5, float("inf")]), ("identity", []),
     ],
 )  # fmt: skip
 def test_a_description_that_cannot_be(tmp_path: Path, field: str, value: object) -> None:
     path = tmp_path / "m.pth"
-    checkpoint.save(path, network.build("resnet18", 3).state_dict(), description())
+    checkpoint.save(path, build(Design(), 3).state_dict(), description())
     torch.save(torch.load(path, weights_only=True) | {field: value}, path)
     with pytest.raises(WeightsError, match=f"its '{field}' is not what it should be"):
         checkpoint.load(path)

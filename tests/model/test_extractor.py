@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from deepsort_reid.core.errors import ConfigError, CropError, WeightsError
-from deepsort_reid.data import split
+from deepsort_reid.data.images import resized
 from deepsort_reid.export import parity
 from deepsort_reid.export.formats import Trained
 from deepsort_reid.model import checkpoint
@@ -86,9 +86,9 @@ def test_the_network_stays_as_it_is(network: Trained) -> None:
 def test_crops_of_other_sizes_are_resized_as_stage_split_does(network: Trained) -> None:
     extractor = of(network)
     images = [crops(1, size, seed=2)[0] for size in ((64, 32), (40, 60), (8, 4), (32, 16))]
-    resized = [split.resized(image, network.image_size) for image in images]
+    fitting = [resized(image, network.image_size) for image in images]
     np.testing.assert_array_equal(
-        extractor(images, order="rgb"), extractor(np.array(resized), order="rgb")
+        extractor(images, order="rgb"), extractor(np.array(fitting), order="rgb")
     )
 
 

@@ -308,7 +308,9 @@ def test_absurd_tar_headers_are_refused(tmp_path: Path) -> None:
     assert "a header that claims" in refusal(header, tmp_path)
     pax = tarfile.TarInfo("a")
     pax.pax_headers = {"size": "-512"}
-    assert "negative size" in refusal(pax.tobuf(tarfile.PAX_FORMAT) + bytes(1024), tmp_path)
+    assert "a header that claims -512 bytes" in refusal(
+        pax.tobuf(tarfile.PAX_FORMAT) + bytes(1024), tmp_path
+    )
 
 
 def test_the_downloaded_archive_is_found(tmp_path: Path) -> None:
@@ -350,7 +352,7 @@ def test_a_packed_folder_does_not_depend_on_the_locale(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "folder", ["Zoë.jpg"])
     (folder / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"latin")
     pack(folder, tmp_path / "here.zip")
-    script = "from pathlib import Path; from deepsort_reid.sources.archive import pack; import sys; "
+    script = "import sys; from pathlib import Path; from deepsort_reid.sources.archive import pack;"
     script += "pack(Path(sys.argv[1]), Path(sys.argv[2]))"
     subprocess.run(
         [sys.executable, "-c", script, folder, tmp_path / "there.zip"],
@@ -409,3 +411,41 @@ def test_a_damaged_extended_header_of_a_tar_is_refused(tmp_path: Path) -> None:
     for damaged in (content[:at] + b"path " + content[at + 5 :],
                     content[: at - 3] + b"\0" + content[at - 2 :]):  # fmt: skip
         assert "extended header" in refusal(bytes(damaged), tmp_path)
+
+
+def test_an_extended_header_without_end_is_refused_at_once(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("a")
+    header.type, header.size = tarfile.XHDTYPE, 1 << 19
+    digits = header.tobuf(tarfile.USTAR_FORMAT) + b"9" * (1 << 19)  # once quadratic in tarfile
+    assert "an extended header that is no list" in refusal(digits + bytes(1024), tmp_path)
+    many = tarfile.TarInfo("a")
+    many.type, many.size = tarfile.XGLTYPE, 0
+    assert "extended headers for one file" in refusal(
+        many.tobuf(tarfile.USTAR_FORMAT) * 99 + bytes(1024), tmp_path
+    )
+
+
+def test_long_names_and_sizes_of_every_kind_of_tar_are_read(tmp_path: Path) -> None:
+    name = "/".join(["ä" * 60] * 5) + ".jpg"
+    for kind in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        stream = io.BytesIO()
+        with tarfile.open(fileobj=stream, mode="w", format=kind) as packed:
+            info = tarfile.TarInfo(name)
+            info.size = 700
+            packed.addfile(info, io.BytesIO(b"x" * 700))
+            packed.addfile(tarfile.TarInfo("after.jpg"))
+        found = opened(stream.getvalue(), tmp_path)
+        assert dict(found.read(found.names())) == {name: b"x" * 700, "after.jpg": b""}
+    pax = tarfile.TarInfo("a.jpg")
+    pax.pax_headers = {"size": "3"}
+    found = opened(pax.tobuf(tarfile.PAX_FORMAT) + b"abc".ljust(512, b"\0") + bytes(1024), tmp_path)
+    assert dict(found.read(["a.jpg"])) == {"a.jpg": b"abc"}
+
+
+def test_a_file_stored_with_holes_is_refused(tmp_path: Path) -> None:
+    old = tarfile.TarInfo("a.jpg")
+    old.type = tarfile.GNUTYPE_SPARSE
+    new = tarfile.TarInfo("a.jpg")
+    new.pax_headers = {"GNU.sparse.major": "1"}
+    for info, kind in ((old, tarfile.GNU_FORMAT), (new, tarfile.PAX_FORMAT)):
+        assert "without `tar --sparse`" in refusal(info.tobuf(kind) + bytes(1024), tmp_path)

@@ -16,7 +16,7 @@ THRESHOLD = 0.137
 
 def trained(arch: str = "resnet18", size: Sequence[int] = (32, 16), **design: object) -> Trained:
     """A network with weights of chance, and batch statistics of crops."""
-    net = network.build(arch, 4, **design, seed=1)  # type: ignore[arg-type]
+    net = network.build(network.Design(arch, **design), 4, seed=1)  # type: ignore[arg-type]
     net.train()
     with torch.no_grad():
         for seed in range(4):

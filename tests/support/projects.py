@@ -18,14 +18,19 @@ from deepsort_reid.runs.provenance import RUN_KEY
 from tests.support import stages
 
 ROOT = Path(__file__).parents[2]
+PREPARED = {"nproc_per_node": 2, "epochs": 4}  # what the session's one pipeline is run with
 KEPT = ("src/", "pipeline/", ".dvc", "dvc.yaml", ".gitignore")
 
 
 def environment() -> dict[str, str]:
-    """What a user's shell would have: our programs, a name for git, no store but the default."""
+    """What a user's shell would have: our programs, a name for git, no store but the default.
+
+    One thread, since a stage's threads would wait for each other beside other processes.
+    """
     unwanted = ("MLFLOW_", "DVC_", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH")
     environ = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"
+    environ["OMP_NUM_THREADS"] = "1"
     for who in ("AUTHOR", "COMMITTER"):
         environ |= {f"GIT_{who}_NAME": "Test", f"GIT_{who}_EMAIL": "test@localhost"}
     return environ

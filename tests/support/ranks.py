@@ -1,4 +1,8 @@
-"""Runs a function on several ranks, each a process of its own, as torchrun would."""
+"""Runs a function on several ranks, each a process of its own, as torchrun would.
+
+The processes are started once, with the first call that needs them, and serve all later calls:
+importing torch takes seconds.
+"""
 
 import multiprocessing
 import os
@@ -10,19 +14,38 @@ from typing import Any
 
 from deepsort_reid.training.distributed import Process, joined
 
+MAX_RANKS = 3
+
+_pools: list[ProcessPoolExecutor] = []  # at most one
+
 
 def on_ranks(world_size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """Call `function(process, *arguments)` on every rank; return what each one returned."""
+    """Call `function(process, *arguments)` on every rank; return what each one returned.
+
+    What the function changes outside itself, it must change back.
+    """
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(world_size, mp_context=spawn) as pool:
+    if not _pools:
+        spawn = multiprocessing.get_context("spawn")
+        _pools.append(ProcessPoolExecutor(MAX_RANKS, mp_context=spawn))
+    try:
+        # Each call begins by joining the others, so that no process can take two of them.
         futures = [
-            pool.submit(_rank, rank, world_size, port, function, arguments)
+            _pools[0].submit(_rank, rank, world_size, port, function, arguments)
             for rank in range(world_size)
         ]
         return [future.result() for future in futures]
+    except BaseException:
+        _end(_pools.pop())
+        raise
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    for process in list((pool._processes or {}).values()):
+        process.kill()
+    pool.shutdown()
 
 
 def _rank(rank: int, world_size: int, port: int, function: Any, arguments: Any) -> Any:

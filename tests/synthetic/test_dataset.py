@@ -11,28 +11,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepsort_reid.core.errors import DatasetError
+from deepsort_reid.core.config import SyntheticConfig
 from deepsort_reid.synthetic import dataset
 from deepsort_reid.synthetic.dataset import write_synthetic
 
-SMALL: dict[str, Any] = {
-    "seed": 3,
-    "train_identities": 4,
-    "test_identities": 3,
-    "images_per_identity": 6,
-    "cameras": 3,
-    "distractors": 5,
-    "junk": 4,
-    "image_size": (64, 32),
-    "processes": 1,
-}
+SMALL = SyntheticConfig(
+    seed=3,
+    train_identities=4,
+    test_identities=3,
+    images_per_identity=6,
+    cameras=3,
+    distractors=5,
+    junk=4,
+    image_size=(64, 32),
+)
 NAME = re.compile(r"synthetic/(\w+)/(-1|\d{4})_c(\d)s(\d)_(\d{6})_(\d\d)\.jpg")
 
 
-def written(folder: Path, **changes: Any) -> dict[str, bytes]:
+def written(folder: Path, processes: int = 1, **changes: Any) -> dict[str, bytes]:
     """The files of a dataset that differs from SMALL as the changes say."""
     path = folder / "dataset.zip"
-    write_synthetic(path, **{**SMALL, **changes})
+    write_synthetic(path, SMALL.model_copy(update=changes), processes=processes)
     with zipfile.ZipFile(path) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
@@ -83,8 +82,9 @@ def test_each_query_can_be_found_on_another_camera(images: list[tuple[str, int, 
 
 @pytest.mark.parametrize(("count", "cameras"), [(4, 2), (4, 6), (5, 3), (12, 4), (13, 6)])
 def test_each_camera_that_sees_somebody_sees_them_twice(count: int, cameras: int):
+    config = SMALL.model_copy(update={"images_per_identity": count, "cameras": cameras})
     for identity in range(1, 30):
-        sightings = dataset.sightings(0, identity, count, cameras)
+        sightings = dataset.sightings(config, identity)
         seen = Counter(camera for camera, _ in sightings)
         assert len(sightings) == len(set(sightings)) == count
         assert 2 <= len(seen) <= cameras
@@ -112,7 +112,7 @@ def test_images_are_not_of_one_colour(files: dict[str, bytes]):
 
 def test_the_archive_says_nothing_of_day_or_machine(tmp_path: Path):
     path = tmp_path / "dataset.zip"
-    write_synthetic(path, **SMALL)
+    write_synthetic(path, SMALL, processes=1)
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
     assert [entry.filename for entry in entries] == sorted(entry.filename for entry in entries)
@@ -138,19 +138,6 @@ def test_an_image_does_not_depend_on_the_others(tmp_path: Path, files: dict[str,
     kept = [name for name in fewer if "bounding_box_train" in name or "/0000_" in name]
     assert len(kept) == 2 * 6 + 2
     assert all(fewer[name] == files[name] for name in kept)
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [({"cameras": 1}, "cameras=1 must be at least 2"),
-     ({"images_per_identity": 3}, "images_per_identity=3 must be at least 4")],
-)  # fmt: skip
-def test_too_little_to_ask_for_anybody_is_one_line(
-    tmp_path: Path, change: dict[str, int], told: str
-):
-    with pytest.raises(DatasetError, match=told):
-        written(tmp_path, **change)
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_failure_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from deepsort_reid.core.config import SequencesConfig
 from deepsort_reid.synthetic import frame
 from deepsort_reid.synthetic.crop import ASPECT
 from deepsort_reid.synthetic.crowd import Walk
@@ -13,11 +14,12 @@ from deepsort_reid.synthetic.person.pose import stride_length
 from deepsort_reid.synthetic.street import FRAME_RATE, Street, Walker, street
 
 SIZE = (180, 320)
+CONFIG = SequencesConfig(seed=5, sequences=2, frames=60, people=6, image_size=SIZE, missed=0.0)
 
 
 @pytest.fixture(scope="module")
 def scene() -> Street:
-    return street(5, 1, 60, 6, SIZE)
+    return street(CONFIG, 1)
 
 
 def standing(scene: Street, *places: tuple[float, float]) -> Street:
@@ -143,10 +145,10 @@ def test_nobody_walks_there_whom_a_network_learns_from(scene: Street):
     from deepsort_reid.synthetic import dataset
 
     crops = [
-        dataset.somebody(5, stream, number)
+        dataset.person_of(5, stream, number)
         for stream in (dataset.PEOPLE, dataset.DISTRACTORS)
         for number in range(1, 200)
     ]
     assert not any(walker.person in crops for walker in scene.walkers)
-    other = street(5, 2, 10, 6, SIZE)
+    other = street(CONFIG.model_copy(update={"frames": 10}), 2)
     assert not {w.person for w in other.walkers} & {w.person for w in scene.walkers}

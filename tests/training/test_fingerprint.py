@@ -9,7 +9,7 @@ import pytest
 from deepsort_reid.core.config import load_params
 from deepsort_reid.training import fingerprint
 from deepsort_reid.training.distributed import ALONE
-from deepsort_reid.training.fingerprint import Identity, differences, of_training
+from deepsort_reid.training.fingerprint import Fingerprint, differences, of_training
 
 ROOT = Path(__file__).parents[2]
 CONFIG = load_params(ROOT / "params.yaml").train
@@ -23,7 +23,7 @@ def test_the_same_training_has_the_same_key() -> None:
 
 def test_it_survives_json() -> None:
     here = of_training(CONFIG, ALONE, data_digest="ab" * 32)
-    again = Identity.from_plain(json.loads(json.dumps(here.as_plain())))
+    again = Fingerprint.from_plain(json.loads(json.dumps(here.as_plain())))
     assert again.key() == here.key()
     assert differences(here, again) == differences(again, here) == []
 
@@ -74,4 +74,4 @@ def test_pretrained_weights_are_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize("plain", [None, [], {}, {"data": {}}, dict.fromkeys(("data", "params"))])
 def test_what_is_no_identity(plain: object) -> None:
     with pytest.raises(ValueError, match="it tells no data"):
-        Identity.from_plain(plain)
+        Fingerprint.from_plain(plain)

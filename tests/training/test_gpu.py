@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from deepsort_reid.training.resume import States
 
 from deepsort_reid.core.config import TrainConfig
 from deepsort_reid.data import loader
-from deepsort_reid.model import network
-from deepsort_reid.training import cuda_graph, distributed
+from deepsort_reid.model import cuda_graph, distributed, network
 from deepsort_reid.training.distributed import ALONE
-from deepsort_reid.training.resume import States
 from deepsort_reid.training.trainer import Trainer
 from tests.training.test_trainer import EVERYTHING, Keep, config, part
 
@@ -34,7 +33,7 @@ Weights = dict[str, torch.Tensor]
 
 def make(recipe: TrainConfig, device: str = "cuda", dtype: torch.dtype = torch.float32) -> Trainer:
     distributed.set_determinism(recipe.deterministic)
-    net = network.build(classes=4, **recipe.design, seed=recipe.seed).to(dtype)
+    net = network.build(network.Design(**recipe.design), 4, seed=recipe.seed).to(dtype)
     process = dataclasses.replace(ALONE, device=torch.device(device))
     return Trainer(net, part(11, 0), part(3, 1), recipe, process)
 
@@ -76,7 +75,7 @@ def test_images_that_do_not_fit_come_from_the_disk(monkeypatch: pytest.MonkeyPat
 def test_more_shapes_than_there_are_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = config(**RECIPES["everything"])
     with_all = trained(make(chosen))
-    monkeypatch.setattr(cuda_graph, "MOST", 1)
+    monkeypatch.setattr(cuda_graph, "MAX_GRAPHS", 1)
     learner = make(chosen)
     check_same(trained(learner), with_all)
     assert len(learner.learn.recordings) == 1  # type: ignore[attr-defined]

@@ -6,36 +6,32 @@ from collections.abc import Mapping
 from dataclasses import astuple
 from functools import cache
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 
 from deepsort_reid.core.config import TrainConfig
 from deepsort_reid.core.signals import Stop
-from deepsort_reid.model import network
-from deepsort_reid.training import ddp
+from deepsort_reid.training import parallel
 from deepsort_reid.training import trainer as training
 from deepsort_reid.training.distributed import ALONE, Process
-from deepsort_reid.training.resume import States
+from deepsort_reid.training.observers import Observer
 from deepsort_reid.training.trainer import Trainer
 from tests.support.ranks import on_ranks
-from tests.training.test_trainer import EVERYTHING, Keep, config, part
+from tests.support.trainings import EVERYTHING, config, part, real, tiny
 
 
-class InMemory(States):
+class InMemory(Observer):
     """Keeps the newest state in memory, and asks for an end after so many of them."""
 
-    def __init__(self, after: int):
-        super().__init__()
-        self.left, self.stop, self.content = after, Stop(), b""
+    def __init__(self) -> None:
+        self.left, self.stop, self.content = 0, Stop(), b""
 
-    def newest(self) -> bytes:
-        return self.content
-
-    def is_due(self) -> bool:
+    def wants_state(self) -> bool:
         return True
 
-    def save(self, state: Mapping[str, Any], *, best: int) -> None:  # noqa: ARG002
+    def on_state(self, state: Mapping[str, Any], *, best: int) -> None:
         file = io.BytesIO()
         torch.save({"state": state}, file)
         self.content = file.getvalue()
@@ -47,7 +43,7 @@ class InMemory(States):
 def result(trainer: Trainer) -> tuple[Any, ...]:
     """The curve and the weights, bit by bit."""
     curve = [astuple(epoch)[:6] for epoch in trainer.history]
-    weights = [net.state_dict().items() for net in trainer.nets]
+    weights = [net.state_dict().items() for net in trainer.learner.nets]
     return curve, {
         f"{number} {name}": tensor.clone().numpy()
         for number, items in enumerate(weights)
@@ -55,21 +51,27 @@ def result(trainer: Trainer) -> tuple[Any, ...]:
     }
 
 
-def train(process: Process, recipe: TrainConfig, stops: list[int]) -> tuple[Any, ...]:
-    """Train, interrupted after so many states, and again after so many more."""
-    training.LOOK_EVERY = 0.0  # a look, and a state, after every step
-    states = InMemory(after=0)
-    for after in [*stops, 0]:
-        net = network.build(classes=4, **recipe.design, seed=1)
-        trainer = Trainer(net, part(11, 0), part(5, 1), recipe, process)
-        trainer.load(states.newest())
-        states.left, states.stop = after, Stop()
-        if after:
-            with pytest.raises(SystemExit) as caught:
-                trainer.fit(Keep(), states, states.stop)
-            assert caught.value.code == 128 + signal.SIGTERM
-        else:
-            trainer.fit(Keep(), states, states.stop)
+def train(
+    process: Process, recipe: TrainConfig, stops: list[int], build: Any = tiny
+) -> tuple[Any, ...]:
+    """Train, interrupted after so many states, and again after so many more.
+
+    Rank 0 alone has an observer and is asked to stop, as in a real training.
+    """
+    memory = InMemory()
+    observers = [memory] if process.is_first else []
+    # A synchronisation, and a state, after every step.
+    with mock.patch.object(training, "SYNC_SECONDS", 0.0):
+        for after in [*stops, 0]:
+            trainer = Trainer(build(recipe, seed=1), part(11, 0), part(5, 1), recipe, process)
+            trainer.load(memory.content)
+            memory.left, memory.stop = after, Stop()
+            if after:
+                with pytest.raises(SystemExit) as caught:
+                    trainer.fit(observers, memory.stop)
+                assert caught.value.code == 128 + signal.SIGTERM
+            else:
+                trainer.fit(observers, memory.stop)
     return result(trainer)
 
 
@@ -86,8 +88,8 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 @cache
-def undisturbed(name: str) -> tuple[Any, ...]:
-    return train(ALONE, config(**RECIPES[name]), [])
+def undisturbed(name: str, build: Any = tiny) -> tuple[Any, ...]:
+    return train(ALONE, config(**RECIPES[name]), [], build)
 
 
 # Six steps, one of validation and the epoch's end make eight states an epoch; three make five.
@@ -109,15 +111,30 @@ def test_one_rank(name: str, stops: list[int]) -> None:
     assert same(train(ALONE, config(**RECIPES[name]), stops), undisturbed(name))
 
 
-def interrupted_and_not(process: Process, recipe: TrainConfig, stops: list[int]) -> Any:
-    return train(process, recipe, stops), train(process, recipe, [])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dropout", "everything"])
+def test_one_rank_of_a_real_network(name: str) -> None:
+    interrupted = train(ALONE, config(**RECIPES[name]), [2, 5], real)
+    assert same(interrupted, undisturbed(name, real))
 
 
-@pytest.mark.parametrize(("ranks", "sync_bn"), [(2, True), (2, False), (3, False)])
-def test_more_ranks(ranks: int, sync_bn: bool) -> None:
+def interrupted_and_not(process: Process, recipe: TrainConfig, build: Any) -> Any:
+    return train(process, recipe, [2, 4], build), train(process, recipe, [], build)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "sync_bn", "build"),
+    [
+        (2, True, tiny),
+        (2, False, tiny),
+        pytest.param(2, True, real, marks=pytest.mark.slow),
+        pytest.param(3, False, real, marks=pytest.mark.slow),
+    ],
+)
+def test_more_ranks(ranks: int, sync_bn: bool, build: Any) -> None:
     options = {"ema": 0.9, "triplet_weight": 0.5, "num_instances": 2, "center_weight": 0.01}
     recipe = config(sync_bn=sync_bn, batch_size=4, neck="bnneck", **options)
-    first, *others = on_ranks(ranks, interrupted_and_not, recipe, [2, 4])
+    first, *others = on_ranks(ranks, interrupted_and_not, recipe, build)
     assert same(*first)
     assert all(same(*pair) and same(first[0], pair[0]) for pair in others)
 
@@ -129,10 +146,11 @@ def test_a_difference_would_be_seen() -> None:
 
 def forgetful(process: Process, recipe: TrainConfig) -> bool:
     """Whether three ranks notice that buckets are not put in order beforehand."""
-    ddp.settle_buckets = lambda *_: None
-    return same(train(process, recipe, []), train(process, recipe, [2, 3]))
+    with mock.patch.object(parallel, "settle_buckets", return_value=None):
+        return same(train(process, recipe, [], real), train(process, recipe, [2, 3], real))
 
 
+@pytest.mark.slow
 def test_buckets_matter() -> None:
     """Why `settle_buckets` is there; if this fails, it need not be."""
     recipe = config(sync_bn=False, batch_size=4)

@@ -13,8 +13,10 @@ import psutil
 import pytest
 
 from tests.support import projects, stages
+from tests.support.projects import PREPARED
 
-CHANGES = {"nproc_per_node": 2, "epochs": 6, "run.save_seconds": 0.1, "run.max_restarts": 1}
+RESTARTED = {"run.save_seconds": 0.1, "run.max_restarts": 1}
+LONGER = {"nproc_per_node": 2, "epochs": 6} | RESTARTED
 COMMAND = [
     sys.executable,
     "-m",
@@ -29,7 +31,7 @@ OUTPUTS = ("models/model.pth", "reports/history.csv", "reports/train.jpg", "repo
 def split(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A project whose training takes some seconds, from which tests begin."""
     with projects.copied(prepared, tmp_path_factory.mktemp("split")) as folder:
-        stages.write_params(folder, CHANGES)
+        stages.write_params(folder, LONGER)
         yield folder
 
 
@@ -102,18 +104,36 @@ def undisturbed(split: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         return finish(folder)
 
 
+def kill_a_rank(project: Path, epoch: int) -> None:
+    """Train in a project; kill rank 1 after an epoch; wait until all is done nevertheless."""
+    with training(project) as process:
+        while 1 not in (found := ranks(project)):
+            assert process.poll() is None, text_of(project)
+        wait_for(project, f"epoch {epoch:3} ", process)
+        found[1].kill()
+        assert process.wait(150) == 0, text_of(project)
+    assert "going on with an interrupted training: epoch " in text_of(project)
+
+
+def test_a_pipeline_whose_rank_is_killed_ends_in_the_same_bytes(
+    prepared: Path, tmp_path: Path
+) -> None:
+    with projects.copied(prepared, tmp_path / "project") as project:
+        stages.write_params(project, PREPARED | RESTARTED)
+        kill_a_rank(project, 1)
+        assert outputs(project) == outputs(prepared)
+
+
+@pytest.mark.slow
 def test_torchrun_starts_ranks_again_that_died(
     split: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     project = projects.copy(split, tmp_path / "project")
-    with training(project) as process:
-        wait_for(project, "epoch   2 ", process)
-        ranks(project)[1].kill()
-        assert process.wait(150) == 0, text_of(project)
-    assert "going on with an interrupted training: epoch " in text_of(project)
+    kill_a_rank(project, 2)
     assert outputs(project) == undisturbed
 
 
+@pytest.mark.slow
 def test_killed_and_stopped_and_gone_on_with(
     split: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -134,9 +154,10 @@ def test_killed_and_stopped_and_gone_on_with(
     assert finish(project) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_rank_that_dies_takes_the_others_with_it(split: Path, tmp_path: Path) -> None:
     project = projects.copy(split, tmp_path / "project")
-    stages.write_params(project, CHANGES | {"run.max_restarts": 0})
+    stages.write_params(project, LONGER | {"run.max_restarts": 0})
     with training(project) as process:
         wait_for(project, "epoch   1 ", process)
         ranks(project)[0].kill()

@@ -5,7 +5,15 @@ import math
 import pytest
 import torch
 
-from deepsort_reid.training.losses import NOBODY, batch_hard, classification, euclidean
+from deepsort_reid.training.distributed import Process
+from deepsort_reid.training.losses import (
+    NO_IMAGE,
+    CenterLoss,
+    batch_hard,
+    classification,
+    euclidean,
+)
+from tests.support.ranks import on_ranks
 
 
 def batch(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -38,7 +46,7 @@ def test_shares_add_up_to_the_whole_and_empty_places_change_nothing() -> None:
     embeddings, labels = batch()
     nobody = torch.zeros(2, 6, dtype=torch.float64)
     everything = torch.cat([embeddings, nobody])
-    all_labels = torch.cat([labels, torch.tensor([NOBODY, NOBODY])])
+    all_labels = torch.cat([labels, torch.tensor([NO_IMAGE, NO_IMAGE])])
     shares = [
         batch_hard(
             embeddings[part], labels[part], everything, all_labels, first=part.start, margin=0.3
@@ -115,3 +123,58 @@ def test_the_widest_angle_stays_the_widest() -> None:
 def test_a_margin_needs_angles() -> None:
     with pytest.raises(ValueError, match="cosines times a scale"):
         classification(torch.zeros(1, 2), torch.tensor([0]), angular_margin=0.1)
+
+
+# Centers
+
+EMBEDDINGS = torch.tensor([[2.0, 0.0], [4.0, 0.0], [0.0, 6.0], [1.0, 1.0]], dtype=torch.float64)
+LABELS = torch.tensor([0, 0, 1, 2])
+
+
+def centers() -> CenterLoss:
+    return CenterLoss(4, 2, device=torch.device("cpu"), dtype=torch.float64)
+
+
+def test_one_step_by_hand() -> None:
+    mine = centers()
+    embeddings = EMBEDDINGS.clone().requires_grad_()
+    loss = mine(embeddings, LABELS)
+    assert loss.item() == (4 + 16 + 36 + 2) / 2
+    loss.backward()
+    assert torch.equal(embeddings.grad, EMBEDDINGS)  # from centers that lie at the origin still
+    assert not mine.centers.any()
+    mine.move_centers()  # half of 6 / 3, of 6 / 2 and of 1 / 2; nobody showed the last one
+    assert mine.centers.tolist() == [[1, 0], [0, 1.5], [0.25, 0.25], [0, 0]]
+    assert mine(EMBEDDINGS[:1], LABELS[:1]).item() == 0.5
+
+
+def test_batches_of_one_step_are_one_batch() -> None:
+    whole, parts = centers(), centers()
+    total = whole(EMBEDDINGS, LABELS)
+    assert parts(EMBEDDINGS[:3], LABELS[:3]) + parts(EMBEDDINGS[3:], LABELS[3:]) == total
+    for mine in (whole, parts):
+        mine.move_centers()
+        mine.move_centers()  # nothing was seen since
+    assert torch.equal(whole.centers, parts.centers)
+
+
+def seen_by(process: Process) -> torch.Tensor:
+    mine = centers()
+    share = slice(0, 3) if process.rank == 0 else slice(3, 4)
+    mine(EMBEDDINGS[share], LABELS[share])
+    mine.move_centers()
+    return mine.centers
+
+
+def test_ranks_move_their_centers_together() -> None:
+    alone = centers()
+    alone(EMBEDDINGS, LABELS)
+    alone.move_centers()
+    first, second = on_ranks(2, seen_by)
+    assert torch.equal(first, alone.centers)
+    assert torch.equal(second, alone.centers)
+
+
+def test_half_precision_is_not_enough_for_centers() -> None:
+    mine = CenterLoss(4, 2, device=torch.device("cpu"), dtype=torch.float32)
+    assert mine(EMBEDDINGS.bfloat16(), LABELS).dtype == torch.float32

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from deepsort_reid.training.optim import lr_at, make_optimizer, scale_lr
+from deepsort_reid.training.optim import lr_at, make_optimizer, scale_lr, set_lr
 
 
 def test_warmup_then_cosine_to_lrf() -> None:
@@ -68,7 +68,8 @@ def test_optimizers_leave_frozen_parameters_alone(name: str) -> None:
     net = nn.Linear(2, 2)
     net.bias.requires_grad_(False)
     before = net.weight.clone()
-    optimizer = make_optimizer(net.parameters(), name, lr=0.1, momentum=0.9, weight_decay=0.1)
+    optimizer = make_optimizer(net.parameters(), name, momentum=0.9, weight_decay=0.1)
+    set_lr(optimizer, 0.1)
     net(torch.ones(1, 2)).sum().backward()
     optimizer.step()
     assert [len(group["params"]) for group in optimizer.param_groups] == [1]
@@ -77,7 +78,8 @@ def test_optimizers_leave_frozen_parameters_alone(name: str) -> None:
 
 def test_one_step_of_sgd_by_hand() -> None:
     weight = nn.Parameter(torch.tensor([1.0]))
-    optimizer = make_optimizer([weight], "sgd", lr=0.1, momentum=0.9, weight_decay=0.5)
+    optimizer = make_optimizer([weight], "sgd", momentum=0.9, weight_decay=0.5)
+    set_lr(optimizer, 0.1)
     weight.grad = torch.tensor([2.0])
     optimizer.step()  # 1 - 0.1 * (2 + 0.5 * 1)
     assert math.isclose(weight.item(), 0.75, rel_tol=1e-6)

@@ -50,11 +50,11 @@ class Section(BaseModel):
 class SyntheticConfig(Section):
     """What the built-in dataset is rendered from."""
 
-    seed: int = Field(ge=0, description="another number, another crowd")
-    train_identities: int = Field(ge=2, description="people to learn from")
-    test_identities: int = Field(ge=2, description="other people, for query and gallery")
-    images_per_identity: int = Field(ge=4, description="images of each, over all cameras")
-    cameras: int = Field(ge=2, description="cameras, each with its colours, blur and view")
+    seed: int = Field(ge=0, description="seed of the people")
+    train_identities: int = Field(ge=2, description="number of people in the training part")
+    test_identities: int = Field(ge=2, description="number of other people, for query and gallery")
+    images_per_identity: int = Field(ge=4, description="images of each person, over all cameras")
+    cameras: int = Field(ge=2, description="cameras, each with its own colours, blur and view")
     distractors: int = Field(ge=0, description="gallery images of people who are in no query")
     junk: int = Field(ge=0, description="gallery images that the protocol ignores")
     image_size: tuple[Side, Side] = Field(strict=False, description="height and width in pixels")
@@ -63,21 +63,21 @@ class SyntheticConfig(Section):
 class MotConfig(Section):
     """Which boxes of annotated videos become crops to learn from."""
 
-    every: int = Field(ge=1, description="crops are cut from every so-manieth frame")
+    every: int = Field(ge=1, description="boxes are cut out of every N-th frame")
     classes: tuple[ClassNumber, ...] = Field(
-        strict=False, description="numbers of the classes that are cut"
+        strict=False, description="numbers of the classes whose boxes are cut out"
     )
-    min_visibility: float = Field(ge=0, le=1, description="least share of a person that is seen")
-    min_height: int = Field(ge=1, description="least height of a box, pixels")
+    min_visibility: float = Field(ge=0, le=1, description="least visible share of a box to cut out")
+    min_height: int = Field(ge=1, description="least height of a box to cut out, pixels")
 
 
 class DatasetConfig(Section):
     """Stage download: where the images come from."""
 
     source: str = Field(description="`synthetic`, a folder, an archive (zip, tar), or a URL of one")
-    sha256: str | None = Field(description="the archive's checksum, if you know it")
+    sha256: str | None = Field(description="the archive's SHA-256; `null`: not checked")
     layout: Literal["auto", "market1501", "folders", "mot"] = Field(
-        description="how identities are told; `auto` recognises all three"
+        description="how the files are laid out; `auto` recognises all layouts"
     )
     mot: MotConfig
     synthetic: SyntheticConfig
@@ -87,7 +87,7 @@ class SplitConfig(Section):
     """Stage split: which image serves for what, and its size."""
 
     image_size: tuple[Side, Side] = Field(
-        strict=False, description="height and width of every image, pixels"
+        strict=False, description="height and width of the network's images, pixels"
     )
     val_fraction: float = Field(
         gt=0, lt=1, description="share of each training identity's images kept for validation"
@@ -100,93 +100,95 @@ class SplitConfig(Section):
     tune_fraction: float = Field(
         ge=0,
         lt=1,
-        description="share of the training identities that stand in for the test part; 0: none",
+        description="share of the training identities that replace the test part; 0: none",
     )
-    seed: int = Field(ge=0, description="draws these shares")
-    skip_unreadable: int = Field(ge=0, description="how many unreadable images may be left out")
-    skip_single: int = Field(ge=0, description="how many one-image identities may be left out")
+    seed: int = Field(ge=0, description="seed of the draw of identities and images")
+    skip_unreadable: int = Field(ge=0, description="unreadable images that may be left out")
+    skip_single: int = Field(ge=0, description="identities with one image that may be left out")
 
 
 class TrainConfig(Section):
     """Stage train: the hyperparameters, at the top level of params.yaml."""
 
-    nproc_per_node: int = Field(ge=1, description="processes (ranks) torchrun starts on a machine")
-    seed: int = Field(ge=0, description="initial weights, order of the images, augmentation")
+    nproc_per_node: int = Field(ge=1, description="processes (ranks) that train on a machine")
+    seed: int = Field(ge=0, description="seed of weights, order of images, augmentation")
     arch: Literal["resnet18", "resnet34", "resnet50", "deepsort"] = Field(
         description="the network; `deepsort` is the small one of deep_sort_pytorch"
     )
     head: Literal["linear", "cosine"] = Field(
-        description="the classifier: the network's own, or Deep SORT's cosine softmax"
+        description="the classifier: a linear layer, or Deep SORT's cosine softmax"
     )
     last_stride: int = Field(
-        ge=1, le=2, description="of the last layer; 1 keeps its feature map large"
+        ge=1, le=2, description="stride of the last stage; 1 keeps its feature map large"
     )
     pooling: Literal["average", "gem"] = Field(
-        description="what makes an embedding of the last feature map; `gem`: a generalised mean"
+        description="how the last feature map becomes an embedding; `gem`: generalised mean"
     )
     neck: Literal["none", "bnneck"] = Field(
         description="`bnneck`: a batch normalisation between embedding and classifier"
     )
-    weights: str | None = Field(description="a file of pretrained weights to start from")
+    weights: str | None = Field(description="a file of pretrained weights; `null`: random ones")
     freeze_layers: tuple[str, ...] = Field(
-        strict=False, description="parts that keep their weights: [conv1, bn1, layer1]"
+        strict=False, description="parts that are not trained, such as [conv1, bn1, layer1]"
     )
     epochs: int = Field(ge=1, description="passes over the training part")
-    batch_size: int = Field(ge=2, description="images a process takes at a time")
-    accumulate_steps: int = Field(ge=1, description="batches a process adds up before a step")
-    optimizer: Literal["sgd", "adam", "adamw"] = Field(description="how a step is made")
+    batch_size: int = Field(ge=2, description="images in a batch of one process")
+    accumulate_steps: int = Field(
+        ge=1, description="batches whose gradients are added up for a step"
+    )
+    optimizer: Literal["sgd", "adam", "adamw"] = Field(description="the optimizer")
     lr: float = Field(gt=0, description="learning rate for one process, before `lr_scale`")
     lr_scale: Literal["linear", "sqrt", "none"] = Field(
         description="how `lr` grows with the number of processes"
     )
-    lrf: float = Field(ge=0, le=1, description="the last learning rate, as a share of the first")
+    lrf: float = Field(ge=0, le=1, description="the last learning rate as a share of the highest")
     schedule: Literal["cosine", "flat_cosine", "step"] = Field(
-        description="how the learning rate falls: all the time, from the middle on, or twice"
+        description="how the learning rate falls: steadily, from the middle on, or in two steps"
     )
     warmup_epochs: float = Field(ge=0, description="epochs in which the learning rate rises from 0")
-    momentum: float = Field(ge=0, lt=1, description="SGD's momentum; beta 1 of Adam and AdamW")
-    weight_decay: float = Field(ge=0, description="pull of the weights towards 0")
+    momentum: float = Field(ge=0, lt=1, description="momentum of SGD; beta 1 of Adam and AdamW")
+    weight_decay: float = Field(ge=0, description="weight decay")
     label_smoothing: float = Field(
         ge=0, lt=1, description="share of each label that is spread over all identities"
     )
     angular_margin: float = Field(
-        ge=0, le=1, description="radians that a cosine head adds between an image and its identity"
+        ge=0, le=1, description="angle that a cosine head adds between image and identity, radians"
     )
-    triplet_weight: float = Field(
-        ge=0, description="of the batch-hard triplet loss beside the classification"
-    )
+    triplet_weight: float = Field(ge=0, description="weight of the batch-hard triplet loss; 0: off")
     triplet_margin: float | None = Field(
-        ge=0, description="by how much other identities shall be farther; `null`: the soft margin"
+        ge=0, description="margin of the triplet loss; `null`: the soft margin"
     )
-    center_weight: float = Field(ge=0, description="of the center loss beside the classification")
+    center_weight: float = Field(ge=0, description="weight of the center loss; 0: off")
     num_instances: int = Field(
-        ge=0, description="images of an identity that come together in a batch; 0: as it happens"
+        ge=0, description="images of each identity in a batch; 0: images are drawn one by one"
     )
     ema: float = Field(
         ge=0,
         lt=1,
-        description="share of the weights' moving average that a step leaves; 0: none is kept",
+        description="decay of the weights' moving average in a step; 0: no average",
     )
-    sync_bn: bool = Field(description="batch statistics over all processes")
-    amp: bool = Field(description="bfloat16 arithmetic where a GPU has it")
-    deterministic: bool = Field(description="kernels that give the same bits at every run on a GPU")
-    flip: float = Field(ge=0, le=1, description="chance of a mirrored image")
-    crop_padding: int = Field(ge=0, description="largest random shift, pixels")
-    erase: float = Field(ge=0, le=1, description="chance of a random rectangle erased")
+    sync_bn: bool = Field(description="batch normalisation over the batches of all processes")
+    amp: bool = Field(description="bfloat16 arithmetic on GPUs that have it")
+    deterministic: bool = Field(description="GPU kernels that give the same bits in every run")
+    flip: float = Field(ge=0, le=1, description="probability that an image is mirrored")
+    crop_padding: int = Field(ge=0, description="largest random shift of an image, pixels")
+    erase: float = Field(ge=0, le=1, description="probability that a rectangle is erased")
     color_jitter: float = Field(
         ge=0,
         lt=1,
-        description="how far the factors of brightness, contrast and saturation may be from 1",
+        description="largest random change of brightness, contrast and saturation, as a share",
     )
     best_metric: Literal["val_error", "val_loss"] = Field(
-        description="what the best epoch is lowest in"
+        description="the number by which the best epoch is chosen: the lowest"
     )
-    patience: int = Field(ge=0, description="epochs without a better one before the end; 0: never")
+    patience: int = Field(
+        ge=0, description="epochs without a better one before training stops; 0: never"
+    )
     num_workers: int = Field(ge=0, description="threads that read batches ahead; 0: none")
 
     @property
     def design(self) -> dict[str, Any]:
-        """What `model.build` makes the network from, besides the number of classes."""
+        """What `network.build` makes the network from, besides the number of classes."""
         return {name: getattr(self, name) for name in DESIGN}
 
     @model_validator(mode="after")
@@ -217,16 +219,16 @@ class EvaluateConfig(Section):
     """Stage evaluate: how the test part is searched and shown."""
 
     batch_size: int = Field(ge=1, description="images embedded at a time")
-    ranked_queries: int = Field(ge=1, description="queries on the page of nearest images")
+    ranked_queries: int = Field(ge=1, description="queries shown in ranked.jpg")
     false_match_rate: float = Field(
         gt=0,
         lt=1,
-        description="share of pairs of two people that the recommended threshold takes for one",
+        description="share of pairs of two people that match at the recommended threshold",
     )
     short_range: int = Field(
         ge=1,
         le=10**6,
-        description="frames, at most, between two images of a person that a tracker compares",
+        description="frames at most between two images of one person that form a pair",
     )
     flip: bool = Field(description="also rank by the mean embeddings of images and mirror images")
     rerank: bool = Field(description="also re-rank by k-reciprocal encoding")
@@ -244,8 +246,8 @@ class EvaluateConfig(Section):
 class ExportConfig(Section):
     """Stage export: the forms in which the network goes to trackers."""
 
-    fp16: bool = Field(description="also in half precision, measured beside the full one")
-    int8: bool = Field(description="also quantised to 8 bits, measured beside the full one")
+    fp16: bool = Field(description="also write ONNX files in half precision, and measure them")
+    int8: bool = Field(description="also write ONNX files quantised to 8 bits, and measure them")
 
     @property
     def precisions(self) -> tuple[str, ...]:
@@ -256,15 +258,15 @@ class ExportConfig(Section):
 class SequencesConfig(Section):
     """What the built-in sequences are rendered from."""
 
-    seed: int = Field(ge=0, description="another number, another street")
-    sequences: int = Field(ge=1, description="how many are rendered")
-    frames: int = Field(ge=10, description="frames of each, 14 a second")
-    people: int = Field(ge=2, description="people who walk through each, two thirds in view")
+    seed: int = Field(ge=0, description="seed of the streets and people")
+    sequences: int = Field(ge=1, description="number of sequences")
+    frames: int = Field(ge=10, description="frames of a sequence, 14 a second")
+    people: int = Field(ge=2, description="people in a sequence, about two thirds of them in view")
     image_size: tuple[FrameSide, FrameSide] = Field(
         strict=False, description="height and width in pixels"
     )
     missed: float = Field(
-        ge=0, lt=1, description="share of the people in view whom the detector misses"
+        ge=0, lt=1, description="share of the people in view that the simulated detector misses"
     )
 
 
@@ -274,7 +276,7 @@ class TrackConfig(Section):
     source: str = Field(
         description="`synthetic`, or MOTChallenge sequences: a folder, archive or URL"
     )
-    sha256: str | None = Field(description="the archive's checksum, if you know it")
+    sha256: str | None = Field(description="the archive's SHA-256; `null`: not checked")
     max_cosine_distance: float | None = Field(
         gt=0,
         le=2,
@@ -283,21 +285,23 @@ class TrackConfig(Section):
     classes: tuple[ClassNumber, ...] = Field(
         strict=False, description="numbers of the classes in `gt` that are scored"
     )
-    min_confidence: float = Field(ge=-1000000000.0, description="detections below it are not used")
+    min_confidence: float = Field(
+        ge=-1000000000.0, description="least confidence of a detection to use"
+    )
     max_iou_distance: float = Field(
-        gt=0, le=1, description="1 - overlap, at most, of a box and its track"
+        gt=0, le=1, description="largest 1 - IoU of a box and its track"
     )
     max_age: int = Field(ge=1, description="frames without a detection after which a track ends")
-    n_init: int = Field(ge=1, description="detections in a row that make a track")
-    nn_budget: int = Field(ge=1, description="embeddings kept of each track")
+    n_init: int = Field(ge=1, description="detections in a row that confirm a track")
+    nn_budget: int = Field(ge=1, description="embeddings kept for a track")
     synthetic: SequencesConfig
 
 
 class RunConfig(Section):
     """How a training is run, on which no result depends: DVC reruns nothing for it."""
 
-    save_seconds: float = Field(gt=0, description="at most so much time between two resume states")
-    max_restarts: int = Field(ge=0, description="how often torchrun starts failed ranks again")
+    save_seconds: float = Field(gt=0, description="seconds at most between two resume states")
+    max_restarts: int = Field(ge=0, description="times that torchrun restarts failed ranks")
 
 
 SECTIONS: dict[str, type[Section]] = {

@@ -1,7 +1,7 @@
 """Augmentation of whole batches, each image with its own randomness.
 
-What happens to an image is a function of (seed, epoch, index) alone: neither the rank it falls to
-nor the batch it stands in changes it, so two ranks see what one would.
+What happens to an image is a function of (seed, epoch, index) alone, whatever its rank and its
+batch. So two ranks augment each image as one rank would.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from torch import Tensor
 MEAN = (0.485, 0.456, 0.406)  # ImageNet's, RGB in [0, 1]: what pretrained weights expect
 STD = (0.229, 0.224, 0.225)
 
-DRAWS = 11  # random numbers an image gets in an epoch
+DRAWS = 11  # random numbers for an image in an epoch
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601's share of each colour in what looks equally bright
 
 
@@ -31,27 +31,17 @@ class Augmentation:
     as wide, filled with the mean colour.
     """
 
-    seed: int
     flip: float  # probability
     crop_padding: int  # pixels the image is padded with on each side before it is cut to size
     erase: float  # probability
     color_jitter: float = 0.0  # how far a factor may be from 1
-
-    def draw(self, indices: NDArray[np.int64], epoch: int) -> NDArray[np.float64]:
-        """What decides on some images' fate in an epoch: (B, DRAWS) in [0, 1).
-
-        Args:
-            indices: (B,) the images' places in their part.
-            epoch: counted from 1.
-        """
-        return uniforms(self.seed, epoch, indices)
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
         """Augment and normalise a batch.
 
         Args:
             images: (B, H, W, 3) uint8 RGB on any device.
-            draws: (B, DRAWS) float64 on the same device, what was drawn for them.
+            draws: (B, DRAWS) float64 on the same device, their `uniforms`.
 
         Returns:
             (B, 3, H, W) float32, normalised; what lies outside the image or was erased is 0.
@@ -122,7 +112,7 @@ def normalise(images: Tensor, mean: Sequence[float] = MEAN, std: Sequence[float]
 def scale_and_offset(
     mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """What colours from 0 to 255 are multiplied by, and what is added: (3,) each.
+    """The factor and the summand that normalise colours from 0 to 255: (3,) each.
 
     Sent to a device once: a GPU's queue would be drained by every copy from the CPU.
     """

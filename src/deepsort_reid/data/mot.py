@@ -10,7 +10,7 @@ Benchmark for Multi-Object Tracking", arXiv:1603.00831), and as annotation tools
 
 A line of gt.txt or det.txt is a box: frame, identity, left, top, width, height and confidence, then
 in gt.txt the class and the visible share where the file has 8 or 9 columns (MOT16, MOT17, MOT20).
-With 10 columns (MOT15) the last three are world coordinates, which nobody here asks for.
+With 10 columns (MOT15) the last three are world coordinates, which are not used.
 """
 
 import configparser
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from deepsort_reid.core.errors import SourceError
 from deepsort_reid.core.progress import quantity
-from deepsort_reid.data.layouts import is_image
+from deepsort_reid.data.samples import is_image
 from deepsort_reid.sources.archive import Archive
 
 PEDESTRIAN = 1  # the class of people who walk, and of boxes in files without classes
@@ -76,11 +76,11 @@ class Sequence:
 
 
 def read_sequences(archive: Archive, names: Iterable[str] | None = None) -> list[Sequence]:
-    """Find the sequences of an archive, and read all that is said of them but no frame.
+    """Find the sequences of an archive, and read all their files but the frames.
 
     Args:
-        archive: where they are.
-        names: the archive's names, where they are known; to list them takes a pass over a tar.
+        archive: holds the sequences.
+        names: the archive's members, if they are known; to list them takes a pass over a tar.
 
     Returns:
         the sequences by name.
@@ -174,12 +174,12 @@ def folder_of(frame: str) -> str:
 
 
 def prefix(folder: str) -> str:
-    """What the names of a folder's files begin with."""
+    """The beginning of the names of a folder's files."""
     return "" if folder == "." else f"{folder}/"
 
 
 def name_of(folder: str) -> str:
-    """What a sequence is called."""
+    """A sequence's name, by its folder."""
     return PurePosixPath(folder).name or AT_ROOT
 
 
@@ -216,19 +216,19 @@ def read_boxes(data: bytes, where: str, frames: int, *, truth: bool) -> Boxes:
     """Read a table of boxes.
 
     The file counts pixels from 1 (a box at the frame's corner has left and top 1), `Boxes` from 0.
-    A class or a visible share of -1 says, as a missing column does, that nobody knows: the object
+    A class or a visible share of -1 means, as a missing column does, that it is unknown: the object
     counts as a pedestrian, and as seen whole.
 
     Args:
         data: the file's content; Windows' line ends, a byte order mark, spaces around numbers and
             blank lines at the end do no harm.
-        where: what to call the file in errors.
-        frames: how many there are.
-        truth: whether it is gt.txt, with classes and visible shares, and one box at most of an
-            identity in a frame.
+        where: the file's name in errors.
+        frames: how many frames the sequence has.
+        truth: whether the file is gt.txt, with classes and visible shares, and at most one box of
+            an identity in a frame.
 
     Raises:
-        SourceError: it is no such table; with the number of the first line that is none.
+        SourceError: it is no such table; the message has the number of the first wrong line.
     """
     table = Table(numbers(data, where), where)
     frame, identity = table.whole(0, "frame"), table.whole(1, "identity")
@@ -277,7 +277,7 @@ class Table:
 
 
 def repeated(frames: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which boxes have one of the same frame and the same known identity before them, (N,)."""
+    """Whether an earlier box has the same frame and the same known identity, (N,)."""
     order = np.lexsort((ids, frames))  # stable: of two the later line is the second
     same = (np.diff(frames[order]) == 0) & (np.diff(ids[order]) == 0)
     result = np.zeros(len(frames), dtype=np.bool_)

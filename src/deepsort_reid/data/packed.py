@@ -1,14 +1,17 @@
 """Packed parts: images decoded once, in one array that all ranks map from disk.
 
 A part named `train` is two files: `train.npy`, a NumPy array (N, H, W, 3) of uint8, RGB, and
-`train.csv`, a line an image in the same order: pid, camid, identity, name.
+`train.csv`, a line an image in the same order: pid, camid, identity, name. Beside the four parts
+stands `summary.json`, with what they hold and the checksums of their files.
 """
 
 import csv
+import hashlib
 import io
+import json
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +23,7 @@ from numpy.typing import NDArray
 from deepsort_reid.core import files
 from deepsort_reid.core.errors import PackedError
 
+PARTS = ("train", "val", "query", "gallery")
 COLUMNS = ("pid", "camid", "identity", "name")
 
 Images = NDArray[np.uint8]  # (N, H, W, 3) RGB
@@ -55,7 +59,7 @@ class Part:
 
 
 def file_names(name: str) -> tuple[str, str]:
-    """What the two files of a part are called: the array, the index."""
+    """The names of a part's two files: the array, the index."""
     return f"{name}.npy", f"{name}.csv"
 
 
@@ -175,3 +179,99 @@ class ArrayWriter:
         trace: TracebackType | None,
     ) -> None:
         self.file.close()
+
+
+# The summary
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the parts hold; `summary.json` beside them."""
+
+    layout: str  # of the dataset
+    digest: str  # SHA-256 over all the other fields: the same digest, the same data
+    tuning: bool  # whether query and gallery are held out of the training part, to tune by
+    counts: Mapping[str, Mapping[str, int]]  # part -> images, identities, cameras, …
+    files: Mapping[str, str]  # name of a part's file -> its SHA-256
+
+    def flat(self) -> dict[str, int]:
+        """The counts under names like `train_images`, and `tuning`."""
+        counts = {
+            f"{part}_{kind}": number
+            for part, kinds in self.counts.items()
+            for kind, number in kinds.items()
+        }
+        return counts | {"tuning": self.tuning}
+
+
+def write_summary(
+    folder: Path, layout: str, counts: Mapping[str, Mapping[str, int]], *, tuning: bool
+) -> Summary:
+    """Checksum the parts in a folder, and write the summary beside them.
+
+    Args:
+        folder: holds the parts.
+        layout: the dataset's.
+        counts: what each part holds, as `split.count` says.
+        tuning: whether query and gallery are held out of the training part, to tune by.
+
+    Raises:
+        OSError: a part is missing, or the disk is full.
+    """
+    found = files.checksums([folder / name for part in PARTS for name in file_names(part)])
+    sums = {path.name: checksum for path, checksum in found.items()}
+    summary = Summary(layout, digest_of(layout, tuning, counts, sums), tuning, counts, sums)
+    files.write_json(folder / "summary.json", asdict(summary))
+    return summary
+
+
+def digest_of(layout: object, tuning: object, counts: object, sums: object) -> str:
+    """The SHA-256 of a summary's content, in 64 hexadecimal digits."""
+    content = [layout, counts, sums, *([] if tuning is False else [tuning])]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def read_summary(folder: Path) -> Summary:
+    """Read what `write_summary` wrote.
+
+    Raises:
+        PackedError: it is missing or damaged.
+    """
+    path = folder / "summary.json"
+    try:
+        content = files.read_json(path)
+        layout, digest, tuning, counts, sums = (content.pop(f.name) for f in fields(Summary))
+        if content or digest != digest_of(layout, tuning, counts, sums):
+            raise ValueError("its content does not fit its digest")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise PackedError(
+            f"{path}: cannot be read ({error}); make the parts again: dvc repro -f split"
+        ) from None
+    return Summary(layout, digest, tuning, counts, sums)
+
+
+def verify_parts(folder: Path, summary: Summary, parts: Sequence[str]) -> None:
+    """Compare the files of parts with their checksums, before anything is read from them.
+
+    Args:
+        folder: holds the parts.
+        summary: the one that `read_summary` finds there.
+        parts: names among `PARTS`.
+
+    Raises:
+        PackedError: a file is missing, or not the one that stage split wrote.
+    """
+    paths = [folder / name for part in parts for name in file_names(part)]
+    try:
+        found = files.checksums(paths)
+    except OSError as error:
+        raise PackedError(
+            f"{error.filename}: cannot be read ({error.strerror}); "
+            "make the parts again: dvc repro -f split"
+        ) from None
+    for path in paths:
+        if found[path] != summary.files.get(path.name):
+            raise PackedError(
+                f"{path}: damaged, or not of the split that summary.json describes; "
+                "make the parts again: dvc repro -f split"
+            )

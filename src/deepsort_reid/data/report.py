@@ -1,4 +1,4 @@
-"""How many images each identity has in each part: what the split stage leaves in reports/."""
+"""The report of stage split: how many images each identity has in each part."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -11,18 +11,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepsort_reid.core import files
 from deepsort_reid.core.figure import BLUE, ORANGE, drawn
-from deepsort_reid.data.split import Split, Summary, images_per_identity
+from deepsort_reid.data.packed import Summary
+from deepsort_reid.data.samples import Split
+from deepsort_reid.data.split import images_per_identity
 
 MAX_BARS = 60
 
 
-def write_census(folder: Path, summary: Summary, split: Split) -> None:
-    """Write the split's counts, what it is for, and how many identities have how many images.
+def write_report(folder: Path, summary: Summary, split: Split) -> None:
+    """Write the counts of a split, whether it is for tuning, and its images per identity.
 
     Args:
         folder: receives split.json, images_per_identity.png and images_per_identity.csv.
-        summary: of the parts.
-        split: their images.
+        summary: the summary of the parts.
+        split: the images of each part.
     """
     files.write_json(folder / "split.json", {**summary.counts, "tuning": summary.tuning})
     counts = {part: images_per_identity(samples) for part, samples in split.items()}
@@ -37,12 +39,12 @@ def write_census(folder: Path, summary: Summary, split: Split) -> None:
 
 
 def draw_images_per_identity(path: Path, counts_per_part: Mapping[str, ArrayLike]) -> None:
-    """Draw for each part of the split how many identities have how many images.
+    """Draw for each part how many identities have how many images.
 
     Args:
         path: a .jpg or .png file.
-        counts_per_part: for "train", "val", "query", "gallery" or others, the number of images of
-            each of its identities; junk and distractors are none.
+        counts_per_part: part -> the number of images of each of its identities; junk and
+            distractors do not count.
     """
     lines = (len(counts_per_part) + 1) // 2
     with drawn(path, 1000, 90 + 240 * lines) as figure:

@@ -14,21 +14,28 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Step:
-    """What one rank takes in one optimizer step."""
+    """The images that one rank takes in one optimizer step."""
 
-    size: int  # images that all ranks take
-    batches: list[Indices]  # this rank's, one after the other
-    widths: list[int]  # for each of them, the most images that any rank takes meanwhile
+    size: int  # images that all ranks take together
+    batches: list[Indices]  # this rank's batches, one after the other
+    widths: list[int]  # for each batch, the most images that any rank takes at the same time
 
 
 def steps_per_epoch(
     count: int, *, batch_size: int, accumulate_steps: int, world_size: int, num_instances: int = 0
 ) -> int:
-    """How many optimizer steps go over `count` images once.
+    """How many optimizer steps an epoch of `count` images takes.
 
     A step takes a global batch: batch_size × accumulate_steps × world_size images, or a little
-    less, since an epoch's images are dealt out evenly over its steps. So nothing is dropped,
-    nothing repeated, and no last batch is too small to normalise.
+    less, since an epoch's images are spread evenly over its steps. So no image is dropped or
+    repeated, and no last batch is too small for batch normalisation.
+
+    Args:
+        count: images of the training part.
+        batch_size: images that a rank takes at a time, at most.
+        accumulate_steps: batches that a rank takes in a step.
+        world_size: number of ranks.
+        num_instances: images of an identity that come together in a batch; 0: as it happens.
 
     Raises:
         ConfigError: some rank would get fewer than two images at a time, or a batch fewer than
@@ -63,18 +70,18 @@ def plan_epoch(
     accumulate_steps: int,
     num_instances: int = 0,
 ) -> list[Step]:
-    """Deal an epoch's images out, each to exactly one rank and step, in a new order each epoch.
+    """Give each image of an epoch to exactly one rank and step, in a new order each epoch.
 
-    Pure: every rank computes its own part of the same plan, and nothing is sent.
+    Every rank computes its own part of the same plan, and nothing is sent.
 
     Args:
         labels: (N,) the identity of each image of the training part.
         steps: see `steps_per_epoch`.
         seed: draws the order, together with the epoch.
         epoch: counted from 1.
-        rank: whose share to return.
-        world_size: among how many.
-        accumulate_steps: batches a rank takes in a step.
+        rank: the rank whose share is returned.
+        world_size: number of ranks.
+        accumulate_steps: batches that a rank takes in a step.
         num_instances: images of an identity that come together; 0: as it happens.
     """
     rng = np.random.default_rng([seed, epoch])
@@ -105,7 +112,7 @@ def groups_of_identities(
     A batch of such groups is the P identities with K images each of Hermans et al., "In Defense of
     the Triplet Loss for Person Re-Identification", 2017. Here each image is in exactly one group:
     where identities have few or odd numbers of images, groups are up to half larger or smaller.
-    Groups of one identity lie as far apart as they can, so that they seldom share a batch.
+    Groups of one identity lie as far apart as they can, so that they are seldom in one batch.
     """
     placed: list[tuple[float, Indices]] = []
     of_identities = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
@@ -127,7 +134,14 @@ def cut_evenly(groups: Sequence[Indices], count: int) -> list[Indices]:
 
 
 def plan_validation(count: int, *, batch_size: int, rank: int, world_size: int) -> list[Indices]:
-    """This rank's batches of a part that is gone through once, in order, without padding."""
+    """A rank's batches of a part that all ranks read once, in order, without padding.
+
+    Args:
+        count: images of the part.
+        batch_size: images at a time, at most.
+        rank: the rank whose batches are returned.
+        world_size: number of ranks.
+    """
     own = np.arange(rank, count, world_size)
     return [own[first : first + batch_size] for first in range(0, len(own), batch_size)]
 

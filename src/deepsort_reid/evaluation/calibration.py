@@ -30,7 +30,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from deepsort_reid.data.layouts import DISTRACTOR
+from deepsort_reid.data.samples import DISTRACTOR
 from deepsort_reid.evaluation import ranking
 from deepsort_reid.evaluation.ranking import BLOCK_BYTES, Embedded, Tile
 

@@ -20,10 +20,10 @@ from torch.nn import functional as F
 from deepsort_reid.core.errors import PackedError
 from deepsort_reid.core.progress import Progress
 from deepsort_reid.data.augment import normalise
-from deepsort_reid.data.layouts import DISTRACTOR, NO_CAMERA, read_moments
 from deepsort_reid.data.loader import Prefetcher
 from deepsort_reid.data.packed import Part
 from deepsort_reid.data.sampler import Indices, plan_validation
+from deepsort_reid.data.samples import DISTRACTOR, NO_CAMERA, read_moments
 from deepsort_reid.evaluation import ranking as metrics
 from deepsort_reid.evaluation import reranking
 from deepsort_reid.evaluation.calibration import Calibration, Sightings, calibrate
@@ -96,7 +96,7 @@ class Reader:
         """Move the network to its device.
 
         Args:
-            net: a network of `model.build`.
+            net: a network of `network.build`.
             mean: RGB, of colours in [0, 1], as in the network's checkpoint.
             std: likewise.
             batch_size: images at a time.

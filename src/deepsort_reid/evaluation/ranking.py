@@ -27,7 +27,7 @@ from torch import Tensor
 
 from deepsort_reid.core.errors import DatasetError, WeightsError
 from deepsort_reid.core.progress import Progress
-from deepsort_reid.data.layouts import JUNK
+from deepsort_reid.data.samples import JUNK
 
 BLOCK_BYTES = 64 << 20
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from deepsort_reid.core import files
-from deepsort_reid.data.layouts import NO_CAMERA
 from deepsort_reid.data.packed import Part
+from deepsort_reid.data.samples import NO_CAMERA
 from deepsort_reid.evaluation import calibration, plots
 from deepsort_reid.evaluation.calibration import Calibration, Estimate, Kind
 from deepsort_reid.evaluation.evaluate import RANKS, Evaluation

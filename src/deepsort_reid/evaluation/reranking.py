@@ -31,7 +31,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from deepsort_reid.data.layouts import DISTRACTOR, JUNK
+from deepsort_reid.data.samples import DISTRACTOR, JUNK
 from deepsort_reid.evaluation import ranking
 from deepsort_reid.evaluation.ranking import (
     BLOCK_BYTES,

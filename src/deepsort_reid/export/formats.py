@@ -34,7 +34,7 @@ TRACES = ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "tor
 class Trained:
     """What is exported: a network, and what its users must know."""
 
-    net: nn.Module  # of `model.build`, on the CPU
+    net: nn.Module  # of `network.build`, on the CPU
     about: Description
     max_cosine_distance: float  # the recommended threshold on 1 - cosine
 
@@ -63,7 +63,7 @@ class Trained:
     def beyond_plain(self) -> list[str]:
         """In what the embedding is made in another way than by the published architecture."""
         plain = {"last_stride": 2, "pooling": "average", "neck": "none"}
-        return [name for name, value in plain.items() if self.about.design[name] != value]
+        return [name for name, value in plain.items() if getattr(self.about, name) != value]
 
     def weights(self) -> Mapping[str, torch.Tensor]:
         """The state dict without the classifier."""
@@ -90,7 +90,7 @@ class Form:
         """Why a network cannot go into this form; None if it can."""
         if trained.about.arch not in self.archs:
             return f"{self.why_not}, arch is {trained.about.arch}"
-        unlike = [f"{name} is {trained.about.design[name]}" for name in trained.beyond_plain]
+        unlike = [f"{name} is {getattr(trained.about, name)}" for name in trained.beyond_plain]
         if self.plain and unlike:
             return f"{self.reader} builds the plain {trained.about.arch}, {', '.join(unlike)}"
         if self.image_size not in (None, trained.image_size):

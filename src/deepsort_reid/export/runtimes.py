@@ -15,6 +15,7 @@ from deepsort_reid.data.augment import MEAN, STD
 from deepsort_reid.data.packed import Images
 from deepsort_reid.model import network
 from deepsort_reid.model.network import DeepSortNet
+from deepsort_reid.model.weights import read_safely
 
 Floats = NDArray[np.float32]
 Runtime = Callable[[Images], Floats]  # (B, H, W, 3) uint8 RGB -> (B, D), of any length
@@ -63,7 +64,7 @@ def torchvision_resnet(path: Path) -> Runtime:
     Raises:
         ExportError: a weight is missing, or one is too many.
     """
-    content = network.read_safely(path)
+    content = read_safely(path)
     net = getattr(resnet, content["model_name"])()
     net.fc = nn.Identity()
     return torch_module(with_weights(net, content["state_dict"], path), normalised)
@@ -76,12 +77,12 @@ def deep_sort_pytorch(path: Path) -> Runtime:
         ExportError: a weight is missing, or one is too many.
     """
     net = network.without_classifier(DeepSortNet(1))
-    features = FeaturesAlone(with_weights(net, network.read_safely(path)["net_dict"], path))
+    features = FeaturesAlone(with_weights(net, read_safely(path)["net_dict"], path))
     return torch_module(features, normalised)
 
 
 class FeaturesAlone(nn.Module):
-    """A network of `model.build` that returns what comes before its classifier."""
+    """A network of `network.build` that returns what comes before its classifier."""
 
     def __init__(self, net: nn.Module):
         super().__init__()

@@ -1,44 +1,52 @@
-"""What the workspace would make now: its data, parameters, code and environment."""
+"""Whether the workspace would make a checkpoint again: its data, parameters, code, environment."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from deepsort_reid.core import files
 from deepsort_reid.core.config import Params, load_params
-from deepsort_reid.core.errors import ConfigError, DeepSortReidError
+from deepsort_reid.core.errors import ConfigError, DeepSortReidError, LineageError
 from deepsort_reid.core.machine import cores
 from deepsort_reid.core.yaml_file import read_yaml, show
-from deepsort_reid.data.split import read_summary
-from deepsort_reid.lineage import git
+from deepsort_reid.data.packed import read_summary
+from deepsort_reid.lineage.dvc_cli import (
+    Lock,
+    Status,
+    outputs,
+    status,
+    status_since,
+)
+from deepsort_reid.lineage.records import PipelineRecords
+from deepsort_reid.model.device import choose_device
 from deepsort_reid.training import fingerprint
-from deepsort_reid.training.distributed import Process, choose_device
-from deepsort_reid.training.fingerprint import Identity
+from deepsort_reid.training.distributed import Process
+from deepsort_reid.training.fingerprint import Fingerprint
 
 DATA = ("download", "split")  # the stages before train
-CHECKPOINT = "models/model.pth"
-Lock = Mapping[str, Any]  # dvc.lock's stages: name -> cmd, deps, params, outs
+ANY_ENVIRONMENT = "this is the environment it was made in, which nobody knows"
 
 
 @dataclass(frozen=True)
-class Comparison:
+class WorkspaceComparison:
     """What a checkpoint was made from, beside what the workspace has now.
 
     Attributes:
         differences: one line each, in the order of the pipeline.
-        is_sure: False if only code differs, or what runs before train, so that the same may come
-            out all the same.
+        is_sure: whether another checkpoint comes out if anything differs, and the same one if
+            nothing does. Other code, or stages that run again, may do the same.
+        condition: what must be true for the same checkpoint to come out, if nobody knows it.
     """
 
     differences: list[str]
     is_sure: bool = True
+    condition: str = ""
 
 
-def compare(there: Identity | None, lock: Lock | None, root: Path) -> Comparison | None:
+def compare_with_workspace(
+    there: Fingerprint | None, lock: Lock | None, root: Path
+) -> WorkspaceComparison | None:
     """What stands between a checkpoint and the same one made anew here; None if nobody knows.
 
     Args:
@@ -47,25 +55,62 @@ def compare(there: Identity | None, lock: Lock | None, root: Path) -> Comparison
             that is older than identities.
         root: the project's folder.
     """
-    if there is None:
-        stages = (*DATA, "train")
-        lines = None if lock is None else stage_differences(lock, stages, root)
-        return None if lines is None else Comparison(lines, is_sure=False)
-    stale = data_is_stale(root)
-    before = stale if lock is None else stage_differences(lock, DATA, root)
     try:
-        here = would_be(load_params(root / "params.yaml"), there, root, keep_data=bool(stale))
+        params = load_params(root / "params.yaml")
+        if there is None:
+            return compare_locked(lock, root)
+        return compare_identities(params, there, lock, root)
     except (DeepSortReidError, OSError) as error:
-        return Comparison([f"the workspace makes none: {error}"])
-    lines = fingerprint.differences(there, here)
+        return WorkspaceComparison([f"the workspace makes none: {error}"])
+
+
+def compare_locked(lock: Lock | None, root: Path) -> WorkspaceComparison | None:
+    """Compare a checkpoint without identity by the dvc.lock beside it; None if nobody can."""
+    try:
+        lines = stage_differences(lock, (*DATA, "train"), root) if lock else None
+    except LineageError:
+        return None
+    if lines is None:
+        return None
+    return WorkspaceComparison(lines, is_sure=False, condition=ANY_ENVIRONMENT)
+
+
+def compare_identities(
+    params: Params, there: Fingerprint, lock: Lock | None, root: Path
+) -> WorkspaceComparison:
+    """Compare a checkpoint whose identity is known.
+
+    Raises:
+        PackedError: there is no data.
+        OSError: the pretrained weights cannot be read.
+    """
+    stale: Status = {}
+    before, condition = [], ""
+    own = PipelineRecords.here(root).lock or {}
+    try:
+        stale = status(DATA, root)
+        if lock is None or all(lock.get(stage) == own.get(stage) for stage in DATA):
+            before = in_words(stale, own, root, with_outputs=lock is None)
+        else:
+            before = stage_differences(lock, DATA, root)
+    except LineageError as error:
+        condition = f"its data is what the pipeline makes here ({error})"
+    # Data that would be made anew first cannot be compared, so what makes it is.
+    here = identity_here(params, there, root, keep_data=bool(stale))
     if not stale and here.data == there.data:
-        before = []  # other code or parameters, and the same images all the same
-    # Other code may well do the same.
-    is_sure = not before + lines or any(not line.startswith("code ") for line in lines)
-    return Comparison(before + lines, is_sure=is_sure)
+        before = []
+    certain = fingerprint.differences(there, replace(here, code=there.code))
+    layout = layout_difference(there.code, here.code)
+    code = [] if layout else code_differences(there.code, here.code)
+    lines = [*layout, *before, *certain, *code]
+    return WorkspaceComparison(
+        lines, is_sure=bool(certain) or not (lines or condition), condition=condition
+    )
 
 
-def would_be(params: Params, there: Identity, root: Path, *, keep_data: bool) -> Identity:
+def identity_here(
+    params: Params, there: Fingerprint, root: Path, *, keep_data: bool
+) -> Fingerprint:
     """The identity of what train would make here, as torchrun starts it.
 
     Args:
@@ -80,7 +125,7 @@ def would_be(params: Params, there: Identity, root: Path, *, keep_data: bool) ->
     """
     digest = there.data.get("split", "") if keep_data else read_summary(root / "data/split").digest
     count = params.train.nproc_per_node
-    device, _ = choose_device(0, count)
+    device = choose_device(0, count)
     process = Process(0, 0, count, count, device)
     here = fingerprint.of_training(params.train, process, data_digest=digest)
     on_gpu = device.type == "cuda"
@@ -88,118 +133,126 @@ def would_be(params: Params, there: Identity, root: Path, *, keep_data: bool) ->
     return replace(here, environment={**here.environment, "threads": threads})
 
 
-def data_is_stale(root: Path) -> list[str]:
-    """Why data/split is not what the pipeline would make now, a line each; none if it is."""
-    try:
-        lock = parse_lock((root / git.LOCK).read_bytes())
-    except (OSError, ValueError):
-        return ["stage download would run: there is no dvc.lock here that can be read"]
-    lines = stage_differences(lock, DATA, root)
-    missing = [name for name in ("data/raw", "data/split") if not (root / name).exists()]
-    lines += [
-        f"stage {DATA[name != 'data/raw']} would run: {name} is missing here" for name in missing
-    ]
-    if not lines and not is_checked_out(lock, root):
-        lines.append("stage split would run again: data/split is not the one of dvc.lock")
-    return lines
+def layout_difference(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+    """One line if most files of the code have other names here: then none can be compared.
+
+    Args:
+        there: file -> SHA-256, of a checkpoint.
+        here: the same of the workspace.
+    """
+    gone = there.keys() - here.keys()
+    if 2 * len(gone) <= len(there):
+        return []
+    counts = f"{len(gone)} of its {len(there)} files are not here"
+    return [f"it was made by another layout of the code: {counts}"]
 
 
-def is_checked_out(lock: Lock, root: Path) -> bool:
-    """Whether data/split/summary.json, which tells all parts' checksum, is the one of dvc.lock."""
-    listing = git.cached(root, outputs(lock, "split").get("data/split", "none"))
-    try:
-        md5s = {entry["relpath"]: entry["md5"] for entry in files.read_json(listing)}
-        return bool(md5s["summary.json"] == files.md5(root / "data/split/summary.json"))
-    except (OSError, ValueError, KeyError, TypeError):
-        return True  # the cache is elsewhere; `dvc status` can tell
+def code_differences(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+    """The files of code that differ, a line each."""
+    names = sorted(there.keys() | here.keys())
+    return [f"code {name} differs" for name in names if there.get(name) != here.get(name)]
 
 
-def parse_lock(text: bytes) -> Lock:
-    """The stages of a dvc.lock.
+def stage_differences(lock: Lock, stages: Sequence[str], root: Path) -> list[str]:
+    """Why stages would not run as they ran for a dvc.lock, a line each, in their order.
 
     Raises:
-        ValueError: it is none.
+        LineageError: DVC cannot tell.
     """
-    try:
-        content = yaml.safe_load(text)
-        stages = content["stages"]
-    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError("it is no dvc.lock") from error
-    if not isinstance(stages, dict):
-        raise ValueError("it is no dvc.lock")
-    return stages
+    return in_words(status_since(lock, stages, root), lock, root, with_outputs=False)
 
 
-def outputs(lock: Lock, stage: str) -> dict[str, str]:
-    """The outputs of a stage -> their MD5 as DVC has it."""
-    return {out["path"]: out.get("md5", "") for out in lock.get(stage, {}).get("outs", [])}
+def in_words(found: Status, lock: Lock, root: Path, *, with_outputs: bool) -> list[str]:
+    """What DVC has found changed since a dvc.lock, a line each.
 
-
-def stage_differences(lock: Lock, stages: tuple[str, ...], root: Path) -> list[str]:
-    """Why stages would not run as they ran for a dvc.lock, a line each, in their order."""
-    try:
-        params = read_yaml(root / "params.yaml")
-        declared = read_yaml(root / "dvc.yaml")["stages"]
-    except (ConfigError, KeyError) as error:
-        return [f"the workspace makes none: {error}"]
+    Args:
+        found: DVC's answer.
+        lock: the dvc.lock.
+        root: the project's folder.
+        with_outputs: whether an output counts that is missing, or another one.
+    """
+    params = parameters(root)
+    made = {path for stage in lock for path in outputs(lock, stage)}
     lines = []
-    for stage in stages:
+    for stage, reasons in found.items():
         if stage not in lock:
             lines.append(f"stage {stage} would run: dvc.lock has nothing of it")
             continue
-        of_stage = [
-            *command_differences(lock[stage], declared.get(stage, {})),
-            *parameter_differences(lock[stage], params),
-            *file_differences(lock[stage], declared.get(stage, {}), root),
-        ]
-        lines += [f"stage {stage} would run again: {line}" for line in of_stage]
+        for reason in reasons:
+            if isinstance(reason, str):
+                lines.append(f"stage {stage} would run again: its command differs")
+                continue
+            words = [
+                *dependencies_in_words(reason.get("changed deps", {}), lock[stage], made, params),
+                *(outputs_in_words(reason.get("changed outs", {})) if with_outputs else ()),
+            ]
+            lines += [f"stage {stage} would run again: {word}" for word in words]
     return lines
 
 
-def command_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a line if the command in dvc.yaml is another one."""
-    if "${" not in now.get("cmd", "") and then.get("cmd") != now.get("cmd"):
-        yield "its command differs"
+def dependencies_in_words(
+    changes: Mapping[str, Any],
+    locked: Mapping[str, Any],
+    made: Collection[str],
+    params: Mapping[str, Any],
+) -> Iterator[str]:
+    """Yield the changed parameters, then the files; not what another stage makes.
+
+    Args:
+        changes: path -> state; of a file of parameters: path -> name -> state.
+        locked: the stage, as dvc.lock has it.
+        made: the outputs of all stages.
+        params: the workspace's, with dots in their names.
+    """
+    known = {dependency["path"] for dependency in locked.get("deps", [])}
+    for path, names in changes.items():
+        if isinstance(names, Mapping):
+            yield from parameter_differences(names, locked.get("params", {}).get(path, {}), params)
+    for path, state in changes.items():
+        if path in made:
+            continue
+        if state == "deleted":
+            yield f"{path} is missing here"
+        elif isinstance(state, str):
+            yield f"{path} differs" if path in known else f"{path} is a new dependency"
 
 
-def parameter_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a line for each parameter in dvc.lock that params.yaml states otherwise."""
-    locked = then.get("params", {}).get("params.yaml", {})
-    # A stage may depend on a whole section or on a part of one: `split`, `dataset.mot`.
-    stated = tuple(f"{key}." for key in locked)
-    old = flat(locked)
-    new = {name: value for name, value in flat(now).items() if f"{name}.".startswith(stated)}
+def outputs_in_words(changes: Mapping[str, str]) -> Iterator[str]:
+    """Yield the outputs that are not as dvc.lock has them."""
+    states = {"deleted": "is missing here", "not in cache": "is not in DVC's cache"}
+    for path, state in changes.items():
+        yield f"{path} {states.get(state, 'is not the one of dvc.lock')}"
+
+
+def parameter_differences(
+    names: Iterable[str], locked: Mapping[str, Any], params: Mapping[str, Any]
+) -> Iterator[str]:
+    """Yield a line for each parameter that is another here than in dvc.lock.
+
+    Args:
+        names: parameters or whole sections: `lr`, `split`, `dataset.mot`.
+        locked: as dvc.lock has them.
+        params: the workspace's, with dots in their names.
+    """
+    stated = tuple(f"{name}." for name in names)
+    old, new = (
+        {name: value for name, value in table.items() if f"{name}.".startswith(stated)}
+        for table in (flat(locked), params)
+    )
     for name in sorted(old.keys() | new.keys()):
         if name not in old or name not in new or old[name] != new[name]:
             here, there = (show(t[name]) if name in t else "missing" for t in (new, old))
             yield f"{name} is {here} here, {there} there"
 
 
-def file_differences(then: Mapping[str, Any], now: Mapping[str, Any], root: Path) -> Iterator[str]:
-    """Yield a line for each file that a stage depends on and that differs."""
-    locked = {dep["path"]: dep for dep in then.get("deps", [])}
-    made = [path for path, dep in locked.items() if "nfiles" in dep or path == CHECKPOINT]
-    for path in sorted({*locked, *now.get("deps", [])} - set(made)):
-        if path not in now.get("deps", []):
-            yield f"{path} is no dependency any more"
-        elif path not in locked:
-            if not (root / path).is_dir():
-                yield f"{path} is a new dependency"
-        elif not (root / path).is_file():
-            yield f"{path} is missing here"
-        elif files.md5(root / path) != locked[path].get("md5"):
-            yield f"{path} differs"
-
-
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested sections as one table, with dots in the names: `split.seed`."""
     table: dict[str, Any] = {}
     for name, value in values.items():
-        table |= (
-            flat(value, f"{prefix}{name}.")
-            if isinstance(value, Mapping)
-            else {prefix + name: value}
-        )
+        if isinstance(value, Mapping):
+            table |= flat(value, f"{prefix}{name}.")
+        else:
+            table[prefix + name] = value
     return table
 
 

@@ -1,43 +1,52 @@
 """The checkpoint: a trained network, and all it takes to use it without guessing."""
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from deepsort_reid.core import files
-from deepsort_reid.core.config import DESIGN
 from deepsort_reid.core.errors import WeightsError
 from deepsort_reid.model import network
+from deepsort_reid.model.network import Arch, Design, Head, Neck, Pooling
+from deepsort_reid.model.weights import named_tensors, read_safely
+
+Count = Annotated[int, Field(strict=True, ge=1, lt=2**63)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Deviation = Annotated[Number, Field(gt=0)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
     """What stands in a checkpoint beside the weights."""
 
-    epoch: int  # the best one, counted from 1
-    acc: float  # its top-1 accuracy on val, per cent, as deep_sort_pytorch writes it
-    arch: str
-    embedding_size: int
-    image_size: Sequence[int]  # height and width in pixels
-    mean: Sequence[float]  # RGB, of colours in [0, 1]
-    std: Sequence[float]
+    epoch: Count  # the best one, counted from 1
+    acc: Number  # its top-1 accuracy on val, per cent, as deep_sort_pytorch writes it
+    arch: Arch
+    embedding_size: Count
+    image_size: Annotated[Sequence[Count], Field(min_length=2, max_length=2)]  # height and width
+    mean: Annotated[Sequence[Number], Field(min_length=3, max_length=3)]  # RGB, colours in [0, 1]
+    std: Annotated[Sequence[Deviation], Field(min_length=3, max_length=3)]
     classes: Sequence[str]  # identities, in the order of the classifier's outputs
     data_digest: str  # SHA-256 of the split it was trained on
-    identity: Mapping[str, Any]  # of the training, as `identity.Identity.as_plain` has it
-    head: str = "linear"  # the classifier
-    last_stride: int = 2
-    pooling: str = "average"
-    neck: str = "none"
+    identity: Mapping[str, Any]  # the fingerprint of the training, as plain values
+    # Checkpoints of earlier versions lack what follows.
+    head: Head = "linear"
+    last_stride: Annotated[Count, Field(le=2)] = 2
+    pooling: Pooling = "average"
+    neck: Neck = "none"
 
     @property
-    def design(self) -> dict[str, Any]:
-        """What `model.build` makes the network from, besides the number of classes."""
-        return {name: getattr(self, name) for name in DESIGN}
+    def design(self) -> Design:
+        """What the network is built from, besides the number of classes."""
+        return Design(**{field.name: getattr(self, field.name) for field in fields(Design)})
+
+
+DESCRIPTION = TypeAdapter(Description)
 
 
 def save(path: Path, state: Mapping[str, Tensor], description: Description) -> None:
@@ -92,26 +101,19 @@ def load(path: Path) -> tuple[nn.Module, Description]:
     Raises:
         WeightsError: the file cannot be read, or is no checkpoint of this project.
     """
-    usual = {
-        field.name: field.default for field in fields(Description) if field.default is not MISSING
-    }
-    content: dict[Any, Any] = usual | dict_or_empty(network.read_safely(path))
-    expected = [field.name for field in fields(Description)]
-    missing = [key for key in ("net_dict", *expected) if key not in content]
-    if missing:
-        raise WeightsError(
-            f"{path}: no checkpoint of this project, '{missing[0]}' is missing in it; "
-            "expected models/model.pth as stage train writes it"
-        )
-    description = Description(**{key: content[key] for key in expected})
-    if wrong := what_is_wrong(description):
-        raise WeightsError(
-            f"{path}: no checkpoint of this project, its '{wrong}' is not what it should be; "
-            "expected models/model.pth as stage train writes it"
-        )
-    net = network.build(classes=len(description.classes), **description.design)
+    content = dict_or_empty(read_safely(path))
     try:
-        net.load_state_dict(dict(network.named_tensors(content["net_dict"])))
+        if "net_dict" not in content:
+            raise WeightsError("'net_dict' is missing in it")
+        description = described(content)
+    except WeightsError as error:
+        raise WeightsError(
+            f"{path}: no checkpoint of this project, {error}; "
+            "expected models/model.pth as stage train writes it"
+        ) from None
+    net = network.build(description.design, len(description.classes))
+    try:
+        net.load_state_dict(dict(named_tensors(content["net_dict"])))
     except (RuntimeError, NotImplementedError) as error:
         reason = str(error)[:200]
         raise WeightsError(f"{path}: its weights do not fit its own arch: {reason}") from None
@@ -123,46 +125,23 @@ def load(path: Path) -> tuple[nn.Module, Description]:
     return net.eval(), description
 
 
-def what_is_wrong(description: Description) -> str | None:
-    """The first field of a description whose value cannot be; None if all can.
+def described(content: Mapping[Any, Any]) -> Description:
+    """Check the description in a checkpoint, which another program may have written.
 
-    A file may have been made by hand, or by another program.
+    Raises:
+        WeightsError: a field is missing, or is of a type or value that it cannot have.
     """
-    d = description
-    right = {
-        "epoch": is_whole(d.epoch, 1),
-        "acc": is_number(d.acc),
-        "arch": d.arch in network.ARCHS,
-        "head": d.head in network.HEADS,
-        "last_stride": is_whole(d.last_stride, 1) and d.last_stride <= 2,
-        "pooling": d.pooling in network.POOLINGS,
-        "neck": d.neck in network.NECKS,
-        "embedding_size": is_whole(d.embedding_size, 1),
-        "image_size": is_list(d.image_size, lambda x: is_whole(x, 1), 2),
-        "mean": is_list(d.mean, is_number, 3),
-        "std": is_list(d.std, lambda x: is_number(x) and x > 0, 3),
-        "classes": is_list(d.classes, lambda x: isinstance(x, str)),
-        "data_digest": isinstance(d.data_digest, str),
-        "identity": isinstance(d.identity, Mapping),
-    }
-    return next((key for key, fits in right.items() if not fits), None)
-
-
-def is_whole(value: Any, least: int) -> bool:
-    """Whether a value is a whole number of at least `least`."""
-    return type(value) is int and least <= value < 2**63
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a finite number."""
-    return type(value) in (int, float) and math.isfinite(value)
-
-
-def is_list(value: Any, fits: Callable[[Any], bool], length: int | None = None) -> bool:
-    """Whether a value is a list (of so many items) of which each one fits."""
-    return type(value) is list and length in (None, len(value)) and all(map(fits, value))
+    names = [field.name for field in fields(Description)]
+    try:
+        return DESCRIPTION.validate_python({key: content[key] for key in names if key in content})
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False)
+    missing = [fault["loc"][0] for fault in faults if fault["type"] == "missing"]
+    if missing:
+        raise WeightsError(f"'{missing[0]}' is missing in it")
+    raise WeightsError(f"its '{faults[0]['loc'][0]}' is not what it should be")
 
 
 def dict_or_empty(content: Any) -> dict[Any, Any]:
-    """The content if it is a mapping, else an empty one."""
+    """The content if it is a dictionary, else an empty one."""
     return content if isinstance(content, dict) else {}

@@ -14,8 +14,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from deepsort_reid.core.errors import ConfigError, CropError
 from deepsort_reid.data.augment import normalise
+from deepsort_reid.data.images import resized
 from deepsort_reid.data.packed import Images
-from deepsort_reid.data.split import resized
 from deepsort_reid.model import checkpoint, network
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Extractor:
         device: str | torch.device | None = None,
         batch_size: int = 64,
     ) -> Self:
-        """Wrap a network of `model.build`, which stays as it is.
+        """Wrap a network of `network.build`, which stays as it is.
 
         Args:
             net: trained or not.
@@ -182,7 +182,7 @@ def usable(device: str | torch.device | None) -> torch.device:
 def folded(net: nn.Module) -> nn.Module:
     """A copy in eval mode, each batch normalisation folded into the convolution before it.
 
-    The networks of `model.build` run each convolution right before the normalisation that stands
+    The networks of `network.build` run each convolution right before the normalisation that stands
     next to it. In eval mode both are linear maps, so that one convolution does the same.
     """
     net = copy.deepcopy(net).eval().requires_grad_(False)

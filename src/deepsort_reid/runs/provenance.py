@@ -2,15 +2,13 @@
 
 import getpass
 import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 from deepsort_reid.core.files import md5
+from deepsort_reid.core.git import git
 from deepsort_reid.core.project import project_root
 
-GIT_SECONDS = 10.0
 RUN_KEY = "run_key"  # by which a run is found that was made without our hearing of it
 DATA_DIGEST = "data_digest"  # runs with the same one were measured on the same data
 CHECKPOINT_MD5 = "checkpoint_md5"  # by which DVC's cache and every dvc.lock name the checkpoint
@@ -73,21 +71,6 @@ def git_dirty(commit: str | None) -> bool | None:
     others = [f":(exclude,top){name}" for name in CHANGED_BY_EXPERIMENTS]
     names = git("diff", "--name-only", commit, "--", ":/", *others, at=Path.cwd())
     return None if names is None else bool(names)
-
-
-def git(*arguments: str, at: Path) -> str | None:
-    """What git prints; None where there is no git, no repository, or no commit."""
-    program = shutil.which("git")
-    if program is None:
-        return None
-    try:
-        done = subprocess.run(  # noqa: S603
-            [program, *arguments],
-            cwd=at, capture_output=True, text=True, timeout=GIT_SECONDS, check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def source_name() -> str:

@@ -3,6 +3,7 @@
 import bz2
 import errno
 import gzip
+import io
 import lzma
 import re
 import stat
@@ -10,12 +11,12 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PureWindowsPath
-from typing import IO, Any, Literal, Self, cast
+from typing import IO, Any, Literal, cast
 
 from deepsort_reid.core.errors import SourceError
 
@@ -23,7 +24,10 @@ Kind = Literal["zip", "tar"]
 
 BLOCK = 1 << 20  # bytes read at a time
 SMALL = 1 << 30  # bytes any archive may expand to, whatever its ratio
-MAX_TAR_EXTENSION = 1 << 20  # bytes of one of tar's extended headers, which hold long names
+MAX_EXTENSION = 1 << 20  # bytes of one of tar's extended headers, which hold long names
+MAX_EXTENSIONS = 16  # extended headers before one header of a tar
+RECORD = re.compile(rb"([1-9][0-9]{0,6}) ([^=]+)=")
+NEWLINE = ord("\n")
 MAX_NAME = 4096  # characters; systems take no longer path
 END_OF_TAR = bytes(tarfile.BLOCKSIZE)
 
@@ -194,113 +198,134 @@ def zip_fault(info: zipfile.ZipInfo) -> str | None:
     return None
 
 
-class StrictTarInfo(tarfile.TarInfo):
-    """A tar header that is right, or an error: tarfile takes a bad one for the end of the tar."""
+class Content(io.BufferedIOBase):
+    """The content of a tar's member: part of the tar's stream."""
 
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        """Parse a block of 512 bytes.
+    def __init__(self, stream: IO[bytes], start: int, size: int):
+        """Begin at a position of the stream; the content has `size` bytes."""
+        self.stream, self.left = stream, size
+        stream.seek(start)
 
-        Raises:
-            tarfile.HeaderError: the block is the mark at the end of a tar.
-            tarfile.ReadError: the block is cut short, damaged or absurd.
-        """
-        try:
-            info = super().frombuf(buf, encoding, errors)
-        except tarfile.HeaderError as error:
-            if buf == END_OF_TAR:
-                raise
-            raise tarfile.ReadError(str(error)) from error
-        # tarfile takes an extended header whole into memory, and goes back for a negative size.
-        extended = not info.isreg() and info.size > MAX_TAR_EXTENSION
-        if extended or info.size < 0:
-            raise tarfile.ReadError(f"a header that claims {info.size} bytes")
-        return info
-
-    @classmethod
-    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
-        """Read the next header, and the extended ones before it.
+    def read(self, size: int | None = -1) -> bytes:
+        """Read so many bytes, or all that is left.
 
         Raises:
-            tarfile.HeaderError: the mark at the end of a tar.
-            tarfile.ReadError: an extended header is damaged, as newer Pythons notice.
+            tarfile.ReadError: the tar ends before the content does.
         """
-        try:
-            return super().fromtarfile(tarfile_)
-        except tarfile.InvalidHeaderError as error:  # type: ignore[attr-defined]
-            raise tarfile.ReadError(str(error)) from error
-
-    def _proc_pax(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
-        """Read an extended header of POSIX, which older Pythons read only as far as it is right.
-
-        Raises:
-            tarfile.ReadError: it is damaged; the member would go by another name.
-        """
-        stream = archive.fileobj
-        content = stream.read(-(-self.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE)
-        check_records(content[: self.size])
-        archive.fileobj = Again(content, stream)  # type: ignore[assignment]
-        try:
-            return super()._proc_pax(archive)  # type: ignore[misc, no-any-return]
-        finally:
-            archive.fileobj = stream
-
-
-class Again:
-    """A stream of which the last thing read is read once more."""
-
-    def __init__(self, last: bytes, stream: Any):
-        self.last, self.stream = last, stream
-
-    def read(self, size: int) -> bytes:
-        """What was read last, then what follows."""
-        data, self.last = self.last or self.stream.read(size), b""
-        return cast("bytes", data)
-
-    def tell(self) -> int:
-        """Where the stream is."""
-        return cast("int", self.stream.tell())
-
-    def seek(self, position: int) -> None:
-        """Go on somewhere else."""
-        self.stream.seek(position)
-
-
-def check_records(content: bytes) -> None:
-    """Raise where an extended header is not all records, `30 mtime=1350244992.023960108`.
-
-    Raises:
-        tarfile.ReadError: it is not.
-    """
-    while content.rstrip(b"\0"):
-        length = re.match(rb"([1-9][0-9]{0,6}) [^=]+=", content)
-        end = int(length[1]) if length else 0
-        if not length or end > len(content) or content[end - 1 : end] != b"\n":
-            raise tarfile.ReadError("an extended header that is no list of records")
-        content = content[end:]
+        wanted = self.left if size is None or size < 0 else min(size, self.left)
+        data = self.stream.read(wanted)
+        if len(data) < wanted:
+            raise tarfile.ReadError("unexpected end of data")
+        self.left -= wanted
+        return data
 
 
 def tar_members(path: Path) -> Generator[Member, None, None]:
-    """Yield the members of a tar as they come, then read on to the end of the file."""
+    """Yield the members of a tar as they come, then read on to the end of the file.
+
+    tarfile parses the headers' blocks. The rest is read here, since tarfile takes a damaged header
+    for the end of the tar, and reads a damaged extended header only as far as it is right: the
+    member would go by another name.
+    """
     with path.open("rb") as file, decompressed(file) as stream:
-        with tarfile.open(
-            fileobj=stream,
-            mode="r:",
-            tarinfo=StrictTarInfo,
-            encoding="utf-8",
-            errors="surrogateescape",
-        ) as archive:
-            while (info := archive.next()) is not None:
-                archive.members.clear()  # type: ignore[attr-defined] # all headers it has seen
-                yield Member(
-                    name=decode(info.name.encode("utf-8", "surrogateescape")),
-                    size=info.size,
-                    position=file.tell(),
-                    is_folder=info.isdir(),
-                    fault=tar_fault(info),
-                    open=partial(open_in_tar, archive, info),
-                )
+        while (info := next_header(stream)) is not None:
+            start = stream.tell()
+            yield Member(
+                name=decode(info.name.encode("utf-8", "surrogateescape")),
+                size=info.size,
+                position=file.tell(),
+                is_folder=info.isdir(),
+                fault=tar_fault(info),
+                open=partial(open_in_tar, stream, start, info.size),
+            )
+            stream.seek(start + (padded(info.size) if info.isreg() else 0))
         drain(stream)  # the checksum of a compressed stream stands at its end
+
+
+def open_in_tar(stream: IO[bytes], start: int, size: int) -> IO[bytes]:
+    """Open the content of a member."""
+    return cast("IO[bytes]", Content(stream, start, size))
+
+
+def next_header(stream: IO[bytes]) -> tarfile.TarInfo | None:
+    """Read the next member's header, and the extended ones before it; None at the end of the tar.
+
+    Raises:
+        tarfile.ReadError: a header is cut short, damaged or absurd.
+    """
+    name, records = b"", dict[bytes, bytes]()
+    for number in range(MAX_EXTENSIONS + 1):
+        block = stream.read(tarfile.BLOCKSIZE)
+        if block == END_OF_TAR and number == 0:
+            return None
+        try:
+            info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from error
+        if info.type == tarfile.GNUTYPE_LONGNAME:
+            name = read_extension(stream, info.size).partition(b"\0")[0]
+        elif info.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
+            records = parse_records(read_extension(stream, info.size))
+        elif info.type == tarfile.XGLTYPE:
+            parse_records(read_extension(stream, info.size))  # tells nothing that is needed here
+        elif info.type == tarfile.GNUTYPE_LONGLINK:
+            read_extension(stream, info.size)
+        else:
+            return extended(info, name, records)
+    raise tarfile.ReadError(f"more than {MAX_EXTENSIONS} extended headers for one file")
+
+
+def extended(info: tarfile.TarInfo, name: bytes, records: Mapping[bytes, bytes]) -> tarfile.TarInfo:
+    """A header with the name of GNU's extension, and the name and size of POSIX's.
+
+    Raises:
+        tarfile.ReadError: the size is negative.
+    """
+    name = records.get(b"path", name).rstrip(b"/")
+    info.name = name.decode("utf-8", "surrogateescape") if name else info.name
+    info.size = int(records.get(b"size", info.size))
+    if any(key.startswith(b"GNU.sparse.") for key in records):
+        info.type = tarfile.GNUTYPE_SPARSE
+    if info.size < 0:
+        raise tarfile.ReadError(f"a header that claims {info.size} bytes")
+    return info
+
+
+def read_extension(stream: IO[bytes], size: int) -> bytes:
+    """Read the content of an extended header.
+
+    Raises:
+        tarfile.ReadError: it is cut short, or too large to be one.
+    """
+    if not 0 <= size <= MAX_EXTENSION:
+        raise tarfile.ReadError(f"a header that claims {size} bytes")
+    content = stream.read(padded(size))
+    if len(content) < padded(size):
+        raise tarfile.ReadError("an extended header is cut short")
+    return content[:size]
+
+
+def parse_records(content: bytes) -> dict[bytes, bytes]:
+    """The records of a POSIX extended header, `30 mtime=1350244992.023960108`, by keyword.
+
+    Raises:
+        tarfile.ReadError: not all of it is records.
+    """
+    records, at = {}, 0
+    content = content.rstrip(b"\0")
+    while at < len(content):
+        start = RECORD.match(content, at)
+        end = at + int(start[1]) if start else 0
+        if not start or not start.end() < end <= len(content) or content[end - 1] != NEWLINE:
+            raise tarfile.ReadError("an extended header that is no list of records")
+        records[start[2]] = content[start.end() : end - 1]
+        at = end
+    return records
+
+
+def padded(size: int) -> int:
+    """The bytes that a content of that size takes in a tar: whole blocks."""
+    return -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
 
 
 def drain(stream: IO[bytes]) -> None:
@@ -312,11 +337,6 @@ def drain(stream: IO[bytes]) -> None:
             raise tarfile.ReadError("no end of data after the last member")
 
 
-def open_in_tar(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
-    """Open a regular file of a tar."""
-    return cast("IO[bytes]", archive.extractfile(info))
-
-
 def tar_fault(info: tarfile.TarInfo) -> str | None:
     """What forbids reading a member of a tar, and the remedy."""
     if info.issym() or info.islnk():
@@ -324,10 +344,10 @@ def tar_fault(info: tarfile.TarInfo) -> str | None:
             "is a link; expected regular files: "
             "pack the archive again with `tar --dereference --hard-dereference`"
         )
+    if info.type == tarfile.GNUTYPE_SPARSE:
+        return "is stored with holes; pack the archive again without `tar --sparse`"
     if not info.isreg() and not info.isdir():
         return "is a device or the like; expected regular files: pack the archive without it"
-    if info.size < 0:
-        return "has a negative size; pack the archive again"
     return None
 
 

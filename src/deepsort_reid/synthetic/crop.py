@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from deepsort_reid.synthetic.person.figure import Layer, View, draw
+from deepsort_reid.synthetic.person.figure import Layer, View, draw, shadow
 from deepsort_reid.synthetic.person.people import Person, Rng, pick, random_person
 from deepsort_reid.synthetic.person.pose import random_pose
-from deepsort_reid.synthetic.person.shadows import shadow
 from deepsort_reid.synthetic.props import IN_THE_WAY, Pen
 from deepsort_reid.synthetic.raycast import Array
 from deepsort_reid.synthetic.scenery import FRAME, Camera

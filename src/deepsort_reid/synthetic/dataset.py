@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from deepsort_reid.core.errors import DatasetError
+from deepsort_reid.core.config import SyntheticConfig
 from deepsort_reid.core.files import replacing
 from deepsort_reid.core.machine import cores
 from deepsort_reid.core.progress import track
@@ -33,74 +33,35 @@ FEW = 64  # images for each process that is worth starting
 
 @dataclass(frozen=True)
 class Crop:
-    """One image to draw.
-
-    `person` is the stream and the number that somebody comes from, None for a box about nothing;
-    `moment` what the image's random numbers start from, and nothing else: an image depends neither
-    on its neighbours nor on the process that draws it.
-    """
+    """One image to draw, which depends neither on other images nor on the process that draws it."""
 
     name: str  # in the archive, below ROOT
-    camera: int
-    person: tuple[int, int] | None
-    moment: tuple[int, ...]
-    spoilt: bool = False
+    camera: int  # its number, from 1
+    person: tuple[int, int] | None  # stream and number of the person; None: a box without one
+    moment: tuple[int, ...]  # seeds the image's random numbers
+    spoilt: bool = False  # whether the box misses the person
 
 
-def write_synthetic(
-    path: Path,
-    *,
-    seed: int,
-    train_identities: int,
-    test_identities: int,
-    images_per_identity: int,
-    cameras: int,
-    distractors: int,
-    junk: int,
-    image_size: tuple[int, int],
-    processes: int | None = None,
-) -> None:
+def write_synthetic(path: Path, config: SyntheticConfig, *, processes: int | None = None) -> None:
     """Write a zip archive of rendered pedestrians, in Market-1501's folders and names.
 
-    The same arguments give the same bytes on the same machine, on any number of cores.
+    The same parameters give the same bytes on the same machine, on any number of cores.
 
     Args:
         path: where the archive goes; what was there stays until it is whole.
-        seed: decides who is seen, where, and when.
-        train_identities: people of `bounding_box_train`, numbered from 1.
-        test_identities: other people, of `query` and `bounding_box_test`, numbered after those.
-        images_per_identity: images of each, over two cameras or more; at least 4. One of each
-            camera is a query.
-        cameras: how many there are; at least 2.
-        distractors: images `0000_…` of other people, or of nobody, in `bounding_box_test`.
-        junk: images `-1_…` of test people in useless boxes, in `bounding_box_test`.
-        image_size: height and width, in pixels.
+        config: decides who is seen, where and when, and how large the images are. The people of
+            `bounding_box_train` are numbered from 1, those of `query` and `bounding_box_test`
+            after them. One image of each camera is a query. Distractors are named `0000_…`, junk
+            `-1_…`.
         processes: how many draw at a time; as many as there are cores if None.
 
     Raises:
-        DatasetError: too few images or cameras to ask for anybody across cameras.
         OSError: the disk is full or the folder cannot be written.
     """
-    for name, value, least in (
-        ("cameras", cameras, 2),
-        ("images_per_identity", images_per_identity, 4),
-    ):
-        if value < least:
-            raise DatasetError(f"synthetic dataset: {name}={value} must be at least {least}")
-    crops = [
-        *train_crops(seed, range(1, train_identities + 1), images_per_identity, cameras),
-        *test_crops(
-            seed,
-            range(train_identities + 1, train_identities + test_identities + 1),
-            images_per_identity,
-            cameras,
-        ),
-        *distractor_crops(seed, distractors, cameras),
-        *junk_crops(seed, junk, cameras, train_identities, test_identities),
-    ]
-    crops.sort(key=lambda crop: crop.name)
+    crops = sorted(all_crops(config), key=lambda crop: crop.name)
+    processes = min(processes or cores(), len(crops) // FEW)
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        images = draw_all(crops, seed, image_size, processes)
+        images = in_parallel(partial(draw_crop, config), crops, processes, chunk=16)
         for crop, image in zip(crops, track(images, "render", len(crops), "images"), strict=True):
             archive.writestr(entry(f"{ROOT}/{crop.name}"), image)
 
@@ -113,51 +74,62 @@ def entry(name: str) -> zipfile.ZipInfo:
     return info
 
 
-def train_crops(seed: int, identities: range, images: int, cameras: int) -> Iterator[Crop]:
-    """Every image of the people to learn from."""
-    for identity in identities:
-        for image, (number, name) in enumerate(sightings(seed, identity, images, cameras)):
-            moment = (seed, PEOPLE, identity, image + 1)
+def all_crops(config: SyntheticConfig) -> Iterator[Crop]:
+    """Every image of the dataset."""
+    yield from train_crops(config)
+    yield from test_crops(config)
+    yield from distractor_crops(config)
+    yield from junk_crops(config)
+
+
+def train_crops(config: SyntheticConfig) -> Iterator[Crop]:
+    """The images of the training identities."""
+    for identity in range(1, config.train_identities + 1):
+        for image, (number, name) in enumerate(sightings(config, identity)):
+            moment = (config.seed, PEOPLE, identity, image + 1)
             yield Crop(f"{TRAIN}/{name}", number, (PEOPLE, identity), moment)
 
 
-def test_crops(seed: int, identities: range, images: int, cameras: int) -> Iterator[Crop]:
-    """Every image of the people to be found again: a camera's first is a query."""
-    for identity in identities:
-        asked: set[int] = set()
-        for image, (number, name) in enumerate(sightings(seed, identity, images, cameras)):
-            folder = GALLERY if number in asked else QUERY
-            asked.add(number)
-            moment = (seed, PEOPLE, identity, image + 1)
+def test_crops(config: SyntheticConfig) -> Iterator[Crop]:
+    """The images of the test identities: a camera's first is a query, its others the gallery's."""
+    first = config.train_identities + 1
+    for identity in range(first, first + config.test_identities):
+        queried: set[int] = set()
+        for image, (number, name) in enumerate(sightings(config, identity)):
+            folder = GALLERY if number in queried else QUERY
+            queried.add(number)
+            moment = (config.seed, PEOPLE, identity, image + 1)
             yield Crop(f"{folder}/{name}", number, (PEOPLE, identity), moment)
 
 
-def distractor_crops(seed: int, count: int, cameras: int) -> Iterator[Crop]:
-    """Images of people nobody asks for, and of nobody."""
-    rng = np.random.default_rng([seed, DISTRACTORS])
-    for image in range(1, count + 1):
-        number = int(rng.integers(1, cameras + 1))
+def distractor_crops(config: SyntheticConfig) -> Iterator[Crop]:
+    """Gallery images of people who are in no query, and of nobody."""
+    rng = np.random.default_rng([config.seed, DISTRACTORS])
+    for image in range(1, config.distractors + 1):
+        number = int(rng.integers(1, config.cameras + 1))
         person = None if rng.random() < EMPTY else (DISTRACTORS, image)
         name = f"{GALLERY}/0000_c{number}s1_{image:06d}_00.jpg"
-        yield Crop(name, number, person, (seed, DISTRACTORS, image, 1))
+        yield Crop(name, number, person, (config.seed, DISTRACTORS, image, 1))
 
 
-def junk_crops(seed: int, count: int, cameras: int, train: int, test: int) -> Iterator[Crop]:
-    """Images of the people asked for in boxes so bad that nobody can be blamed for missing them."""
-    rng = np.random.default_rng([seed, JUNK])
-    for image in range(1, count + 1):
-        number = int(rng.integers(1, cameras + 1))
-        person = (PEOPLE, train + int(rng.integers(1, test + 1)))
+def junk_crops(config: SyntheticConfig) -> Iterator[Crop]:
+    """Images of test identities in boxes that miss the person: the protocol ignores them."""
+    rng = np.random.default_rng([config.seed, JUNK])
+    for image in range(1, config.junk + 1):
+        number = int(rng.integers(1, config.cameras + 1))
+        identity = config.train_identities + int(rng.integers(1, config.test_identities + 1))
         name = f"{GALLERY}/-1_c{number}s1_{image:06d}_00.jpg"
-        yield Crop(name, number, person, (seed, JUNK, image, 1), spoilt=True)
+        moment = (config.seed, JUNK, image, 1)
+        yield Crop(name, number, (PEOPLE, identity), moment, spoilt=True)
 
 
-def sightings(seed: int, identity: int, images: int, cameras: int) -> list[tuple[int, str]]:
-    """Camera and file name of each image of somebody: at least two of each of some cameras."""
-    rng = np.random.default_rng([seed, PEOPLE, identity])
-    most = min(cameras, images // 2)
+def sightings(config: SyntheticConfig, identity: int) -> list[tuple[int, str]]:
+    """Camera and file name of each image of a person: at least two of each of some cameras."""
+    rng = np.random.default_rng([config.seed, PEOPLE, identity])
+    images = config.images_per_identity
+    most = min(config.cameras, images // 2)
     count = int(rng.integers(max(2, most - 1), most + 1))
-    passed = (1 + np.sort(rng.permutation(cameras)[:count])).tolist()
+    passed = (1 + np.sort(rng.permutation(config.cameras)[:count])).tolist()
     frame, found = int(rng.integers(1, 60_000)), []
     for image in range(images):
         number = passed[image * count // images]
@@ -167,18 +139,10 @@ def sightings(seed: int, identity: int, images: int, cameras: int) -> list[tuple
     return found
 
 
-def draw_all(
-    crops: list[Crop], seed: int, size: tuple[int, int], processes: int | None
-) -> Iterator[bytes]:
-    """The crops as JPEG files, in order."""
-    job = partial(draw_crop, seed=seed, size=size)
-    yield from in_order(job, crops, min(processes or cores(), len(crops) // FEW), chunk=16)
-
-
-def in_order(
+def in_parallel(
     job: Callable[[Item], Result], items: Sequence[Item], processes: int, *, chunk: int
 ) -> Iterator[Result]:
-    """What a job makes of each item, in the items' order, by so many processes."""
+    """The job's result for each item, in the items' order, from several processes."""
     if processes <= 1:
         yield from map(job, items)
         return
@@ -187,19 +151,19 @@ def in_order(
         yield from pool.map(job, items, chunksize=chunk)
 
 
-def draw_crop(crop: Crop, seed: int, size: tuple[int, int]) -> bytes:
+def draw_crop(config: SyntheticConfig, crop: Crop) -> bytes:
     """One crop as a JPEG file."""
     rng = np.random.default_rng(crop.moment)
-    eye = camera(seed, crop.camera)
-    person = somebody(seed, *crop.person) if crop.person else None
-    picture = compose(rng, eye, person, size, spoilt=crop.spoilt)
-    file = io.BytesIO()
+    eye = camera(config.seed, crop.camera)
+    person = person_of(config.seed, *crop.person) if crop.person else None
+    picture = compose(rng, eye, person, config.image_size, spoilt=crop.spoilt)
     developed = develop(eye, picture, random_moment(rng), rng)
+    file = io.BytesIO()
     Image.fromarray(developed).save(file, "JPEG", quality=eye.quality)
     return file.getvalue()
 
 
 @lru_cache(maxsize=64)
-def somebody(seed: int, stream: int, number: int) -> Person:
-    """The person of a stream's number."""
+def person_of(seed: int, stream: int, number: int) -> Person:
+    """The person with a number in a stream of random people."""
     return random_person(np.random.default_rng([seed, stream, number, 0]))

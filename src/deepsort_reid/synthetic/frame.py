@@ -8,9 +8,8 @@ from PIL import Image, ImageDraw
 
 from deepsort_reid.synthetic.camera_motion import PANORAMA
 from deepsort_reid.synthetic.crop import HEADROOM, Box, Slip, box_about
-from deepsort_reid.synthetic.person.figure import REACH, Layer, View, draw
+from deepsort_reid.synthetic.person.figure import REACH, Layer, View, draw, shadow, slopes
 from deepsort_reid.synthetic.person.people import pick
-from deepsort_reid.synthetic.person.shadows import shadow, slopes
 from deepsort_reid.synthetic.props import IN_THE_WAY, Pen, railing
 from deepsort_reid.synthetic.raycast import Array, Bytes
 from deepsort_reid.synthetic.scenery import FOCAL, develop

@@ -11,6 +11,7 @@ from PIL import Image, ImageFilter
 Array = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
+Indices = NDArray[np.intp]
 Vector = NDArray[np.float64]  # (3,) metres: x to the right, y up, z towards the viewer
 Window = tuple[slice, slice]  # rows and columns
 Knot = tuple[float, float, float]  # position in 0..1, half-width across and in depth, in metres
@@ -31,7 +32,7 @@ class Light:
 
 @dataclass(frozen=True)
 class Outline:
-    """A loft's half-widths along its axis: (SAMPLES, 4), across, in depth, and their slopes."""
+    """A loft's half-widths along its axis: (4, SAMPLES), across, in depth, and their slopes."""
 
     low: float  # where the table starts and ends: metres along the axis
     high: float
@@ -58,7 +59,8 @@ def outline(length: float, knots: tuple[Knot, ...], caps: str) -> Outline:
         widths *= np.sqrt(1.0 - ((places - length) / beyond).clip(0.0, 1.0) ** 2)[:, None]
     widths = widths.clip(1e-4)
     slopes = np.gradient(widths, places, axis=0).clip(-STEEPEST, STEEPEST)
-    return Outline(low, length + beyond, np.concatenate([widths, slopes], 1).astype(np.float32))
+    table = np.concatenate([widths, slopes], 1).astype(np.float32)
+    return Outline(low, length + beyond, np.ascontiguousarray(table.T))
 
 
 class Canvas:
@@ -84,8 +86,8 @@ class Canvas:
         """
         self.rotation = rotation
         self.depth = np.full(size, -np.inf, np.float32)
-        self.colour = np.zeros((*size, 3), np.float32)
-        self.normal = np.zeros((*size, 3), np.float32)
+        self.colour = np.zeros((3, *size), np.float32)
+        self.normal = np.zeros((3, *size), np.float32)
         self.y = ((origin[0] - np.arange(size[0]) - 0.5) / scale[0]).astype(np.float32)
         self.x = ((np.arange(size[1]) + 0.5 - origin[1]) / scale[1]).astype(np.float32)
 
@@ -112,7 +114,7 @@ class Canvas:
         a, b = self.rotation @ start, self.rotation @ end
         length = max(norm(b - a), 1e-6)
         shape = outline(round(length, 4), tuple(knots), caps)
-        reach = float(shape.table[:, :2].max())
+        reach = float(shape.table[:2].max())
         window = self.window(np.minimum(a, b) - reach, np.maximum(a, b) + reach)
         if window is None:
             return
@@ -121,24 +123,25 @@ class Canvas:
         across = unit(across - axis * float(across @ axis))
         frame = np.stack([across, axis, cross(across, axis)]).astype(np.float32)
         rows, columns = window
-        x, y = self.x[columns] - np.float32(a[0]), self.y[rows, None] - np.float32(a[1])
+        x, y = self.x[columns] - np.float32(a[0]), self.y[rows] - np.float32(a[1])
         # A long window holds little of a slanting tube: leave out the rays that pass it by.
         slant = np.float32(max(float(np.hypot(axis[0], axis[1])), 1e-6))
-        close = np.abs(np.float32(axis[1]) * x - np.float32(axis[0]) * y) < reach * slant + 1e-3
-        pixels = np.flatnonzero(close)
-        down, right = np.divmod(pixels, len(x))
-        flat = frame[:, 0, None] * x[right] + frame[:, 1, None] * y[down, 0]
-        z, place, inside = tube(flat, frame[:, 2], shape)
+        across_axis = np.float32(axis[1]) * x - (np.float32(axis[0]) * y)[:, None]
+        down, right = np.nonzero(np.abs(across_axis) < reach * slant + 1e-3)
+        flat = frame[:, 0, None] * x.take(right) + frame[:, 1, None] * y.take(down)
+        z, sample, inside = tube(flat, frame[:, 2], shape)
         depth = z + np.float32(a[2])
-        met = np.flatnonzero(inside & (depth > self.depth[window].ravel()[pixels]))
+        pixels = (down + rows.start) * len(self.x) + (right + columns.start)
+        met = np.flatnonzero(inside & (depth > self.depth.take(pixels)))
         if not len(met):
             return
-        wide, deep, wide_slope, deep_slope = shape.table[place[met]].T
-        local = flat[:, met] + frame[:, 2, None] * z[met]
+        z, sample = z.take(met), sample.take(met)
+        wide, deep, wide_slope, deep_slope = (row.take(sample) for row in shape.table)
+        local = flat.take(met, axis=1) + frame[:, 2, None] * z
         u, v = local[0] / wide, local[2] / deep
         slope = -(u * u * wide_slope / wide + v * v * deep_slope / deep)
-        normal = turn(np.stack([u / wide, slope, v / deep]), frame.T)
-        self.put(window, pixels[met], depth[met], normal, paint(local[1], np.arctan2(u, v)))
+        normal = turn((u / wide, slope, v / deep), frame.T)
+        self.put(pixels.take(met), depth.take(met), normal, paint(local[1], np.arctan2(u, v)))
 
     def ellipsoid(self, centre: Vector, axes: Vector, radii: Vector, paint: Paint) -> None:
         """Add an ellipsoid.
@@ -168,7 +171,8 @@ class Canvas:
         z = z.ravel()[pixels]
         local = flat.reshape(3, -1)[:, pixels] + ray[:, None] * z
         colours = paint(local[1], np.arctan2(local[0], local[2]))
-        self.put(window, pixels, z + float(middle[2]), turn(local, frame.T), colours)
+        normal = turn((local[0], local[1], local[2]), frame.T)
+        self.put(self.whole(window, pixels), z + float(middle[2]), normal, colours)
 
     def box(self, centre: Vector, axes: Vector, halves: Vector, paint: Paint) -> None:
         """Add a box.
@@ -198,7 +202,8 @@ class Canvas:
         outward = np.sign(ray[:, 0]) * frame * halves[:, None].astype(np.float32)
         breadth = np.where(face == 0, local[2], local[0])
         height = np.where(face == 1, local[2], local[1])
-        self.put(window, pixels, z + float(middle[2]), outward[face].T, paint(height, breadth))
+        pixels = self.whole(window, pixels)
+        self.put(pixels, z + float(middle[2]), outward[face].T, paint(height, breadth))
 
     def window(self, low: Vector, high: Vector) -> Window | None:
         """The rows and columns between two corners in the viewer's metres; None where outside."""
@@ -217,28 +222,24 @@ class Canvas:
             frame[:, 0, None, None] * x[None, None, :] + frame[:, 1, None, None] * y[None, :, None]
         )
 
-    def nearer(
-        self, window: Window, inside: Mask, depth: Array, origin: Vector
-    ) -> NDArray[np.intp]:
+    def nearer(self, window: Window, inside: Mask, depth: Array, origin: Vector) -> Indices:
         """The pixels of a window, counted row by row, where a surface hides what is there."""
         return np.flatnonzero(inside & (depth + np.float32(origin[2]) > self.depth[window]))
 
-    def put(
-        self,
-        window: Window,
-        pixels: NDArray[np.intp],
-        depth: Array,
-        normal: Array,
-        colours: Array,
-    ) -> None:
-        """Record what is nearest now: depths (N,), normals (3, N) of any length, colours (N, 3)."""
+    def whole(self, window: Window, pixels: Indices) -> Indices:
+        """Pixels of a window, counted row by row, as pixels of the whole picture."""
         rows, columns = window
         down, right = np.divmod(pixels, columns.stop - columns.start)
-        place = (down + rows.start) * self.depth.shape[1] + (right + columns.start)
+        whole: Indices = (down + rows.start) * len(self.x) + (right + columns.start)
+        return whole
+
+    def put(self, pixels: Indices, depth: Array, normal: Array, colours: Array) -> None:
+        """Record what is nearest now: depths (N,), normals (3, N) of any length, colours (N, 3)."""
         normal /= np.sqrt((normal * normal).sum(0)) + np.float32(1e-9)
-        self.depth.reshape(-1)[place] = depth
-        self.normal.reshape(-1, 3)[place] = normal.T
-        self.colour.reshape(-1, 3)[place] = colours
+        self.depth.reshape(-1)[pixels] = depth
+        for channel in range(3):
+            self.normal[channel].reshape(-1)[pixels] = normal[channel]
+            self.colour[channel].reshape(-1)[pixels] = colours[:, channel]
 
     def used(self) -> Window | None:
         """The rows and columns that hold anything; None if none does."""
@@ -251,16 +252,16 @@ class Canvas:
     def shaded(self, light: Light, window: Window) -> Bytes:
         """A window of the picture under a light: (H, W, 4) RGBA, alpha 0 or 255."""
         covered = self.depth[window] > -np.inf
-        normal = self.normal[window]
+        normals = [channel[window] for channel in self.normal]
         x, y, z = light.direction
         # Some light creeps round every edge: cloth and skin are no plaster.
-        facing = x * normal[..., 0] + y * normal[..., 1] + z * normal[..., 2]
+        facing = x * normals[0] + y * normals[1] + z * normals[2]
         facing = (facing + 0.3).clip(0.0) * (1.0 / 1.3)
-        upward = 0.65 + 0.35 * normal[..., 1]
+        upward = 0.65 + 0.35 * normals[1]
         shadow = 1.0 - 0.45 * self.creases(window, covered)
         picture = np.zeros((*covered.shape, 4), np.uint8)
         for channel, (sun, sky) in enumerate(zip(light.sun, light.sky, strict=True)):
-            shine = (sun * facing + sky * upward) * shadow * self.colour[window][..., channel]
+            shine = (sun * facing + sky * upward) * shadow * self.colour[channel][window]
             picture[..., channel] = (255.0 * shine).clip(0.0, 255.0)
         picture[..., 3] = 255 * covered
         return picture
@@ -282,7 +283,7 @@ class Canvas:
         return taken
 
 
-def tube(flat: Array, ray: Array, shape: Outline) -> tuple[Array, NDArray[np.int32], Mask]:
+def tube(flat: Array, ray: Array, shape: Outline) -> tuple[Array, Indices, Mask]:
     """Meet rays with a loft.
 
     Args:
@@ -297,24 +298,31 @@ def tube(flat: Array, ray: Array, shape: Outline) -> tuple[Array, NDArray[np.int
     per_metre, low = np.float32(1.0 / shape.step), np.float32(shape.low)
     # The point of the axis nearest to the ray; the surface met there tells the place better.
     along = flat[1] / np.float32(max(1.0 - float(ray[1]) ** 2, 0.05))
-    thin = np.ascontiguousarray(1.0 / shape.table[:, :2].T)
+    # Where u² + v² = 1 on the ray: z is the larger root of a z² + 2 b z + c, with c = u² + v² - 1.
+    thin = 1.0 / shape.table[:2]
+    steps = ray[0] * thin[0], ray[2] * thin[1]
+    squares = steps[0] * steps[0] + steps[1] * steps[1] + np.float32(1e-9)
     slant = abs(float(ray[1]))
     for _ in range(1 if slant < 0.03 else 2 if slant < 0.4 else 4):
-        place = ((along - low) * per_metre + np.float32(0.5)).clip(0, SAMPLES - 1).astype(np.int32)
-        across, deep = thin[:, place]
-        u, v, ru, rv = flat[0] * across, flat[2] * deep, ray[0] * across, ray[2] * deep
-        a = ru * ru + rv * rv + np.float32(1e-9)
-        b = u * ru + v * rv
-        root = b * b - a * (u * u + v * v - np.float32(1.0))
+        sample = ((along - low) * per_metre + np.float32(0.5)).clip(0, SAMPLES - 1).astype(np.intp)
+        u, v, a = thin[0].take(sample), thin[1].take(sample), squares.take(sample)
+        u *= flat[0]
+        v *= flat[2]
+        b = u * steps[0].take(sample) + v * steps[1].take(sample)
+        c = u * u + v * v - np.float32(1.0)
+        root = b * b - a * c
         z = (np.sqrt(root.clip(0.0)) - b) / a
         along = flat[1] + ray[1] * z
-    return z, place, (root > 0.0) & (along >= low) & (along <= np.float32(shape.high))
+    return z, sample, (root > 0.0) & (along >= low) & (along <= np.float32(shape.high))
 
 
-def turn(points: Array, frame: Array) -> Array:
-    """Points (3, N) in a frame (3, 3). Not `@`: its last digits depend on the number of cores."""
+def turn(points: tuple[Array, Array, Array], frame: Array) -> Array:
+    """Points, three times (N,), in a frame (3, 3): (3, N).
+
+    Not by `@`, whose last digits depend on the number of cores.
+    """
     x, y, z = points
-    turned = np.empty_like(points)
+    turned = np.empty((3, len(x)), np.float32)
     for row, (a, b, c) in enumerate(frame.tolist()):
         turned[row] = a * x + b * y + c * z
     return turned

@@ -2,19 +2,20 @@
 
 import io
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from deepsort_reid.core.errors import DatasetError
+from deepsort_reid.core.config import SequencesConfig
 from deepsort_reid.core.files import replacing
 from deepsort_reid.core.machine import cores
 from deepsort_reid.core.progress import track
 from deepsort_reid.synthetic.crop import Box
-from deepsort_reid.synthetic.dataset import entry, in_order
+from deepsort_reid.synthetic.dataset import entry, in_parallel
 from deepsort_reid.synthetic.detector import Detection, detect
 from deepsort_reid.synthetic.frame import Sight, film
 from deepsort_reid.synthetic.street import FRAME_RATE, STREAM, street
@@ -22,73 +23,62 @@ from deepsort_reid.synthetic.street import FRAME_RATE, STREAM, street
 FEW = 16  # frames for each process that is worth starting
 
 
-def write_sequences(
-    path: Path,
-    *,
-    seed: int,
-    sequences: int,
-    frames: int,
-    people: int,
-    image_size: tuple[int, int],
-    missed: float,
-    processes: int | None = None,
-) -> None:
+def write_sequences(path: Path, config: SequencesConfig, *, processes: int | None = None) -> None:
     """Write a zip archive of rendered sequences, in MOTChallenge's folders and columns.
 
-    The same arguments give the same bytes on the same machine, on any number of cores. Nobody of
-    the images that `synthetic` renders is seen, nor any of its cameras used, whatever the seeds.
+    The same parameters give the same bytes on the same machine, on any number of cores. The
+    sequences show none of the people of the rendered dataset and use none of its cameras, whatever
+    the seeds.
 
-    Each sequence is a folder `synthetic-01` and so on, with frames in `img1`, what is true in
-    `gt/gt.txt`, what a detector found in `det/det.txt`, and `seqinfo.ini`. The true boxes are
-    framed as `crops` frames people, and reach beyond the frame where people do.
+    Each sequence is a folder `synthetic-01` and so on, with frames in `img1`, the ground truth in
+    `gt/gt.txt`, detections in `det/det.txt`, and `seqinfo.ini`. The true boxes frame people as the
+    dataset's boxes do, and reach beyond the frame where people do.
 
     Args:
         path: where the archive goes; what was there stays until it is whole.
-        seed: decides who walks where.
-        sequences: how many.
-        frames: of each.
-        people: who walk through each, about two thirds of them in view at a time.
-        image_size: height and width of a frame, in pixels.
-        missed: share of the people in view whom the detector misses; see `detector.detect`.
+        config: decides who walks where, and how many frames of which size show it.
         processes: how many draw at a time; as many as there are cores if None.
 
     Raises:
-        DatasetError: there is nothing to render.
         OSError: the disk is full or the folder cannot be written.
     """
-    for name, value in (("sequences", sequences), ("frames", frames), ("people", people)):
-        if value < 1:
-            raise DatasetError(f"synthetic sequences: {name}={value} must be at least 1")
+    numbers = range(1, config.sequences + 1)
+    places = [(number, index) for number in numbers for index in range(config.frames)]
+    processes = min(processes or cores(), len(places) // FEW)
+    drawn = in_parallel(partial(draw_frame, config), places, processes, chunk=4)
+    frames = track(drawn, "render", len(places), "frames")
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        for number in range(1, sequences + 1):
-            name = f"synthetic-{number:02d}"
-            drawn = draw_all((seed, number, frames, people, image_size), processes)
-            seen = []
-            for index, (image, sights) in enumerate(
-                track(drawn, f"render {name}", frames, "frames")
-            ):
-                archive.writestr(entry(f"{name}/img1/{index + 1:06d}.jpg"), image)
-                seen.append(sights)
-            rng = np.random.default_rng([seed, STREAM, number, 3])
-            found = detect(rng, seen, image_size, missed)
-            archive.writestr(entry(f"{name}/gt/gt.txt"), truth_table(seen))
-            archive.writestr(entry(f"{name}/det/det.txt"), detection_table(found))
-            archive.writestr(entry(f"{name}/seqinfo.ini"), information(name, frames, image_size))
+        for number in numbers:
+            write_sequence(archive, config, number, islice(frames, config.frames))
 
 
-Story = tuple[int, int, int, int, tuple[int, int]]  # the arguments of `street`
+def write_sequence(
+    archive: zipfile.ZipFile,
+    config: SequencesConfig,
+    number: int,
+    frames: Iterable[tuple[bytes, list[Sight]]],
+) -> None:
+    """Write the frames of a sequence and its tables; `number` counts from 1."""
+    name, seen = f"synthetic-{number:02d}", []
+    for frame, (image, sights) in enumerate(frames, 1):
+        archive.writestr(entry(f"{name}/img1/{frame:06d}.jpg"), image)
+        seen.append(sights)
+    rng = np.random.default_rng([config.seed, STREAM, number, 3])
+    found = detect(rng, seen, config.image_size, config.missed)
+    archive.writestr(entry(f"{name}/gt/gt.txt"), truth_table(seen))
+    archive.writestr(entry(f"{name}/det/det.txt"), detection_table(found))
+    archive.writestr(entry(f"{name}/seqinfo.ini"), sequence_info(name, config))
 
 
-def draw_all(story: Story, processes: int | None) -> Iterator[tuple[bytes, list[Sight]]]:
-    """The frames of a sequence as JPEG files, in order, and who is seen in each."""
-    frames = story[2]
-    count = min(processes or cores(), frames // FEW)
-    return in_order(partial(draw_frame, story), range(frames), count, chunk=4)
+def draw_frame(config: SequencesConfig, place: tuple[int, int]) -> tuple[bytes, list[Sight]]:
+    """One frame as a JPEG file, and who is seen in it.
 
-
-def draw_frame(story: Story, index: int) -> tuple[bytes, list[Sight]]:
-    """One frame, from 0, as a JPEG file, and who is seen in it."""
-    scene = street(*story)
+    Args:
+        config: the sequences.
+        place: the sequence's number, from 1, and the frame's, from 0.
+    """
+    number, index = place
+    scene = street(config, number)
     picture, sights = film(scene, index)
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "JPEG", quality=scene.eye.quality)
@@ -117,15 +107,16 @@ def corners(box: Box) -> str:
     return f"{box.left + 1:.2f},{box.top + 1:.2f},{box.width:.2f},{box.height:.2f}"
 
 
-def information(name: str, frames: int, size: tuple[int, int]) -> str:
-    """What seqinfo.ini says."""
+def sequence_info(name: str, config: SequencesConfig) -> str:
+    """The text of seqinfo.ini."""
+    height, width = config.image_size
     lines = {
         "name": name,
         "imDir": "img1",
         "frameRate": f"{FRAME_RATE:g}",
-        "seqLength": frames,
-        "imWidth": size[1],
-        "imHeight": size[0],
+        "seqLength": config.frames,
+        "imWidth": width,
+        "imHeight": height,
         "imExt": ".jpg",
     }
     return "".join(["[Sequence]\n", *(f"{key}={value}\n" for key, value in lines.items())])

@@ -6,6 +6,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from deepsort_reid.core.config import SequencesConfig
 from deepsort_reid.synthetic.camera_motion import PANORAMA, Window, moments, windows
 from deepsort_reid.synthetic.crop import HEADROOM, NEAR
 from deepsort_reid.synthetic.crowd import Ground, Walk, walks
@@ -53,21 +54,14 @@ class Street:
 
 
 @lru_cache(maxsize=2)
-def street(seed: int, number: int, frames: int, people: int, size: tuple[int, int]) -> Street:
-    """Set the scene of a sequence.
-
-    Args:
-        seed: decides, with the number, on everything.
-        number: which sequence, from 1.
-        frames: how many.
-        people: who walk about there.
-        size: height and width of a frame, in pixels.
-    """
+def street(config: SequencesConfig, number: int) -> Street:
+    """Set the scene of a sequence; `number` counts from 1."""
+    seed, people, size = config.seed, config.people, config.image_size
     eye = camera(seed, CAMERAS + number, PANORAMA)
     rng = np.random.default_rng([seed, STREAM, number])
-    shown = windows(rng, frames, size, FRAME_RATE)
+    shown = windows(rng, config.frames, size, FRAME_RATE)
     ground = Ground(eye.distance(NEAR * FRAME[0]), eye.clear, edges(shown))
-    crowd = [somebody(seed, number, identity) for identity in range(1, people + 1)]
+    crowd = [person_of(seed, number, identity) for identity in range(1, people + 1)]
     cadences = rng.uniform(0.85, 1.05, people)  # strides a second
     speeds = np.array([stride_length(person, person.stride) for person in crowd]) * cadences
     ways = walks(rng, ground, speeds, FRAME_RATE)
@@ -92,7 +86,7 @@ def street(seed: int, number: int, frames: int, people: int, size: tuple[int, in
     )
 
 
-def somebody(seed: int, number: int, identity: int) -> Person:
+def person_of(seed: int, number: int, identity: int) -> Person:
     """The person of an identity in a sequence."""
     return random_person(np.random.default_rng([seed, STREAM, number, 2, identity]))
 

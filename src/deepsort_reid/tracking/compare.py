@@ -187,7 +187,7 @@ def untrained(
         short_range: likewise.
         device: where to compute.
     """
-    net = network.build(classes=len(about.classes), **about.design, seed=seed)
+    net = network.build(about.design, len(about.classes), seed=seed)
     reader = evaluate.Reader(
         net, mean=about.mean, std=about.std, batch_size=BATCH_SIZE, device=device
     )

@@ -4,8 +4,8 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 
 from deepsort_reid.core.errors import DatasetError
+from deepsort_reid.data.images import open_image
 from deepsort_reid.data.packed import Images
-from deepsort_reid.data.split import open_image
 from deepsort_reid.sources.archive import Archive
 
 

@@ -1,6 +1,5 @@
 """Processes that train together: how they find each other, and every collective they use."""
 
-import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -14,9 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from deepsort_reid.core.errors import LostContactError, TrainingError
-from deepsort_reid.core.machine import cores
-
-logger = logging.getLogger(__name__)
+from deepsort_reid.model.device import computing
 
 TIMEOUT = timedelta(minutes=10)  # a collective that takes longer has lost a rank
 
@@ -41,7 +38,7 @@ ALONE = Process(0, 0, 1, 1, torch.device("cpu"))
 
 
 def read_environment(environ: Mapping[str, str]) -> tuple[int, int, int, int]:
-    """Tell rank, local rank, world size and local world size.
+    """Read rank, local rank, world size and local world size.
 
     Understands the variables of torchrun and those of SLURM's `srun`; without either the process
     is alone.
@@ -88,44 +85,35 @@ def first_host(nodes: str) -> str:
     return "".join(part for part in match.groups() if part) if match else nodes
 
 
-def choose_device(local_rank: int, local_world_size: int) -> tuple[torch.device, str]:
-    """The device of a rank and the backend that joins the ranks.
-
-    One rank a GPU with NCCL; without a GPU, the CPU with gloo; more ranks than GPUs share them
-    over gloo, since NCCL refuses that.
-    """
-    gpus = torch.cuda.device_count()
-    if gpus == 0:
-        return torch.device("cpu"), "gloo"
-    if local_world_size <= gpus:
-        return torch.device("cuda", local_rank), "nccl"
-    logger.warning(
-        "%d processes share %d GPU(s) over gloo: right, but slow; set nproc_per_node=%d",
-        local_world_size, gpus, gpus,
-    )  # fmt: skip
-    return torch.device("cuda", local_rank % gpus), "gloo"
+def backend_of(device: torch.device, local_world_size: int) -> str:
+    """The backend that joins the ranks: NCCL, which needs a GPU for each rank, or gloo."""
+    has_own_gpu = device.type == "cuda" and local_world_size <= torch.cuda.device_count()
+    return "nccl" if has_own_gpu else "gloo"
 
 
 @contextmanager
 def joined(*, deterministic: bool = True) -> Iterator[Process]:
-    """Join the other processes, if there are any, and leave them at the end.
+    """Join the other processes, if there are any, and leave them at the end of the block.
 
     Args:
-        deterministic: use kernels that give the same bits at every run, on a GPU too; one that
-            has no such kernel raises.
+        deterministic: see `device.computing`.
+
+    Yields:
+        this process, with the device that it computes on.
 
     Raises:
         TrainingError: the environment is inconsistent.
     """
     rank, local_rank, world_size, local_world_size = read_environment(os.environ)
-    set_determinism(deterministic)
-    device, backend = choose_device(local_rank, local_world_size)
-    process = Process(rank, local_rank, world_size, local_world_size, device)
-    with computing_on(device, local_world_size):
+    with computing(
+        local_rank=local_rank, local_world_size=local_world_size, deterministic=deterministic
+    ) as device:
+        process = Process(rank, local_rank, world_size, local_world_size, device)
         if world_size == 1:
             yield process
             return
         set_rendezvous_from_slurm(os.environ)  # type: ignore[arg-type]
+        backend = backend_of(device, local_world_size)
         dist.init_process_group(
             backend, rank=rank, world_size=world_size, timeout=TIMEOUT,
             device_id=device if backend == "nccl" else None,
@@ -138,32 +126,8 @@ def joined(*, deterministic: bool = True) -> Iterator[Process]:
 
 
 @contextmanager
-def computing_on(device: torch.device, local_world_size: int) -> Iterator[None]:
-    """Compute on a GPU, or on this process's share of the cores; then on as many as before."""
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, cores() // local_world_size))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def set_determinism(on: bool) -> None:
-    """Choose kernels by whether they give the same bits at every run, before a GPU is touched."""
-    if on:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
-    torch.use_deterministic_algorithms(on)
-    # What `on` would do besides, for code that reads memory it never wrote: ours does not.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-
-
-@contextmanager
 def contact() -> Iterator[None]:
-    """Say in one line, instead of a backend's many, that another process is gone.
+    """Report a lost process in one line, instead of the backend's many.
 
     Raises:
         LostContactError: a collective inside the block failed.
@@ -176,17 +140,6 @@ def contact() -> Iterator[None]:
         raise LostContactError(
             "another process of the training is gone; its report is above, or on its machine"
         ) from error
-
-
-def finish_work(device: torch.device) -> None:
-    """Wait until a GPU has done what it was told; a CPU always has."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def world_size() -> int:
-    """How many processes have joined; 1 without a group."""
-    return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def uses_nccl() -> bool:
@@ -211,7 +164,7 @@ def gather_over_ranks(values: Tensor) -> Tensor:
 
 
 class _Gather(torch.autograd.Function):
-    """`gather_over_ranks`, through which gradients return to the rank that each row came from."""
+    """`gather_over_ranks` whose gradients return to the rank that each row came from."""
 
     @staticmethod
     def forward(_: Any, values: Tensor) -> Tensor:
@@ -224,7 +177,7 @@ class _Gather(torch.autograd.Function):
 
 
 def gather_with_gradient(values: Tensor) -> Tensor:
-    """`gather_over_ranks` whose gradient is the sum of what all ranks make of a rank's values.
+    """`gather_over_ranks` with a gradient: the sum of all ranks' gradients of this rank's values.
 
     Every rank must run backward through it, or none.
     """
@@ -232,13 +185,13 @@ def gather_with_gradient(values: Tensor) -> Tensor:
 
 
 def gather_on_cpu(values: Tensor) -> Tensor:
-    """`gather_over_ranks` for a tensor on the CPU, whatever joins the processes."""
+    """`gather_over_ranks` for a tensor on the CPU, with any backend."""
     device = "cuda" if uses_nccl() else "cpu"
     return gather_over_ranks(values.to(device)).cpu()
 
 
 def share_from_first(content: bytes) -> bytes:
-    """Give rank 0's bytes to every process; what the others pass does not matter."""
+    """Send rank 0's bytes to every process; the other processes' own bytes are ignored."""
     if not dist.is_initialized():
         return content
     device = "cuda" if uses_nccl() else "cpu"

@@ -1,7 +1,7 @@
 """What a checkpoint is a function of: data, parameters, code and environment, told apart exactly.
 
-Two trainings with equal identities end in the same bytes. A resume state, a checkpoint and a report
-carry the identity of the training that made them.
+Two trainings with equal fingerprints end in the same bytes. A resume state, a checkpoint and
+reports/identity.json carry the fingerprint of the training that made them.
 """
 
 import ast
@@ -29,7 +29,7 @@ LIBRARIES = ("torch", "torchvision", "numpy")  # whose arithmetic a training is 
 
 
 @dataclass(frozen=True)
-class Identity:
+class Fingerprint:
     """Everything that the bytes of a checkpoint depend on, as plain data."""
 
     data: Mapping[str, str]  # SHA-256 of the split, and of the pretrained weights
@@ -38,7 +38,7 @@ class Identity:
     environment: Mapping[str, Any]  # versions, processes, and what they compute on
 
     def key(self) -> str:
-        """64 hexadecimal digits: equal keys, equal identities."""
+        """64 hexadecimal digits: equal keys, equal fingerprints."""
         text = json.dumps(self.as_plain(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -52,7 +52,7 @@ class Identity:
         """The inverse of `as_plain`.
 
         Raises:
-            ValueError: this is no identity.
+            ValueError: this is no fingerprint.
         """
         names = [field.name for field in fields(cls)]
         if not isinstance(plain, Mapping) or sorted(plain) != sorted(names):
@@ -62,8 +62,8 @@ class Identity:
         return cls(**plain)
 
 
-def of_training(config: TrainConfig, process: Process, *, data_digest: str) -> Identity:
-    """The identity of the training that would begin here and now.
+def of_training(config: TrainConfig, process: Process, *, data_digest: str) -> Fingerprint:
+    """The fingerprint of the training that would begin here and now.
 
     Args:
         config: the hyperparameters.
@@ -76,7 +76,7 @@ def of_training(config: TrainConfig, process: Process, *, data_digest: str) -> I
     data = {"split": data_digest}
     if config.weights:
         data["weights"] = files.sha256(resolve(config.weights))
-    return Identity(
+    return Fingerprint(
         data=data, params=config.model_dump(), code=code_digests(), environment=environment(process)
     )
 
@@ -139,7 +139,7 @@ def environment(process: Process) -> dict[str, Any]:
     }
 
 
-def differences(there: Identity, here: Identity) -> list[str]:
+def differences(there: Fingerprint, here: Fingerprint) -> list[str]:
     """What differs, a line each: data first, then parameters, code and environment.
 
     Args:

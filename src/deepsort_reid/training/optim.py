@@ -11,27 +11,31 @@ def make_optimizer(
     parameters: Iterable[nn.Parameter],
     name: str,
     *,
-    lr: float,
     momentum: float,
     weight_decay: float,
 ) -> torch.optim.Optimizer:
     """Make an optimizer over the parameters that are not frozen; its step is one fused kernel.
 
+    The learning rate is left to `set_lr`, before every step.
+
     Args:
         parameters: of the network.
         name: `sgd`, `adam` or `adamw`.
-        lr: the first learning rate; the schedule sets it anew at every step.
         momentum: SGD's, or beta 1 of Adam (Kingma & Ba, ICLR 2015) and AdamW (Loshchilov &
             Hutter, ICLR 2019).
         weight_decay: a share of the weights added to the gradient (AdamW: taken off the weights).
     """
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
     if name == "sgd":
-        return torch.optim.SGD(
-            trainable, lr, momentum=momentum, weight_decay=weight_decay, fused=True
-        )
+        return torch.optim.SGD(trainable, momentum=momentum, weight_decay=weight_decay, fused=True)
     kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
-    return kind(trainable, lr, betas=(momentum, 0.999), weight_decay=weight_decay, fused=True)
+    return kind(trainable, betas=(momentum, 0.999), weight_decay=weight_decay, fused=True)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate of the next step."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
 
 
 def scale_lr(lr: float, rule: str, world_size: int) -> float:

@@ -1,9 +1,10 @@
-"""How synthetic pedestrians are drawn: one person, in one pose, from one side, on a layer."""
+"""Draws a synthetic person in a pose, seen from one side, on a layer; and the person's shadow."""
 
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
 
 from deepsort_reid.synthetic.person.bags import add_luggage, strap
 from deepsort_reid.synthetic.person.cloth import blend, darker, dye, folds, plain, worn
@@ -29,6 +30,7 @@ AVERAGE = 1.75  # metres: the height for which the widths below are given
 REACH = (2.25, 0.35, 0.95)  # metres drawn above, below and beside the point stood on
 TRUNK, HIP, ARM = 0.15, 0.16, 0.05  # metres from the axis at which a cloth's pattern is measured
 WAIST = 0.13  # metres above the crotch from which skirts hang
+DARK = 110  # of 255: how much light the ground about the feet lacks, even under an overcast sky
 
 
 @dataclass(frozen=True)
@@ -364,3 +366,51 @@ def sleeve_paint(person: Person, joints: int, length: float) -> Paint:
         return colours
 
     return paint
+
+
+# Shadows
+
+
+def slopes(view: View) -> tuple[float, float]:
+    """Where the shadow of a point 1 above the feet falls: to the right of them and down."""
+    x, y, z = view.light.direction
+    away = float(z / y * np.sin(view.pitch))
+    return -x / y, max(abs(away), 0.08) * (1.0 if away >= 0 else -1.0)  # never thinner than a line
+
+
+def shadow(
+    layer: Layer,
+    zoom: float,
+    foot: tuple[float, float],
+    scale: float,
+    view: View,
+    size: tuple[int, int],
+    *,
+    blur: float,
+) -> Image.Image:
+    """How much light a person takes from the ground, 255 for all of it.
+
+    Args:
+        layer: the person.
+        zoom: pixels of the layer for one of the shadow.
+        foot: row and column of the point that the person stands on, in the shadow's picture.
+        scale: pixels per metre across, in the shadow's picture.
+        view: from where the layer was drawn, and in which light.
+        size: width and height of the shadow's picture.
+        blur: its softness, in pixels.
+    """
+    row, column = foot
+    aside, away = slopes(view)
+    # The person is laid down: an affine map from the ground back to its layer.
+    matrix = (
+        *(zoom, zoom * aside / away, layer.foot[1] - zoom * (column + aside / away * row)),
+        *(0.0, zoom / away, layer.foot[0] - zoom * row / away),
+    )
+    strength = 0.8 * view.light.sun[0]
+    alpha = Image.fromarray(layer.picture[..., 3])
+    cast = alpha.transform(size, Image.Transform.AFFINE, matrix)
+    shade = cast.point([round(n * strength) for n in range(256)])
+    reach = 0.26 * scale
+    edges = (column - reach, row - 0.3 * reach, column + reach, row + 0.3 * reach)
+    ImageDraw.Draw(shade).ellipse(edges, fill=DARK)
+    return shade.filter(ImageFilter.BoxBlur(blur))

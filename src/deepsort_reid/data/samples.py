@@ -1,0 +1,128 @@
+"""Samples: the images of a dataset, with the identity, the camera and the role of each."""
+
+import re
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal, Protocol
+
+from deepsort_reid.core.errors import DatasetError
+
+JUNK = -1  # pid of boxes that show nobody properly; the protocol ignores them
+DISTRACTOR = 0  # pid of people whom no query shows
+NO_CAMERA = -1  # camid where the file name tells none
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
+FRAME = re.compile(
+    r"(?<![a-z0-9])c(?:am)?\d+(?:s(\d{1,6})_|_f)(\d{1,9})(?![a-z0-9])", re.IGNORECASE
+)
+CUT_OUT = re.compile(r"(\d{1,9})\.\w+#\d+$")  # a crop of a video's frame, as mot_crops.py names it
+SEQUENCE = 1 << 32  # frames between the beginnings of two sequences: more than any has
+
+Role = Literal["train", "query", "gallery", "any"]
+
+
+class ImageSource(Protocol):
+    """Where the bytes of images come from; an open archive is one."""
+
+    def read(self, names: Collection[str]) -> Generator[tuple[str, bytes], None, None]:
+        """Yield (name, bytes) of the named members, in whatever order is fastest."""
+        ...
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A box in a frame of a video."""
+
+    member: str  # the frame's name in the archive
+    frame: int  # the frame's number, which orders the crops of a track in time
+    ltwh: tuple[float, float, float, float]  # left, top, width, height; pixels, not yet clipped
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image: where it is and what it shows."""
+
+    name: str  # in the archive; of a crop the frame's name, and "#7" for track 7
+    identity: str  # as the dataset writes it: "0002", "alice", "street/7"
+    pid: int  # identity number; -1 junk, 0 distractor
+    camid: int  # camera number, -1 unknown
+    role: Role  # the part that the dataset itself puts it into; "any" if it does not say
+    crop: Crop | None = None  # the part of a larger image that it is; None: a whole image
+
+    @property
+    def member(self) -> str:
+        """The file in the archive that holds the image."""
+        return self.crop.member if self.crop else self.name
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The images of a dataset, sorted by name."""
+
+    layout: str  # the layout's name, as in `layouts.registry`
+    samples: Sequence[Sample]
+
+    @property
+    def has_cameras(self) -> bool:
+        """Whether the cameras are known."""
+        return any(sample.camid != NO_CAMERA for sample in self.samples)
+
+    @property
+    def has_roles(self) -> bool:
+        """Whether the dataset itself says what is for training and what for testing."""
+        return any(sample.role != "any" for sample in self.samples)
+
+    @property
+    def has_tracks(self) -> bool:
+        """Whether the images are crops of videos, so that an identity is a track in time."""
+        return any(sample.crop for sample in self.samples)
+
+
+Split = Mapping[str, list[Sample]]  # part -> its images, in the order they are packed
+
+
+def images_among(names: Iterable[str]) -> list[str]:
+    """The images among the members of an archive, sorted by name.
+
+    Raises:
+        DatasetError: there are none.
+    """
+    images = sorted(name for name in names if is_image(name))
+    if not images:
+        raise DatasetError(
+            "no images in the dataset; expected files ending in "
+            f"{', '.join(sorted(IMAGE_SUFFIXES))}"
+        )
+    return images
+
+
+def is_image(name: str) -> bool:
+    """Whether a member of an archive is an image by its name, and not hidden."""
+    path = PurePosixPath(name)
+    hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
+    return path.suffix.lower() in IMAGE_SUFFIXES and not hidden
+
+
+# When an image was taken
+
+
+def read_moment(name: str) -> int | None:
+    """When a camera took an image, in frames; None if the file's name does not tell.
+
+    What follows camera and sequence (`c1s1_000451`), or a camera and an `f` (`c1_f000451`), is the
+    number of the video's frame. A number elsewhere (`c3_0007`) may be anything.
+
+    Sequences lie `SEQUENCE` frames apart. So the difference of two moments of one camera says how
+    far apart they are, whichever sequences they belong to.
+    """
+    if cut := CUT_OUT.search(name):
+        return int(cut[1])
+    match = FRAME.search(PurePosixPath(name).name)
+    return SEQUENCE * int(match[1] or 0) + int(match[2]) if match else None
+
+
+def read_moments(names: Sequence[str]) -> list[int] | None:
+    """The moment of each image; None unless all names tell it."""
+    moments = [moment for moment in map(read_moment, names) if moment is not None]
+    return moments if len(moments) == len(names) else None

@@ -1,0 +1,77 @@
+"""The small files that lie beside a checkpoint, in the workspace or at a commit."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from deepsort_reid.lineage.commits import LOCK, RUN, files_at
+from deepsort_reid.lineage.dvc_cli import Lock, outputs, parse_lock
+from deepsort_reid.model.checkpoint import dict_or_empty
+from deepsort_reid.training.fingerprint import Fingerprint
+
+CHECKPOINT = "models/model.pth"
+REPORTS = ("reports/identity.json", "reports/train.json", "reports/split.json", RUN)
+
+
+@dataclass(frozen=True)
+class PipelineRecords:
+    """What a pipeline has recorded of its checkpoint; None or empty where a file is missing."""
+
+    lock: Lock | None  # dvc.lock
+    identity: Fingerprint | None  # reports/identity.json
+    training: dict[str, Any]  # reports/train.json
+    counts: dict[str, Any]  # reports/split.json
+    run: dict[str, Any]  # reports/run.json
+
+    @classmethod
+    def here(cls, root: Path) -> Self:
+        """The records of the workspace."""
+        return cls._read([read_bytes(root / path) for path in (LOCK, *REPORTS)])
+
+    @classmethod
+    def at_commit(cls, commit: str, root: Path) -> Self:
+        """The records at a commit."""
+        return cls._read(files_at(commit, (LOCK, *REPORTS), root))
+
+    @classmethod
+    def _read(cls, contents: Sequence[bytes | None]) -> Self:
+        lock, identity, *reports = contents
+        training, counts, run = (dict_or_empty(parsed(json.loads, report)) for report in reports)
+        return cls(
+            lock=parsed(parse_lock, lock),
+            identity=identity_of(parsed(json.loads, identity)),
+            training=training,
+            counts=counts,
+            run=run,
+        )
+
+    @property
+    def md5(self) -> str | None:
+        """The checkpoint's MD5, as dvc.lock states it."""
+        return outputs(self.lock or {}, "train").get(CHECKPOINT)
+
+
+def parsed(parse: Callable[[bytes], Any], content: bytes | None) -> Any:
+    """A file's content; None if it is missing or damaged."""
+    try:
+        return None if content is None else parse(content)
+    except ValueError:  # wrong bytes and wrong JSON are both of this kind
+        return None
+
+
+def identity_of(plain: Any) -> Fingerprint | None:
+    """An identity as a file states it; None if that is none."""
+    try:
+        return Fingerprint.from_plain(plain)
+    except ValueError:
+        return None
+
+
+def read_bytes(path: Path) -> bytes | None:
+    """A file's bytes; None if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None

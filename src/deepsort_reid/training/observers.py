@@ -1,0 +1,112 @@
+"""What rank 0 does with the progress of a training, while it goes on."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from deepsort_reid.runs.logger import RunLogger
+from deepsort_reid.training.history import EpochResult
+
+logger = logging.getLogger(__name__)
+
+SLOW_DATA = 0.1  # share of the time spent waiting for images from which advice is due
+
+
+class Observer:
+    """Is told of a training's progress; each kind of observer overrides what concerns it."""
+
+    def on_start(self, history: Sequence[EpochResult], best: int) -> None:
+        """The training begins, or goes on.
+
+        Args:
+            history: results of the epochs that an interrupted training has done.
+            best: the best of these epochs; 0 if there are none.
+        """
+
+    def on_epoch_end(
+        self, history: Sequence[EpochResult], net: nn.Module, *, is_best: bool
+    ) -> None:
+        """An epoch is done.
+
+        Args:
+            history: the results of all epochs, this one's last.
+            net: the network as it was validated; the training goes on to change it.
+            is_best: whether it is the best so far.
+        """
+
+    def wants_state(self) -> bool:
+        """Whether it is time for a resume state; asked between steps."""
+        return False
+
+    def on_state(self, state: Mapping[str, Any], *, best: int) -> None:
+        """A resume state was made.
+
+        Args:
+            state: plain data and tensors, which the training goes on to change.
+            best: the best epoch so far, 0 before the first has ended.
+        """
+
+    def on_end(self) -> None:
+        """The training is over, or was stopped."""
+
+
+class Console(Observer):
+    """Writes a line for each epoch, and advice where images come too slowly."""
+
+    def __init__(self, num_workers: int):
+        """Write nothing yet.
+
+        Args:
+            num_workers: threads that read images.
+        """
+        self.num_workers, self.has_advised = num_workers, False
+
+    def on_epoch_end(
+        self,
+        history: Sequence[EpochResult],
+        net: nn.Module,
+        *,
+        is_best: bool,
+    ) -> None:
+        """Log the epoch's line."""
+        self.advise(history[-1])
+        logger.info("%s%s", line(history[-1]), "  best" if is_best else "")
+
+    def advise(self, result: EpochResult) -> None:
+        """Log once what helps against waiting for images."""
+        if result.data_wait > SLOW_DATA and not self.has_advised:
+            self.has_advised = True
+            logger.warning(
+                "%.0f %% of the time went into waiting for images; raise num_workers (%d), "
+                "or put data/split on a faster disk",
+                100 * result.data_wait, self.num_workers,
+            )  # fmt: skip
+
+
+class RunMetrics(Observer):
+    """Records each epoch's numbers in the run."""
+
+    def __init__(self, run: RunLogger):
+        """Record nothing yet."""
+        self.run = run
+
+    def on_epoch_end(
+        self,
+        history: Sequence[EpochResult],
+        net: nn.Module,
+        *,
+        is_best: bool,
+    ) -> None:
+        """Record the last epoch."""
+        self.run.log_metrics(history[-1].numbers(), step=history[-1].epoch)
+
+
+def line(result: EpochResult) -> str:
+    """An epoch in one line, train before val."""
+    return (
+        f"epoch {result.epoch:3}   loss {result.train_loss:.3f} / {result.val_loss:.3f}   "
+        f"error {result.train_error:.1%} / {result.val_error:.1%}   lr {result.lr:.1e}   "
+        f"{result.images_per_second:,.0f} images/s"
+    )

@@ -1,0 +1,103 @@
+"""Small datasets in memory: their names, their images, and how they are read and split."""
+
+import io
+from collections.abc import Collection, Generator, Iterable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from deepsort_reid.core.config import MotConfig, SplitConfig
+from deepsort_reid.data import split
+from deepsort_reid.data.layouts.registry import open_dataset
+from deepsort_reid.data.samples import Dataset, ImageSource, Split
+
+
+def split_config(**changes: Any) -> SplitConfig:
+    """The split's parameters, smaller than a user may choose."""
+    usual: dict[str, Any] = {
+        "image_size": (32, 16),
+        "val_fraction": 0.2,
+        "test_fraction": 0.25,
+        "tune_fraction": 0.0,
+        "seed": 0,
+        "skip_unreadable": 0,
+        "skip_single": 0,
+    }
+    return SplitConfig.model_construct(**(usual | changes))
+
+
+def mot_config(**changes: Any) -> MotConfig:
+    """Which boxes of videos are cut: nearly all."""
+    usual: dict[str, Any] = {
+        "every": 1, "classes": (1,), "min_visibility": 0.5, "min_height": 10,
+    }  # fmt: skip
+    return MotConfig(**(usual | changes))
+
+
+class InMemory:
+    """Files as an archive would give them, in an order of its own."""
+
+    def __init__(self, contents: dict[str, bytes], *, backwards: bool = False):
+        self.contents, self.backwards = contents, backwards
+
+    def names(self) -> list[str]:
+        return list(self.contents)
+
+    def read(self, names: Collection[str]) -> Generator[tuple[str, bytes], None, None]:
+        for name in sorted(names, reverse=self.backwards):
+            yield name, self.contents[name]
+
+
+def read_dataset(names: Iterable[str], layout: str = "auto") -> Dataset:
+    """A dataset of images with these names, in a layout that names alone tell."""
+    return open_dataset(InMemory(dict.fromkeys(names, b"")), layout, mot_config())  # type: ignore[arg-type]
+
+
+def folders(identities: int, images: int, cameras: int = 2) -> Dataset:
+    """A folder for each identity; the cameras take turns."""
+    return read_dataset(
+        f"id{i:02}/c{k % cameras + 1}_{k}.png" for i in range(identities) for k in range(images)
+    )
+
+
+def market(train: int = 6, per_identity: int = 5) -> list[str]:
+    """Names as Market-1501 has them."""
+    return [
+        *(f"bounding_box_train/{i:04}_c{k}s1_0_0.jpg" for i in range(1, train + 1)
+          for k in range(1, per_identity + 1)),
+        *(f"bounding_box_test/{i:04}_c{k}s1_0_0.jpg" for i in (901, 902) for k in (1, 2)),
+        "bounding_box_test/0000_c1s1_0_0.jpg",
+        "bounding_box_test/-1_c1s1_0_0.jpg",
+        *(f"query/{i:04}_c1s1_9_0.jpg" for i in (901, 902)),
+    ]  # fmt: skip
+
+
+def picture(shade: Any, size: tuple[int, int] = (8, 16), kind: str = "png", **how: Any) -> bytes:
+    """An image of one colour."""
+    file = io.BytesIO()
+    Image.new(how.pop("mode", "RGB"), size, shade).save(file, kind, **how)
+    return file.getvalue()
+
+
+def contents(dataset: Dataset) -> dict[str, bytes]:
+    """An image for each sample, of another shade."""
+    return {sample.name: picture(i % 251) for i, sample in enumerate(dataset.samples)}
+
+
+def pack(
+    folder: Path,
+    dataset: Dataset,
+    images: dict[str, bytes],
+    *,
+    backwards: bool = False,
+    **rules: Any,
+) -> Split:
+    """Make a dataset's parts in a folder."""
+    source: ImageSource = InMemory(images, backwards=backwards)
+    return split.make_parts(source, dataset, folder, split_config(**rules))
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    """The files of a folder."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}

@@ -1,0 +1,32 @@
+"""Networks of an eighth of the channels, for tests of what is done with a network."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from torch import nn
+
+from deepsort_reid.model import network
+
+SHARE = 8
+
+
+class NarrowResNet(network.ReidResNet):
+    """A ResNet of a sixtieth of the weights: a training or a checkpoint takes milliseconds."""
+
+    def __init__(self, block: Any, layers: list[int], classes: int):
+        super().__init__(block, layers, classes)
+        self.feature_size = self.inplanes
+        self.fc = nn.Linear(self.inplanes, classes)
+
+    def _make_layer(self, block: Any, planes: int, *arguments: Any, **words: Any) -> nn.Sequential:
+        return super()._make_layer(block, planes // SHARE, *arguments, **words)
+
+
+@contextmanager
+def narrow() -> Iterator[None]:
+    """Let `network.build` make narrow networks of every ResNet in a block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "ReidResNet", NarrowResNet)
+        yield

@@ -1,0 +1,104 @@
+"""Batch normalisation over ranks gives what one rank with all images gives, both ways."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from deepsort_reid.training import parallel
+from deepsort_reid.training.distributed import Process
+from tests.support.ranks import on_ranks
+
+
+def batch(shape: tuple[int, ...]) -> torch.Tensor:
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 3
+
+
+def outcome(norm: nn.Module, images: torch.Tensor, weight: torch.Tensor) -> dict[str, Any]:
+    images.requires_grad_()
+    output = norm(images)
+    (output * weight).sum().backward()
+    return {
+        "output": output.detach(),
+        "images": images.grad,
+        "weight": norm.weight.grad,
+        "bias": norm.bias.grad,
+        "mean": norm.running_mean,
+        "var": norm.running_var,
+    }
+
+
+def make(cls: type[nn.Module], channels: int) -> nn.Module:
+    norm = cls(channels).double()
+    nn.init.uniform_(norm.weight, generator=torch.Generator().manual_seed(1))
+    return norm
+
+
+def on_one_of_two(process: Process, shape: tuple[int, ...], cut: int, format_: str) -> Any:
+    own = slice(0, cut) if process.rank == 0 else slice(cut, None)
+    memory = getattr(torch, format_)
+    images = batch(shape)[own].contiguous(memory_format=memory)
+    norm = make(parallel.SyncBatchNorm, shape[1])
+    return {k: v.numpy() for k, v in outcome(norm, images, batch(shape)[own] ** 2).items()}
+
+
+@pytest.mark.parametrize(
+    ("shape", "cut", "memory"),
+    [
+        ((6, 5, 4, 3), 3, "contiguous_format"),
+        ((7, 5, 4, 3), 2, "channels_last"),
+        ((6, 5), 1, "contiguous_format"),
+    ],
+)
+def test_two_ranks_are_one(shape: tuple[int, ...], cut: int, memory: str) -> None:
+    plain = nn.BatchNorm2d if len(shape) == 4 else nn.BatchNorm1d
+    whole = outcome(make(plain, shape[1]), batch(shape), batch(shape) ** 2)
+    first, second = on_ranks(2, on_one_of_two, shape, cut, memory)
+    for key in ("output", "images"):
+        joined = torch.cat([torch.from_numpy(first[key]), torch.from_numpy(second[key])])
+        torch.testing.assert_close(joined, whole[key], rtol=1e-12, atol=1e-12)
+    for key in ("weight", "bias"):
+        torch.testing.assert_close(
+            torch.from_numpy(first[key] + second[key]), whole[key], rtol=1e-12, atol=1e-12
+        )
+    for key in ("mean", "var"):
+        assert (first[key] == second[key]).all()
+        torch.testing.assert_close(torch.from_numpy(first[key]), whole[key], rtol=1e-12, atol=1e-12)
+
+
+def test_the_gradient_is_the_derivative() -> None:
+    norm = make(parallel.SyncBatchNorm, 3)
+    images = batch((4, 3, 2, 2)).requires_grad_()
+    apply = parallel._SyncBatchNorm.apply
+    inputs = (images, norm.weight, norm.bias)
+    assert torch.autograd.gradcheck(lambda x, w, b: apply(x, w, b, 1e-5)[0], inputs)
+
+
+def test_large_offsets_do_not_lose_the_variance() -> None:
+    images = batch((64, 2, 4, 4)).float() * 1e-2 + 1000
+    _, variance, count = parallel.global_statistics(images)
+    expected = images.double().transpose(0, 1).flatten(1).var(1, correction=0)
+    torch.testing.assert_close(variance.double(), expected, rtol=1e-2, atol=0)
+    assert count == 64 * 16
+
+
+def test_conversion_keeps_weights_names_and_mode() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(nn.BatchNorm2d(4)))
+    names, weight = list(net.state_dict()), net[1][0].weight
+    net[1].eval()
+    converted = parallel.synchronise_batchnorm(net)
+    assert isinstance(converted[1][0], parallel.SyncBatchNorm)
+    assert converted[1][0].weight is weight
+    assert not converted[1][0].training
+    assert list(converted.state_dict()) == names
+
+
+def test_eval_mode_uses_what_was_learned() -> None:
+    plain, own = nn.BatchNorm2d(3), parallel.SyncBatchNorm(3)
+    images = torch.randn(4, 3, 2, 2)
+    for norm in (plain, own):
+        norm(images)
+        norm.eval()
+    torch.testing.assert_close(own(images), plain(images))
+    torch.testing.assert_close(own.running_var, plain.running_var)
