@@ -49,8 +49,7 @@ from deepsort_reid.core.machine import cores, processor
 from deepsort_reid.data import augment
 from deepsort_reid.export import formats
 from deepsort_reid.export.formats import Trained
-from deepsort_reid.model import checkpoint
-from deepsort_reid.model import network as model
+from deepsort_reid.model import checkpoint, network
 from deepsort_reid.model.checkpoint import Description
 from deepsort_reid.model.extractor import Extractor
 
@@ -62,7 +61,7 @@ Side = Callable[[np.ndarray, np.ndarray], np.ndarray]  # BGR frame, boxes ltrb -
 def main() -> None:
     """Print the conditions, a line for each batch and side, and how far the sides lie apart."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--arch", default="resnet18", choices=model.ARCHS)
+    parser.add_argument("--arch", default="resnet18", choices=network.ARCHS)
     parser.add_argument("--size", type=int, nargs=2, default=(64, 32), help="the network's")
     parser.add_argument("--crop", type=int, nargs=2, default=(128, 64), help="of what is cut out")
     parser.add_argument("--runs", type=int, default=30)
@@ -71,10 +70,10 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help="a trained network; weights of chance else")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    network = trained(options)
+    trained = load_or_build(options)
     with tempfile.TemporaryDirectory() as folder:
-        sides = make_sides(Path(folder), network, options.device)
-        print(conditions(options, network))
+        sides = make_sides(Path(folder), trained, options.device)
+        print(conditions(options, trained))
         print(f"\n{'batch':>5}  {'side':<14} {'crops/s':>8}  10th to 90th percentile")
         for batch in BATCHES:
             frame, boxes = street(batch, options.crop)
@@ -86,12 +85,12 @@ def main() -> None:
             compare(sides, *street(128, size), size)
 
 
-def trained(options: argparse.Namespace) -> Trained:
+def load_or_build(options: argparse.Namespace) -> Trained:
     """The network that both sides run."""
     if options.checkpoint:
         net, about = checkpoint.load(options.checkpoint)
         return Trained(net=net, about=about, max_cosine_distance=1.0)
-    net = model.build(model.Design(options.arch), 10, seed=1).eval()
+    net = network.build(network.Design(options.arch), 10, seed=1).eval()
     about = Description(
         epoch=1, acc=0.0, arch=options.arch, embedding_size=net.feature_size,
         image_size=list(options.size), mean=list(augment.MEAN), std=list(augment.STD),
@@ -100,22 +99,22 @@ def trained(options: argparse.Namespace) -> Trained:
     return Trained(net=net, about=about, max_cosine_distance=1.0)
 
 
-def make_sides(folder: Path, network: Trained, device: str) -> dict[str, Side]:
+def make_sides(folder: Path, trained: Trained, device: str) -> dict[str, Side]:
     """Ours, and boxmot with each file that it takes."""
     from boxmot.reid.core.runtime import ReID
 
     logging.getLogger("boxmot").setLevel(logging.ERROR)
-    about = network.about
+    about = trained.about
     extractor = Extractor.from_network(
-        network.net, image_size=network.image_size, mean=about.mean, std=about.std,
+        trained.net, image_size=trained.image_size, mean=about.mean, std=about.std,
         device=device, batch_size=max(BATCHES),
     )  # fmt: skip
     sides: dict[str, Side] = {
         "Extractor": lambda frame, boxes: extractor.of_boxes(frame, boxes, order="bgr", form="ltrb")
     }
     for form in formats.FORMS:
-        if form.reader == "boxmot" and not form.obstacle(network):
-            form.write(folder / form.file, network)
+        if form.reader == "boxmot" and not form.obstacle(trained):
+            form.write(folder / form.file, trained)
             with contextlib.redirect_stdout(io.StringIO()):
                 sides[form.file] = ReID(folder / form.file, device=device)
     return sides
@@ -163,16 +162,16 @@ def compare(
             print(f"{shown:<12} {name:<14} {cosines.min():.6f}  {cosines.mean():.6f}")
 
 
-def conditions(options: argparse.Namespace, network: Trained) -> str:
+def conditions(options: argparse.Namespace, trained: Trained) -> str:
     """What it was measured with."""
     versions = ", ".join(
         f"{name} {importlib.metadata.version(name)}" for name in ("torch", "boxmot", "onnxruntime")
     )
     on_gpu = options.device.startswith("cuda")
     device = torch.cuda.get_device_name() if on_gpu else processor()
-    height, width = network.image_size
+    height, width = trained.image_size
     return (
-        f"{network.about.arch} at {height}×{width}, boxes of {options.crop[0]}×{options.crop[1]} "
+        f"{trained.about.arch} at {height}×{width}, boxes of {options.crop[0]}×{options.crop[1]} "
         f"in a frame of 1080×1920; {device}, {options.threads} threads of {cores()} cores, "
         f"load {os.getloadavg()[0]:.1f} before; {versions}, Python {platform.python_version()}; "
         f"n={options.runs // ROUNDS * ROUNDS} calls of each"

@@ -39,7 +39,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from deepsort_reid.training.resume import States
 from torch import nn
 
 from deepsort_reid.core import config, files, project
@@ -57,19 +56,26 @@ from deepsort_reid.core.yaml_file import parse_yaml
 from deepsort_reid.data import augment, packed, split
 from deepsort_reid.data.layouts.registry import open_dataset
 from deepsort_reid.data.packed import Part, open_part
-from deepsort_reid.evaluation import ranking as metrics
-from deepsort_reid.evaluation.evaluate import Reader, as_searched, sightings
-from deepsort_reid.model import network as model
+from deepsort_reid.evaluation.evaluate import (
+    embedded_sides,
+    embedding_with,
+    sides_to_rank,
+    val_accuracy,
+)
+from deepsort_reid.evaluation.ranking import ranking
+from deepsort_reid.model.embed import Predictor
+from deepsort_reid.model.network import Design, build
 from deepsort_reid.model.weights import load_weights
 from deepsort_reid.sources.archive import Archive
 from deepsort_reid.synthetic.dataset import write_synthetic
 from deepsort_reid.training import distributed, fingerprint
+from deepsort_reid.training.history import EpochResult
+from deepsort_reid.training.observers import Observer
 from deepsort_reid.training.optim import scale_lr
-from deepsort_reid.training.trainer import EpochResult, Trainer
+from deepsort_reid.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 TUNE_FRACTION = 0.25  # of the default dataset's training identities
-MEASURING = ("training", "evaluation")  # modules whose code, with what they import, makes a result
 POLL_SECONDS = 0.1
 
 Result = Mapping[str, Any]  # what `measure` returns
@@ -262,25 +268,29 @@ def make_data(params: Params, folder: Path) -> Path:
 
 
 def code_digest() -> str:
-    """SHA-256 over this file and the modules that train and evaluate."""
-    paths = {Path(__file__).resolve()}
-    for name in MEASURING:
-        path = fingerprint.PACKAGE / f"{name}.py"
-        paths |= {path, *(fingerprint.PACKAGE / f"{used}.py" for used in fingerprint.used_by(path))}
+    """SHA-256 over this file and the modules of the package that it uses."""
+    program = Path(__file__).resolve()
+    paths = {program, *fingerprint.used_by(program)}
     sums = files.checksums(sorted(paths))
-    text = json.dumps([[path.name, checksum] for path, checksum in sorted(sums.items())])
+    text = json.dumps([checksum for _, checksum in sorted(sums.items())])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 # One run, in a process of its own
 
 
-class BestNetwork:
-    """A recorder that keeps the best epoch's network, in memory."""
+class BestNetwork(Observer):
+    """Keeps the best epoch's network in memory."""
 
     net: nn.Module
 
-    def record(self, history: Sequence[EpochResult], net: nn.Module, *, is_best: bool) -> None:  # noqa: ARG002
+    def on_epoch_end(
+        self,
+        history: Sequence[EpochResult],  # noqa: ARG002
+        net: nn.Module,
+        *,
+        is_best: bool,
+    ) -> None:
         """Copy the network if it is the best so far."""
         if is_best:
             self.net = copy.deepcopy(net)
@@ -310,7 +320,7 @@ def measure(data: str, params: Mapping[str, Any], code: str, batch_size: int) ->
         net = network(recipe, len(train.classes))
         trainer = Trainer(net, train, val, as_one_process(recipe), process)
         began = time.perf_counter()
-        history = trainer.fit(kept, States())
+        history = trainer.fit([kept])
         seconds = time.perf_counter() - began
         return {
             **searched(kept.net, query, gallery, val, batch_size, process.device),
@@ -325,7 +335,7 @@ def measure(data: str, params: Mapping[str, Any], code: str, batch_size: int) ->
 
 def network(recipe: TrainConfig, classes: int) -> nn.Module:
     """The network that stage train begins with."""
-    net = model.build(model.Design(**recipe.design), classes, seed=recipe.seed)
+    net = build(Design(**recipe.design), classes, seed=recipe.seed)
     if recipe.weights:
         load_weights(net, project.resolve(recipe.weights))
     return net
@@ -348,15 +358,14 @@ def searched(
     net: nn.Module, query: Part, gallery: Part, val: Part, batch_size: int, device: torch.device
 ) -> dict[str, float]:
     """How well a network finds people, and tells those apart whom it has learned; shares."""
-    reader = Reader(net, mean=augment.MEAN, std=augment.STD, batch_size=batch_size, device=device)
-    asked, offered = sightings(reader.embeddings, query, gallery)
-    ranking = metrics.ranking(*as_searched(asked.images, offered.images))
-    right = reader.predictions(val, "val").numpy() == val.labels
+    predictor = Predictor(net, mean=augment.MEAN, std=augment.STD, device=device)
+    sides = embedded_sides(embedding_with(predictor, batch_size), query, gallery)
+    found = ranking(*sides_to_rank(*(side.images for side in sides)))
     return {
-        "mAP": ranking.mAP,
-        "rank1": float(ranking.cmc[0]),
-        "mINP": ranking.mINP,
-        "val_accuracy": float(right.mean()),
+        "mAP": found.mAP,
+        "rank1": float(found.cmc[0]),
+        "mINP": found.mINP,
+        "val_accuracy": val_accuracy(predictor, val, batch_size),
     }
 
 

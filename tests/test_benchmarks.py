@@ -87,7 +87,9 @@ def test_sides_take_turns_and_ratios_are_within_rounds() -> None:
     assert spread([1.0, 2.0, 4.0], "s") == "2.00 s (1.00 to 4.00)"
 
 
-@pytest.mark.parametrize("item", speed.ITEMS)
+@pytest.mark.parametrize(
+    "item", [pytest.param(i, marks=() if i == "split" else pytest.mark.slow) for i in speed.ITEMS]
+)
 def test_an_item_runs(item: str, tmp_path: Path) -> None:
     environ = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(

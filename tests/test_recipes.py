@@ -49,6 +49,7 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|\n").split("|")]
 
 
+@pytest.mark.slow
 def test_a_measurement_is_told_kept_and_not_repeated(
     program: Any,
     tmp_path: Path,
@@ -85,6 +86,31 @@ def test_a_measurement_is_told_kept_and_not_repeated(
     assert redone["option"] == json.loads(lines[2])["option"]
     program.main()
     assert capsys.readouterr().out.startswith("0 of 3 runs to do")
+
+
+def test_a_run_that_stands_there_is_not_repeated(
+    program: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = ("mAP", "rank1", "mINP", "val_accuracy", "seconds", "images_per_second")
+    machine = {"device": "a CPU", "torch": "2", "python": "3", "system": "Linux"}
+    result = dict.fromkeys(names, 0.5) | {"best_epoch": 1, "environment": machine}
+
+    def run_all(jobs: list[str], *_: object) -> list[tuple[int, dict[str, Any]]]:
+        return [(number, result) for number in range(len(jobs))]
+
+    monkeypatch.setattr(program, "run_all", run_all)
+    asked = ["--set", *TINY, "--seeds", "0", *OPTIONS]
+    monkeypatch.setattr(sys, "argv", ["recipes.py", *asked])
+    for expected in ("3 of 3 runs to do", "0 of 3 runs to do"):
+        program.main()
+        assert capsys.readouterr().out.startswith(expected)
+    lines = (tmp_path / "results.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "results.jsonl").write_text("".join(lines[:2]) + lines[2][:40])
+    program.main()
+    assert capsys.readouterr().out.startswith("1 of 3 runs to do")
 
 
 def test_a_run_that_fails_says_why(program: Any, tmp_path: Path) -> None:

@@ -25,10 +25,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.flop_counter import FlopCounterMode
 
 from deepsort_reid.core.machine import cores
-from deepsort_reid.model import network
-from deepsort_reid.model.network import Taught
-from deepsort_reid.training import cuda_graph, ddp
-from deepsort_reid.training.distributed import Process, finish_work
+from deepsort_reid.model import cuda_graph, network
+from deepsort_reid.model.device import synchronize
+from deepsort_reid.training import parallel
+from deepsort_reid.training.distributed import Process
+from deepsort_reid.training.learner import TrainingForward
 from speed_items import launch
 from speed_items.rows import ROUNDS, Row, compared, in_turns, shown, spread
 
@@ -115,7 +116,7 @@ class Step:
         net = network.build(network.Design(), CLASSES).train().to(case.device)
         net = net.to(memory_format=memory_format)
         self.optimizer = torch.optim.Adam(net.parameters(), 1e-3, **OPTIMIZERS[kind])
-        self.net = wrap(Taught(net))
+        self.net = wrap(TrainingForward(net))
         images = torch.randn(case.batch, 3, *case.image_size, device=case.device)
         self.images = images.contiguous(memory_format=memory_format)
         self.labels = torch.arange(case.batch, device=case.device) % CLASSES
@@ -210,11 +211,11 @@ def turn(step: Callable[[], object], case: Case, quick: bool) -> Callable[[], fl
 
 def per_call(call: Callable[[], object], calls: int, device: torch.device) -> float:
     """Seconds of a call, one of several in a row."""
-    finish_work(device)
+    synchronize(device)
     started = time.perf_counter()
     for _ in range(calls):
         call()
-    finish_work(device)
+    synchronize(device)
     return (time.perf_counter() - started) / calls
 
 
@@ -328,5 +329,5 @@ def in_buckets(
 ) -> nn.Module:
     """The network as one of several ranks', made as the Trainer makes it but for the options."""
     kind = partial(DistributedDataParallel, **options)
-    with mock.patch.object(ddp, "DistributedDataParallel", kind):
-        return ddp.in_parallel(net, process, size)
+    with mock.patch.object(parallel, "DistributedDataParallel", kind):
+        return parallel.wrap(net, process, size)

@@ -16,7 +16,8 @@ import torch
 import torch.distributed as dist
 
 from deepsort_reid.core.machine import cores
-from deepsort_reid.training.distributed import Process, finish_work, joined
+from deepsort_reid.model.device import synchronize
+from deepsort_reid.training.distributed import Process, joined
 
 BEST_ON_CPU = 2  # ranks, as in params.yaml
 
@@ -83,7 +84,7 @@ def _rank(
 
 def now(process: Process) -> float:
     """Seconds by the clock, once every rank has done all that it was told before."""
-    finish_work(process.device)
+    synchronize(process.device)
     if dist.is_initialized():
         dist.barrier()
     return time.perf_counter()

@@ -12,8 +12,6 @@ from itertools import chain
 from pathlib import Path
 
 import torch
-from deepsort_reid.training.recorder import NullRecorder
-from deepsort_reid.training.resume import States
 
 from deepsort_reid.core.machine import cores
 from deepsort_reid.model import network
@@ -95,5 +93,5 @@ def rates(process: Process, data: Path, batch: int, epochs: int) -> list[float]:
     config = noise.config(epochs=epochs, batch_size=batch, nproc_per_node=process.world_size)
     train, val = noise.open_parts(data)
     net = network.build(network.Design(**config.design), len(train.classes))
-    history = Trainer(net, train, val, config, process).fit(NullRecorder(), States())
+    history = Trainer(net, train, val, config, process).fit()
     return [result.images_per_second for result in history[1:]]

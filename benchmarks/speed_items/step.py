@@ -14,24 +14,26 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from deepsort_reid.training.recorder import FileRecorder, NullRecorder
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from deepsort_reid.data import augment
-from deepsort_reid.model import network as model
+from deepsort_reid.model import cuda_graph, network
 from deepsort_reid.runs import logger
-from deepsort_reid.training import cuda_graph, ddp, fingerprint, resume
+from deepsort_reid.training import fingerprint, parallel
+from deepsort_reid.training.checkpointer import open_checkpointer
 from deepsort_reid.training.distributed import Process
-from deepsort_reid.training.optim import make_optimizer
-from deepsort_reid.training.trainer import EpochResult, Trainer
+from deepsort_reid.training.learner import TrainingForward
+from deepsort_reid.training.observers import Observer, RunMetrics
+from deepsort_reid.training.optim import make_optimizer, set_lr
+from deepsort_reid.training.trainer import Trainer
 from speed_items import launch, noise
 from speed_items.rows import Row, compared, in_turns
 
@@ -121,19 +123,17 @@ def row(
 
 
 @dataclass
-class Clocked:
-    """A recorder that tells the time after another one, and lets the bare network run."""
+class Clock(Observer):
+    """Tells the time after all other observers, and lets the bare network run."""
 
-    inner: Any
     bare: "Bare"
     process: Process
     seconds: list[float] = field(default_factory=list)  # of each epoch
     rates: list[tuple[float, float]] = field(default_factory=list)  # bare training, bare forward
     began: float = 0.0
 
-    def record(self, history: Sequence[EpochResult], net: nn.Module, *, is_best: bool) -> None:
-        """Let the other one record, and stop the clock until the bare network has had its turn."""
-        self.inner.record(history, net, is_best=is_best)
+    def on_epoch_end(self, *_: object, is_best: bool) -> None:  # noqa: ARG002
+        """Stop the clock until the bare network has had its turn."""
         self.seconds.append(launch.now(self.process) - self.began)
         self.rates.append(self.bare.turn())
         self.began = launch.now(self.process)
@@ -150,27 +150,30 @@ class Bare:
             steps: in a turn.
         """
         config, device = trainer.config, trainer.process.device
-        self.trainer, self.steps = trainer, steps
+        self.learner, self.steps, self.process = trainer.learner, steps, trainer.process
         classes, size = len(trainer.train.classes), trainer.train.image_size
-        net = model.build(model.Design(**config.design), classes).to(device)
-        self.net = net.to(memory_format=trainer.layout)
-        self.parallel = ddp.in_parallel(model.Taught(self.net), trainer.process, size)
+        net = network.build(network.Design(**config.design), classes).to(device)
+        self.net = net.to(memory_format=self.learner.layout)
+        self.forward = parallel.wrap(TrainingForward(self.net), trainer.process, size)
         self.optimizer = make_optimizer(
-            self.net.parameters(), config.optimizer, lr=1e-3, momentum=config.momentum,
+            self.net.parameters(), config.optimizer, momentum=config.momentum,
             weight_decay=config.weight_decay,
         )  # fmt: skip
+        set_lr(self.optimizer, 1e-3)
         self.images, self.val_images = (
-            torch.randn(count, 3, *size, device=device).contiguous(memory_format=trainer.layout)
-            for count in (config.batch_size, trainer.val_batch_size)
+            torch.randn(count, 3, *size, device=device).contiguous(
+                memory_format=self.learner.layout
+            )
+            for count in (config.batch_size, trainer.val_batches.batch_size)
         )
         self.labels = torch.arange(config.batch_size, device=device) % classes
-        self.learn = self.backward
-        if isinstance(trainer.learn, cuda_graph.Replayed):
+        self.learn: Callable[..., Tensor] = self.backward
+        if isinstance(trainer.learner.backward, cuda_graph.Replayed):
             self.learn = cuda_graph.Replayed(self.backward, self.net.parameters())
 
     def turn(self) -> tuple[float, float]:
         """Images a second of all ranks together: trained, and passed forward."""
-        process = self.trainer.process
+        process = self.process
         self.net.train()
         for _ in range(2):
             self.step()
@@ -179,7 +182,7 @@ class Bare:
             self.step()
         middle = launch.now(process)
         self.net.eval()
-        with torch.no_grad(), self.trainer.autocast():
+        with torch.no_grad(), self.learner.autocast():
             for _ in range(self.steps // 4):
                 self.net(self.val_images)
         end = launch.now(process)
@@ -195,8 +198,8 @@ class Bare:
 
     def backward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Forward, loss and backward; the loss."""
-        with self.trainer.autocast():
-            logits, _ = self.parallel(images)
+        with self.learner.autocast():
+            logits, _ = self.forward(images)
         loss = F.cross_entropy(logits.float(), labels)
         loss.backward()
         return loss.detach()
@@ -211,29 +214,13 @@ def train(
         epochs=epochs, batch_size=batch, warmup_epochs=0.5, nproc_per_node=process.world_size
     )
     train_part, val = noise.open_parts(data)
-    net = model.build(model.Design(**config.design), len(train_part.classes))
+    net = network.build(network.Design(**config.design), len(train_part.classes))
     trainer = Trainer(net, train_part, val, config, process)
-    made_of = fingerprint.of_training(config, process, data_digest="0" * 64)
+    clock = Clock(Bare(trainer, 4 if quick else BARE_STEPS), process)
     with ExitStack() as stack:
-        states = stack.enter_context(resume.kept(made_of, every=30, enabled=process.is_first))
-        network = {
-            **config.design,
-            "embedding_size": net.feature_size,
-            "image_size": train_part.image_size,
-            "mean": augment.MEAN,
-            "std": augment.STD,
-            "classes": train_part.classes,
-            "data_digest": "0" * 64,
-            "identity": made_of.as_plain(),
-        }
-        recorder: FileRecorder | NullRecorder = NullRecorder()
-        if process.is_first:
-            run = stack.enter_context(logger.open_run(key=states.run_key, name="speed", tags={}))
-            paths = Path("models/model.pth"), Path("reports")
-            recorder = FileRecorder(*paths, run, states, network)
-        clocked = Clocked(recorder, Bare(trainer, 4 if quick else BARE_STEPS), process)
-        clocked.began = launch.now(process)
-        history = trainer.fit(clocked, states)
+        observers = stack.enter_context(recording(trainer)) if process.is_first else []
+        clock.began = launch.now(process)
+        history = trainer.fit([*observers, clock])
     counts = [sizes.count(part) * sizes.identities for part in noise.PARTS]
     return [
         Epoch(
@@ -244,9 +231,34 @@ def train(
             compared=counts[0] / seconds,
         )
         for result, seconds, (trained, passed) in zip(
-            history[1:], clocked.seconds[1:], clocked.rates[1:], strict=True
+            history[1:], clock.seconds[1:], clock.rates[1:], strict=True
         )
     ]
+
+
+@contextmanager
+def recording(trainer: Trainer) -> Iterator[list[Observer]]:
+    """What rank 0 does in stage train: states, checkpoint, table and MLflow run."""
+    config, train = trainer.config, trainer.train
+    made_of = fingerprint.of_training(config, trainer.process, data_digest="0" * 64)
+    description = {
+        **config.design,
+        "embedding_size": trainer.learner.net.feature_size,
+        "image_size": train.image_size,
+        "mean": augment.MEAN,
+        "std": augment.STD,
+        "classes": train.classes,
+        "data_digest": "0" * 64,
+        "identity": made_of.as_plain(),
+    }
+    with (
+        open_checkpointer(
+            Path("models/model.pth"), Path("reports/history.csv"), description,
+            fingerprint=made_of, every=30,
+        ) as checkpointer,
+        logger.open_run(key=checkpointer.run_key, name="speed", tags={}) as run,
+    ):  # fmt: skip
+        yield [checkpointer, RunMetrics(run)]
 
 
 # The plain training
