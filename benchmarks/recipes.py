@@ -280,10 +280,10 @@ class BestNetwork(Observer):
 
     def on_epoch_end(
         self,
-        history: Sequence[EpochResult],
+        history: Sequence[EpochResult],  # noqa: ARG002
         net: nn.Module,
         *,
-        is_best: bool,  # noqa: ARG002
+        is_best: bool,
     ) -> None:
         """Copy the network if it is the best so far."""
         if is_best:
