@@ -30,11 +30,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deepsort_reid.evaluation.ranking import TICKS, Embedded, Ranking, Tile, ranking, ranking_by
-from deepsort_reid.evaluation.reranking import Settings, reranked
+from deepsort_reid.evaluation.distances import TICKS, Embedded, Tile
+from deepsort_reid.evaluation.ranking import Ranking, ranking, ranking_by
+from deepsort_reid.evaluation.reranking import reranked
 
 TOLERANCE = 1e-6
-RERANKING = Settings(k1=20, k2=6, weight=0.3)  # the paper's
+K1, K2, WEIGHT = 20, 6, 0.3  # the paper's
 LARGE = 10_000  # images, which torchreid needs GB to re-rank
 CMC_AT = (1, 5, 10, 20)
 RANDOM_SIZES = [(100, 1_000, 64), (1_000, 5_000, 256), (3_368, 15_913, 512)]  # queries, gallery, D
@@ -144,18 +145,18 @@ def compare_reranked(
     name: str, query: Embedded, gallery: Embedded, rank: ModuleType, rerank: ModuleType
 ) -> float:
     """The same of the paper's re-ranking; and how far the final distances lie apart."""
-    print(f"\n{name}, re-ranked with {RERANKING}")
+    print(f"\n{name}, re-ranked with k1={K1}, k2={K2}, weight={WEIGHT}")
     start = time.perf_counter()
-    tiles = reranked(query, gallery, RERANKING)
+    tiles = reranked(query, gallery, k1=K1, k2=K2, weight=WEIGHT)
     ours = scores(ranking_by(tiles, query, gallery, depth=max(CMC_AT)))
     middle = time.perf_counter()
     sides = query.embeddings.double(), gallery.embeddings[gallery.pids != -1].double()
     pairs = [(0, 1), (0, 0), (1, 1)]
     apart = [torch.cdist(sides[a], sides[b]).numpy() for a, b in pairs]  # it squares them
-    distances = rerank.re_ranking(*apart, RERANKING.k1, RERANKING.k2, RERANKING.weight)
+    distances = rerank.re_ranking(*apart, K1, K2, WEIGHT)
     theirs = their_scores(distances, query, gallery, rank)
     end = time.perf_counter()
-    print_distances(reranked(query, gallery, RERANKING), distances)
+    print_distances(reranked(query, gallery, k1=K1, k2=K2, weight=WEIGHT), distances)
     return report(ours, middle - start, theirs, end - middle)
 
 

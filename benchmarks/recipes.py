@@ -56,8 +56,14 @@ from deepsort_reid.core.yaml_file import parse_yaml
 from deepsort_reid.data import augment, packed, split
 from deepsort_reid.data.layouts.registry import open_dataset
 from deepsort_reid.data.packed import Part, open_part
-from deepsort_reid.evaluation import ranking as metrics
-from deepsort_reid.evaluation.evaluate import Reader, as_searched, sightings
+from deepsort_reid.evaluation.evaluate import (
+    embedded_sides,
+    embedding_with,
+    sides_to_rank,
+    val_accuracy,
+)
+from deepsort_reid.evaluation.ranking import ranking
+from deepsort_reid.model.embed import Predictor
 from deepsort_reid.model.network import Design, build
 from deepsort_reid.model.weights import load_weights
 from deepsort_reid.sources.archive import Archive
@@ -266,7 +272,7 @@ def code_digest() -> str:
     program = Path(__file__).resolve()
     paths = {program, *fingerprint.used_by(program)}
     sums = files.checksums(sorted(paths))
-    text = json.dumps([checksum for _, checksum in sorted(sums.items())])
+    text = json.dumps([[path.name, checksum] for path, checksum in sorted(sums.items())])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -274,7 +280,7 @@ def code_digest() -> str:
 
 
 class BestNetwork(Observer):
-    """Keeps the best epoch's network, in memory."""
+    """Keeps the best epoch's network in memory."""
 
     net: nn.Module
 
@@ -352,15 +358,14 @@ def searched(
     net: nn.Module, query: Part, gallery: Part, val: Part, batch_size: int, device: torch.device
 ) -> dict[str, float]:
     """How well a network finds people, and tells those apart whom it has learned; shares."""
-    reader = Reader(net, mean=augment.MEAN, std=augment.STD, batch_size=batch_size, device=device)
-    asked, offered = sightings(reader.embeddings, query, gallery)
-    ranking = metrics.ranking(*as_searched(asked.images, offered.images))
-    right = reader.predictions(val, "val").numpy() == val.labels
+    predictor = Predictor(net, mean=augment.MEAN, std=augment.STD, device=device)
+    sides = embedded_sides(embedding_with(predictor, batch_size), query, gallery)
+    found = ranking(*sides_to_rank(*(side.images for side in sides)))
     return {
-        "mAP": ranking.mAP,
-        "rank1": float(ranking.cmc[0]),
-        "mINP": ranking.mINP,
-        "val_accuracy": float(right.mean()),
+        "mAP": found.mAP,
+        "rank1": float(found.cmc[0]),
+        "mINP": found.mINP,
+        "val_accuracy": val_accuracy(predictor, val, batch_size),
     }
 
 

@@ -7,10 +7,10 @@ from deepsort_reid.core.config import load_params
 from deepsort_reid.core.stage import run_stage
 from deepsort_reid.data.packed import open_part, read_summary, verify_parts
 from deepsort_reid.evaluation import report
-from deepsort_reid.evaluation.evaluate import Reader, evaluate
-from deepsort_reid.evaluation.reranking import Settings
+from deepsort_reid.evaluation.evaluate import evaluate
 from deepsort_reid.model import checkpoint
 from deepsort_reid.model.device import computing
+from deepsort_reid.model.embed import Predictor
 from deepsort_reid.runs import logger, unfinished
 
 EVALUATED = ("query", "gallery", "val")
@@ -18,36 +18,25 @@ EVALUATED = ("query", "gallery", "val")
 
 def main() -> None:
     """Embed query and gallery, rank them, write the reports, add them to the training's run."""
-    params, data, folder = load_params().evaluate, Path("data/split"), Path("reports")
+    config, data, folder = load_params().evaluate, Path("data/split"), Path("reports")
     net, description = checkpoint.load(Path("models/model.pth"))
     summary = read_summary(data)
     verify_parts(data, summary, EVALUATED)
     query, gallery, val = (open_part(data, name) for name in EVALUATED)
-    rerank = Settings(k1=params.rerank_k1, k2=params.rerank_k2, weight=params.rerank_lambda)
     with computing() as device:
-        reader = Reader(
-            net,
-            mean=description.mean,
-            std=description.std,
-            batch_size=params.batch_size,
-            device=device,
-        )
         evaluation = evaluate(
-            reader,
-            query=query,
-            gallery=gallery,
-            val=val,
+            Predictor(net, mean=description.mean, std=description.std, device=device),
+            query,
+            gallery,
+            val,
             classes=description.classes,
-            false_match_rate=params.false_match_rate,
-            short_range=params.short_range,
+            config=config,
             tuning=summary.tuning,
-            flip=params.flip,
-            rerank=rerank if params.rerank else None,
         )
     metrics = evaluation.metrics()
     with files.together(folder) as new:
         names = report.write_evaluation(
-            new, evaluation, query=query, gallery=gallery, ranked_queries=params.ranked_queries
+            new, evaluation, query=query, gallery=gallery, ranked_queries=config.ranked_queries
         )
     key, run_id = logger.read_reference(folder / "run.json")
     unfinished.forget(key)

@@ -1,4 +1,4 @@
-"""Stage track: what the trained network is worth to Deep SORT, on videos."""
+"""Stage track: what the trained network gains in a tracker, on videos."""
 
 from pathlib import Path
 
@@ -12,18 +12,16 @@ from deepsort_reid.model import checkpoint
 from deepsort_reid.model.device import computing
 from deepsort_reid.runs import logger
 from deepsort_reid.sources.archive import Archive, archive_in
-from deepsort_reid.tracking import compare
-from deepsort_reid.tracking.deep_sort import Settings
+from deepsort_reid.tracking import compare, report
 
 COMPARED = ("query", "gallery")  # to find a threshold for the untrained network
 
 
 def main() -> None:
     """Track in three ways, write the reports, add them to the training's run."""
-    everything, data, folder = load_params(), Path("data/split"), Path("reports")
-    params = everything.track
+    params, data, folder = load_params(), Path("data/split"), Path("reports")
     net, about = checkpoint.load(Path("models/model.pth"))
-    threshold = params.max_cosine_distance
+    threshold = params.track.max_cosine_distance
     if threshold is None:
         threshold = read_threshold(folder / "metrics.json")
     source = Archive(archive_in(Path("data/sequences")))
@@ -31,7 +29,7 @@ def main() -> None:
     verify_parts(data, read_summary(data), COMPARED)
     query, gallery = (open_part(data, name) for name in COMPARED)
     with computing() as device:
-        done = compare.run(
+        trial = compare.compare_variants(
             source,
             sequences,
             trained=compare.trained(net, about, threshold, device=device),
@@ -39,27 +37,19 @@ def main() -> None:
                 about,
                 query,
                 gallery,
-                seed=everything.train.seed,
-                false_match_rate=everything.evaluate.false_match_rate,
-                short_range=everything.evaluate.short_range,
+                seed=params.train.seed,
+                config=params.evaluate,
                 device=device,
             ),
-            classes=params.classes,
-            min_confidence=params.min_confidence,
-            settings=Settings(
-                max_iou_distance=params.max_iou_distance,
-                max_age=params.max_age,
-                n_init=params.n_init,
-                nn_budget=params.nn_budget,
-            ),
+            config=params.track,
         )
     with files.together(folder) as new:
-        names = compare.write(new, source, done)
+        names = report.write_trial(new, source, trial)
     with logger.resume_run(*logger.read_reference(folder / "run.json")) as tracker:
-        tracker.log_metrics(done.numbers())
+        tracker.log_metrics(report.flat_metrics(trial))
         for name in names:
             tracker.log_artifact(folder / name)
-    print(done.table())  # noqa: T201
+    print(report.closing_table(trial))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -21,10 +21,12 @@ PIPELINE = {
 }  # fmt: skip
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Two workers for folders; none for single files, so that a debugger and prints work."""
-    return 0 if all(".py" in argument for argument in config.args) else 2
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Two workers for folders unless -n says otherwise; none for files, whose prints are seen."""
+    folders = not all(".py" in argument for argument in config.args)
+    if folders and getattr(config.option, "numprocesses", 0) is None:
+        config.option.numprocesses = 2
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -37,6 +39,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "LoadScopeSc
             file = super()._split_scope(nodeid)
             return "pipeline" if file in PIPELINE else file
 
+    config.option.loadscopereorder = False
     return ByFile(config, log)
 
 

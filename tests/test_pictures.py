@@ -8,12 +8,16 @@ from types import SimpleNamespace
 import matplotlib as mpl
 import numpy as np
 import pytest
-from deepsort_reid.training.plots import training_curves
 from PIL import Image
 
+from deepsort_reid.data.packed import Part
 from deepsort_reid.data.report import draw_images_per_identity
 from deepsort_reid.evaluation import plots
-from deepsort_reid.evaluation.plots import Answer, PairKind, RankedRow, choose_queries
+from deepsort_reid.evaluation.calibration import PLACES, Calibration, Curve, Estimate, MatchRates
+from deepsort_reid.evaluation.pairs import STEPS
+from deepsort_reid.evaluation.plots import best_to_worst
+from deepsort_reid.evaluation.ranking import DistanceHistograms, Neighbours, Ranking
+from deepsort_reid.training.report import training_curves
 
 EDGES = np.linspace(0, 2, 201)
 BELL = np.round(1e4 * np.exp(-((EDGES[:-1] - 0.5) ** 2) / 0.02)).astype(int)
@@ -40,35 +44,42 @@ def crop(colour, size=(128, 64)):
     return np.full((*size, 3), colour, dtype=np.uint8)
 
 
-def page_rows(size=(128, 64), answers=10):
-    found = [
-        Answer(crop((90, 90, 200), size), pid=k, camid=k, distance=k / 10, right=k % 2 == 1)
-        for k in range(1, answers + 1)
-    ]
-    return [RankedRow(crop((200, 200, 90), size), 1501, 6, 0.5, found)] * 2
+def a_part(images, pids, camids):
+    names = [str(pid) for pid in pids]
+    return Part(np.stack(images), np.array(pids), np.array(camids), names, names)
 
 
-def pair_kind(place, same=BELL, different=BELL[::-1], eer=0.1):
+def page(path, size=(128, 64), answers=10):
+    """Two queries, for whom every other of the nearest images is a match."""
+    query = a_part([crop((200, 200, 90), size)] * 2, [1501] * 2, [6, -1])
+    pids = [1501 if k % 2 else 0 for k in range(1, 13)]
+    gallery = a_part([crop((90, 90, 200), size)] * 12, pids, range(1, 13))
+    places = np.where(np.arange(10) < answers, np.arange(10), -1)
+    nearest = Neighbours(np.stack([places] * 2), np.stack([np.arange(1, 11) / 10] * 2))
+    scores = Ranking(0.5, 0.5, np.ones(50), np.array([0.5, 0.5]), 2, 0, 12, True)
+    plots.ranked_page(path, query, gallery, ranking=scores, neighbours=nearest, chosen=[0, 1])
+
+
+def distances(path, *counts):
+    plots.distance_distributions(path, DistanceHistograms(*map(np.asarray, counts)))
+
+
+STEPPED_BELL = np.round(1e4 * np.exp(-((np.arange(STEPS) / 2048 - 0.5) ** 2) / 0.02)).astype(int)
+
+
+def kind(same=STEPPED_BELL, different=STEPPED_BELL[::-1], eer=0.1):
     rates = np.logspace(-4, 0, 9)
     found = rates**0.3
-    return PairKind(
-        place,
-        EDGES[1:],
-        same,
-        different,
-        rates,
-        found,
-        found * 0.9,
-        np.minimum(1, 1.1 * found),
-        eer,
-    )
+    known = Estimate(0.37, 0.3, 0.4)
+    curve = Curve(rates, found, found * 0.9, np.minimum(1, 1.1 * found))
+    return MatchRates(different, same, 9, known, True, known, Estimate(eer, 0, 1), {}, curve)
 
 
-def calibration(path, *kinds, threshold=0.37):
-    plots.calibration(path, kinds, threshold=threshold, false_match_rate=0.01)
+def calibration(path, *kinds):
+    plots.calibration(path, Calibration(0.01, dict(zip(PLACES, kinds, strict=False)), [], []))
 
 
-ONE_PAIR = np.bincount([100], minlength=200)
+ONE_PAIR = np.bincount([1000], minlength=STEPS)
 
 FIGURES = {
     "one epoch": lambda path: training_curves(path, history(1), best_epoch=1),
@@ -82,20 +93,20 @@ FIGURES = {
     "perfect cmc": lambda path: plots.cmc_curve(path, np.ones(50), mAP=1.0, mINP=1.0),
     "poor cmc": lambda path: plots.cmc_curve(path, np.arange(50) / 1e4, mAP=0.0),
     "short cmc": lambda path: plots.cmc_curve(path, [0.5], mAP=0.5),
-    "distances": lambda path: plots.distance_distributions(path, EDGES, BELL, BELL[::-1]),
-    "no pairs": lambda path: plots.distance_distributions(path, EDGES, 0 * BELL, 0 * BELL),
-    "one bin": lambda path: plots.distance_distributions(path, [0, 2], [10**9], [10**12]),
-    "calibration": lambda path: calibration(path, pair_kind("here"), pair_kind("there")),
-    "three kinds": lambda path: calibration(path, *(pair_kind(place) for place in "abc")),
-    "one kind": lambda path: calibration(path, pair_kind("here")),
-    "perfect kind": lambda path: calibration(path, pair_kind("here", eer=0.0)),
-    "two pairs": lambda path: calibration(path, pair_kind("here", ONE_PAIR, ONE_PAIR)),
-    "no kind": lambda path: calibration(path, threshold=0.0),
-    "page": lambda path: plots.ranked_page(path, page_rows()),
-    "page of wide crops": lambda path: plots.ranked_page(path, page_rows((64, 128))),
-    "page of slim crops": lambda path: plots.ranked_page(path, page_rows((300, 20))),
-    "page of one answer": lambda path: plots.ranked_page(path, page_rows(answers=1)),
-    "page without answers": lambda path: plots.ranked_page(path, page_rows(answers=0)),
+    "distances": lambda path: distances(path, EDGES, BELL, BELL[::-1]),
+    "no pairs": lambda path: distances(path, EDGES, 0 * BELL, 0 * BELL),
+    "one bin": lambda path: distances(path, [0.0, 2.0], [10**9], [10**12]),
+    "calibration": lambda path: calibration(path, kind(), kind()),
+    "three kinds": lambda path: calibration(path, kind(), kind(), kind()),
+    "one kind": lambda path: calibration(path, kind()),
+    "perfect kind": lambda path: calibration(path, kind(eer=0.0)),
+    "two pairs": lambda path: calibration(path, kind(ONE_PAIR, ONE_PAIR)),
+    "no kind": lambda path: calibration(path),
+    "page": lambda path: page(path),
+    "page of wide crops": lambda path: page(path, (64, 128)),
+    "page of slim crops": lambda path: page(path, (300, 20)),
+    "page of one answer": lambda path: page(path, answers=1),
+    "page without answers": lambda path: page(path, answers=0),
     "identities": lambda path: draw_images_per_identity(
         path, {"train": [9] * 90, "val": [1, 2, 3], "query": [], "gallery": range(1, 2000)}
     ),
@@ -151,7 +162,7 @@ def close_to(pixels, colour):
 
 @pytest.mark.parametrize("size", [(64, 32), (128, 64), (256, 128)])
 def test_the_page_frames_right_answers_green_and_wrong_ones_dashed_red(size, tmp_path):
-    plots.ranked_page(tmp_path / "page.png", page_rows(size))
+    page(tmp_path / "page.png", size)
     with Image.open(tmp_path / "page.png") as picture:
         pixels = np.asarray(picture)
     cell_height = 2 * plots.CROP_WIDTH
@@ -161,7 +172,7 @@ def test_the_page_frames_right_answers_green_and_wrong_ones_dashed_red(size, tmp
         # The frame's smooth edge may touch the outermost pixels.
         assert (pixels[middle, left + 1 : left + plots.CROP_WIDTH - 1] == colour).all()
     for column in range(1, 11):
-        left = plots._cell_left(column) - plots.FRAME
+        left = plots._cell_left(column) - plots.FRAME_WIDTH
         edge = pixels[plots.HEADER_HEIGHT : plots.HEADER_HEIGHT + cell_height, left + 1 : left + 4]
         green, red = (close_to(edge, c).any(axis=1).mean() for c in (plots.RIGHT, plots.WRONG))
         if column % 2:
@@ -180,10 +191,10 @@ def test_the_median_of_a_histogram():
 def test_chooses_queries_from_best_to_worst():
     scores = [0.1, math.nan, 0.9, 0.5, 0.5, 0.3, 1.0]
     # Best first, ties by index: 6, 2, 3, 4, 5, 0.
-    assert choose_queries(scores, 2) == [6, 0]
-    assert choose_queries(scores, 3) == [6, 3, 0]
-    assert choose_queries(scores, 6) == [6, 2, 3, 4, 5, 0]
-    assert choose_queries(scores, 100) == [6, 2, 3, 4, 5, 0]
-    assert choose_queries(scores, 1) == [6]
-    assert choose_queries(scores, 0) == []
-    assert choose_queries([math.nan], 3) == []
+    assert best_to_worst(scores, 2) == [6, 0]
+    assert best_to_worst(scores, 3) == [6, 3, 0]
+    assert best_to_worst(scores, 6) == [6, 2, 3, 4, 5, 0]
+    assert best_to_worst(scores, 100) == [6, 2, 3, 4, 5, 0]
+    assert best_to_worst(scores, 1) == [6]
+    assert best_to_worst(scores, 0) == []
+    assert best_to_worst([math.nan], 3) == []

@@ -30,7 +30,8 @@ import numpy as np
 import torch
 
 from deepsort_reid.core.machine import cores
-from deepsort_reid.evaluation.ranking import Embedded, ranking
+from deepsort_reid.evaluation.distances import Embedded
+from deepsort_reid.evaluation.ranking import ranking
 from ranking_agreement import CMC_AT, TOLERANCE, random_case, scores, their_scores
 from speed_items import apart
 from speed_items.rows import ROUNDS, Row, compared, in_turns, spread

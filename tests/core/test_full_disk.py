@@ -12,6 +12,7 @@ import pytest
 from tests.support import small_disk, stages
 from tests.support.small_disk import Job, Result
 
+pytestmark = pytest.mark.slow  # test_bad_input.py tries a full disk once a stage
 KiB, MiB = 1 << 10, 1 << 20
 
 # Other parameters than those of the older outputs, so that every new file would differ.

@@ -6,7 +6,7 @@ import torch
 
 from deepsort_reid.data import loader
 from deepsort_reid.data.loader import Loader, Prefetcher, fits
-from tests.training.test_trainer import part
+from tests.support.trainings import part
 
 CPU = torch.device("cpu")
 PLACES = np.array([7, 0, 7, 3])

@@ -7,18 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from deepsort_reid.evaluation import calibration
-from deepsort_reid.evaluation.calibration import (
+from deepsort_reid.evaluation import calibration, pairs
+from deepsort_reid.evaluation.calibration import calibrate, judge
+from deepsort_reid.evaluation.distances import Embedded
+from deepsort_reid.evaluation.pairs import (
     STEP,
     STEPS,
-    Pairs,
+    PairCounts,
     Sightings,
-    calibrate,
     count_pairs,
     count_tracks,
-    judge,
 )
-from deepsort_reid.evaluation.ranking import Embedded
 
 # Directions whose distance from EAST is 0, 0.2, 0.4, 1, 1.6 and 2.
 EAST, NEAR, SLANT, NORTH, BACK, WEST = (1, 0), (4, 3), (3, 4), (0, 1), (-3, 4), (-1, 0)
@@ -260,7 +259,7 @@ def test_blocks_threads_and_order_do_not_matter():
 def test_more_identities_than_groups_share_them(monkeypatch):
     query, gallery = random_case(0)
     alone = count_pairs(query, gallery, short_range=100)["within"].different
-    monkeypatch.setattr(calibration, "GROUPS", 3)
+    monkeypatch.setattr(pairs, "GROUPS", 3)
     shared = count_pairs(query, gallery, short_range=100)["within"].different
     assert len(shared) == 3
     for group in range(3):
@@ -272,7 +271,7 @@ def test_a_replicate_is_what_repeated_identities_give():
     weights = calibration._weights(len(counted.same), 5)
     for draw, weight in enumerate(weights):
         again = np.repeat(np.arange(len(weight)), weight.astype(int))
-        repeated = Pairs(counted.different[again], counted.same[again])
+        repeated = PairCounts(counted.different[again], counted.same[again])
         expected = judge({"across": repeated}, false_match_rate=0.05, replicates=0)
         kind = expected.kinds["across"]
         false, matched = (
@@ -293,7 +292,9 @@ def population(rng, identities):
         steps = np.clip((easy + rng.normal(0, 0.05, (identities, pairs))) / STEP, 0, STEPS - 1)
         return np.stack([np.bincount(row.astype(int), minlength=STEPS) for row in steps])
 
-    return Pairs(different=side(0.6, 200).astype(np.int32), same=side(0.3, 10).astype(np.int32))
+    return PairCounts(
+        different=side(0.6, 200).astype(np.int32), same=side(0.3, 10).astype(np.int32)
+    )
 
 
 def test_the_intervals_cover_the_truth():
@@ -332,7 +333,7 @@ def test_too_few_pairs_for_a_rate(by_hand):
 
 def test_a_rate_counts_from_its_first_pair_on():
     for count, told in [(99, False), (100, True)]:
-        pairs = Pairs(counts({1000: count}), counts({500: 5}))
+        pairs = PairCounts(counts({1000: count}), counts({500: 5}))
         at = judge({"all": pairs}, false_match_rate=0.01).kinds["all"].at
         assert (at["1e-2"] is not None) is told
         assert at["1e-3"] is None
@@ -346,7 +347,7 @@ def counts(steps: dict[int, int], groups: int = 1) -> Any:
 
 
 def test_a_single_identity_gives_no_intervals():
-    found = judge({"all": Pairs(counts({1000: 100}), counts({500: 5}))}, false_match_rate=0.01)
+    found = judge({"all": PairCounts(counts({1000: 100}), counts({500: 5}))}, false_match_rate=0.01)
     eer = found.kinds["all"].eer
     assert (eer.value, eer.low, eer.high) == (0.0, None, None)
     assert "no intervals" in str(found.doubts)
@@ -357,8 +358,8 @@ def test_a_single_identity_gives_no_intervals():
     [({}, {500: 5}, "no pair of two people"), ({500: 5}, {}, "no pair of one person")],
 )
 def test_a_kind_without_pairs_is_left_out_and_named(different, same, missing):
-    whole = Pairs(counts({1000: 100}), counts({500: 5}))
-    lacking = Pairs(counts(different), counts(same))
+    whole = PairCounts(counts({1000: 100}), counts({500: 5}))
+    lacking = PairCounts(counts(different), counts(same))
     found = judge({"within": lacking, "across": whole}, false_match_rate=0.01)
     assert list(found.kinds) == ["across"]
     assert f"within: left out, {missing} in one camera" in str(found.doubts)

@@ -12,16 +12,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deepsort_reid.core import files
+from deepsort_reid.core.config import load_params
 from deepsort_reid.core.errors import PackedError
 from deepsort_reid.data.augment import MEAN, STD
 from deepsort_reid.data.packed import Part, open_part
-from deepsort_reid.evaluation import evaluate as evaluation
-from deepsort_reid.evaluation import report
-from deepsort_reid.evaluation.calibration import Sightings
-from deepsort_reid.evaluation.evaluate import Evaluation, Reader, evaluate
-from deepsort_reid.evaluation.ranking import Embedded
-from deepsort_reid.evaluation.reranking import Settings
+from deepsort_reid.evaluation import plots, report
+from deepsort_reid.evaluation.distances import Embedded
+from deepsort_reid.evaluation.evaluate import (
+    Evaluation,
+    embedding_with,
+    evaluate,
+    flip_averaged,
+    sides_to_calibrate,
+)
+from deepsort_reid.evaluation.pairs import Sightings
 from deepsort_reid.model import checkpoint, network
+from deepsort_reid.model.embed import Predictor
 from tests.support import stages
 from tests.support.projects import read, run_of
 
@@ -64,7 +70,9 @@ GALLERY = part([1, 1, 2, 3, 0, -1, 3], [2, 1, 2, 2, 1, 1, 3], noise=5)
 VAL = part([1, 2, 2], [1, 1, 2])
 
 
-RERANK = Settings(k1=2, k2=1, weight=0.3)
+CONFIG = load_params(stages.ROOT / "params.yaml").evaluate.model_copy(
+    update={"batch_size": 2, "false_match_rate": 0.2, "rerank_k1": 2, "rerank_k2": 1}
+)
 
 
 def search(
@@ -75,20 +83,16 @@ def search(
     classes: Sequence[str] = ("1", "2"),
     *,
     tuning: bool = False,
-    flip: bool = False,
-    rerank: Settings | None = None,
+    **options: bool,
 ) -> Evaluation:
     return evaluate(
-        reader(net),
-        query=query,
-        gallery=gallery,
-        val=val,
+        predictor(net),
+        query,
+        gallery,
+        val,
         classes=classes,
-        false_match_rate=0.2,
-        short_range=100,
+        config=CONFIG.model_copy(update=options),
         tuning=tuning,
-        flip=flip,
-        rerank=rerank,
     )
 
 
@@ -107,8 +111,14 @@ def half(pids: list[int], camids: list[int], *, left: bool) -> Part:
     return Part(images, found.pids, found.camids, found.classes, found.names)
 
 
-def reader(net: nn.Module, batch_size: int = 2) -> Reader:
-    return Reader(net, mean=MEAN, std=STD, batch_size=batch_size, device=torch.device("cpu"))
+def predictor(net: nn.Module) -> Predictor:
+    return Predictor(net, mean=MEAN, std=STD, device=torch.device("cpu"))
+
+
+def embeddings(
+    net: nn.Module, part: Part, batch_size: int = 2, *, mirrored: bool = False
+) -> Tensor:
+    return embedding_with(predictor(net), batch_size, mirrored=mirrored)(part, "part")
 
 
 def test_a_network_that_knows_finds_everyone() -> None:
@@ -162,7 +172,7 @@ def test_where_nobody_is_seen_by_two_cameras_nothing_is_removed() -> None:
 
 def test_embeddings_do_not_depend_on_the_batch() -> None:
     net = network.build(network.Design(), 2, seed=0).double().float()
-    one, many = (reader(net, size).embeddings(GALLERY, "gallery") for size in (1, 5))
+    one, many = (embeddings(net, GALLERY, size) for size in (1, 5))
     torch.testing.assert_close(one, many, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(one.norm(dim=1), torch.ones(len(GALLERY)))
 
@@ -173,12 +183,12 @@ def test_an_image_and_its_mirror_image_have_one_mean_embedding() -> None:
     means = []
     for left in (True, False):
         images = half(pids, camids, left=left)
-        plain = Embedded(reader(net).embeddings(images, "query"), images.pids, images.camids)
-        mean = evaluation.with_mirror_images(reader(net), plain, images, "query")
+        plain = Embedded(embeddings(net, images), images.pids, images.camids)
+        mean, _ = flip_averaged((plain, plain), (embeddings(net, images, mirrored=True),) * 2)
         means.append(mean.embeddings)
         assert torch.equal(mean.pids, plain.pids)
         mirror = half(pids, camids, left=not left)  # each colour is even, so this is the image's
-        both = plain.embeddings + reader(net).embeddings(mirror, "query")
+        both = plain.embeddings + embeddings(net, mirror)
         torch.testing.assert_close(mean.embeddings, F.normalize(both))
         assert not torch.allclose(mean.embeddings, plain.embeddings, atol=1e-3)
     torch.testing.assert_close(*means)
@@ -189,13 +199,13 @@ def test_options_add_numbers_and_change_none() -> None:
     query, gallery = half([1, 2, 3], [1, 1, 1], left=True), half([1, 3, 2], [2, 2, 2], left=False)
     plain = search(LeftNet(), query, gallery).metrics()
     assert plain["mAP"] < 1
-    both = search(LeftNet(), query, gallery, flip=True, rerank=RERANK).metrics()
+    both = search(LeftNet(), query, gallery, flip=True, rerank=True).metrics()
     assert plain.items() < both.items(), "what trackers use must not depend on the options"
     names = [f"rank{k}" for k in (1, 5, 10, 20)] + ["mAP", "mINP"]
     added = {name + ending for name in names for ending in ("_flip", "_reranked")}
     assert both.keys() - plain.keys() == added | {"reranked_flip"}
     assert (both["mAP_flip"], both["mAP_reranked"], both["reranked_flip"]) == (1.0, 1.0, True)
-    alone = search(LeftNet(), query, gallery, rerank=RERANK).metrics()
+    alone = search(LeftNet(), query, gallery, rerank=True).metrics()
     assert "mAP_flip" not in alone
     assert alone["reranked_flip"] is False
     assert alone["mAP_reranked"] < 1, "without flip, plain embeddings are re-ranked"
@@ -204,14 +214,14 @@ def test_options_add_numbers_and_change_none() -> None:
 def test_re_ranking_follows_the_protocol_of_the_search() -> None:
     """Where nobody is seen by two cameras, nothing is passed over: nor by the options."""
     videos = [part([1, 2, 3], [1, 1, 2]), part([1, 1, 1, 2, 3], [1, 1, 1, 1, 2])]
-    metrics = search(ColourNet(), *videos, flip=True, rerank=RERANK).metrics()
+    metrics = search(ColourNet(), *videos, flip=True, rerank=True).metrics()
     assert metrics["same_camera_removed"] is False
     assert (metrics["mAP_flip"], metrics["mAP_reranked"]) == (1.0, 1.0)
 
 
 def test_the_closing_summary_has_a_line_for_each_option() -> None:
     def ends(*, flip: bool, rerank: bool) -> list[str]:
-        found = search(ColourNet(), flip=flip, rerank=RERANK if rerank else None)
+        found = search(ColourNet(), flip=flip, rerank=rerank)
         text = report.closing_summary(found.metrics(), "", "")
         return [line.split("   ")[-1] for line in text.splitlines() if line.startswith("  mAP")]
 
@@ -242,20 +252,11 @@ def test_the_stage_with_both_options(workspace: Path, capsys: pytest.CaptureFixt
     # The parameters came through: the same by hand.
     net, description = checkpoint.load(workspace / "models/model.pth")
     again = evaluate(
-        Reader(
-            net,
-            mean=description.mean,
-            std=description.std,
-            batch_size=256,
-            device=torch.device("cpu"),
-        ),
-        **{name: open_part(workspace / "data/split", name) for name in ("query", "gallery", "val")},
+        predictor(net),
+        *(open_part(workspace / "data/split", name) for name in ("query", "gallery", "val")),
         classes=description.classes,
-        false_match_rate=0.01,
-        short_range=100,
+        config=load_params().evaluate.model_copy(update={"flip": True, "rerank": True}),
         tuning=False,
-        flip=True,
-        rerank=Settings(k1=3, k2=6, weight=0.3),
     )
     assert again.metrics()["mAP_reranked"] == pytest.approx(after["mAP_reranked"], abs=1e-12)
 
@@ -292,12 +293,25 @@ def test_what_is_written(tmp_path: Path) -> None:
             assert min(picture.size) > 100
 
 
-def test_the_ranked_page_shows_what_was_found() -> None:
+def test_the_ranked_page_shows_what_was_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = []
+    monkeypatch.setattr(plots, "_query_cell", lambda *_: None)
+    monkeypatch.setattr(plots, "_gallery_cell", lambda *args: cells.append(args[3:]))
     found = search(ColourNet())
-    row = report.ranked_row(found, QUERY, GALLERY, 2)
-    assert [answer.right for answer in row.answers][:3] == [True, True, False]
-    assert (row.answers[0].image == GALLERY.images[3]).all()
-    assert len(row.answers) == 6  # no junk, and no more than there are
+    plots.ranked_page(
+        tmp_path / "page.png",
+        QUERY,
+        GALLERY,
+        ranking=found.ranking,
+        neighbours=found.neighbours,
+        chosen=[2],
+    )
+    shown = [index for index, *_ in cells]
+    assert set(shown[:2]) == {3, 6}
+    assert [right for *_, right in cells] == [True, True, False, False, False, False]
+    assert 5 not in shown, "no junk, and no more than there are"
 
 
 def test_the_closing_summary_names_the_protocol() -> None:
@@ -330,7 +344,7 @@ def test_in_videos_neighbours_in_time_are_compared_for_the_threshold() -> None:
         assert side.moments is not None
         return [*zip(side.images.pids.tolist(), side.moments.tolist(), strict=True)]
 
-    both = [told(side) for side in evaluation.as_followed(query, gallery)]
+    both = [told(side) for side in sides_to_calibrate(query, gallery)]
     assert both == [[(1, 1), (1, 11), (2, 6)], [(1, 6), (2, 1), (2, 11)]]
     # Where somebody is seen by two cameras, queries ask.
-    assert evaluation.as_followed(seen([1], [300], camera=2), gallery)[1] is gallery
+    assert sides_to_calibrate(seen([1], [300], camera=2), gallery)[1] is gallery

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from deepsort_reid.core.errors import DatasetError, WeightsError
-from deepsort_reid.evaluation import ranking as metrics
-from deepsort_reid.evaluation.ranking import Embedded, distance_histograms, nearest, ranking
+from deepsort_reid.evaluation import distances
+from deepsort_reid.evaluation import ranking as rankings
+from deepsort_reid.evaluation.distances import BLOCK_BYTES, Embedded
+from deepsort_reid.evaluation.ranking import distance_histograms, nearest, ranking
 
 
 def at_angles(degrees, pids, camids):
@@ -158,43 +160,53 @@ def near_ties():
 @pytest.mark.parametrize("case", [*range(6), "near ties"])
 def test_the_same_bits_in_blocks_of_any_size(case, monkeypatch):
     query, gallery = near_ties() if case == "near ties" else random_case(case)
-    rankings, lists, histograms = [], [], []
-    for shape in [(1, 1), (7, 7), (1, 1000), (1000, 1), (1000, 1000)]:
-        monkeypatch.setattr(metrics, "_tile_shape", lambda *_, shape=shape: shape)
-        rankings.append(ranking(query, gallery))
+    results, lists, histograms = [], [], []
+    for rows, columns in [(1, 1), (7, 7), (1, 1000), (1000, 1), (1000, 1000)]:
+        monkeypatch.setattr(distances, "tile_shape", lambda *_, r=rows, c=columns: (r, c))
+        monkeypatch.setattr(rankings, "MAX_WHOLE_ROWS", rows)
+        monkeypatch.setattr(rankings, "SORTED_COLUMNS", columns)
+        results.append(ranking(query, gallery))
         lists.append(nearest(query, gallery))
         histograms.append(distance_histograms(query, gallery))
-    assert same_everywhere(rankings)
+    assert same_everywhere(results)
     assert same_everywhere(lists)
     assert same_everywhere(histograms)
 
 
 def test_cosines_on_the_grid_are_exact():
     query, gallery = near_ties()
-    a = metrics._block(query, torch.arange(len(query))).grid
-    b = metrics._block(gallery, torch.arange(len(gallery))).grid
+    a = distances.on_grid(query, torch.arange(len(query)))
+    b = distances.on_grid(gallery, torch.arange(len(gallery)))
     integers = a.long()[:, None] * b.long()  # below 2^52 each, and in sum
     assert torch.equal(a @ b.T, integers.sum(2).double())
     cosine = torch.nn.functional.cosine_similarity(
         query.embeddings.double()[:, None], gallery.embeddings.double(), dim=2
     )
-    assert (a @ b.T / metrics.GRID**2 - cosine).abs().max() < 2.0**-24
+    assert (a @ b.T / distances.GRID**2 - cosine).abs().max() < 2.0**-24
 
 
 def test_block_bytes_changes_the_tiles_and_not_the_result():
     query, gallery = near_ties()
-    assert metrics._tile_shape(query, gallery, 1) == (1, 1)
-    assert metrics._tile_shape(query, gallery, metrics.BLOCK_BYTES)[0] == len(query)
-    sizes = [1, 200_000, metrics.BLOCK_BYTES]
-    assert same_everywhere([ranking(query, gallery, block_bytes=size) for size in sizes])
+    assert distances.tile_shape(query, 1) == (1, 1)
+    assert distances.tile_shape(query, BLOCK_BYTES)[0] == len(query)
+    sizes = [1, 200_000, BLOCK_BYTES]
+    for measure in (ranking, nearest, distance_histograms):
+        assert same_everywhere([measure(query, gallery, block_bytes=size) for size in sizes])
 
 
 def test_tiles_of_a_huge_gallery_stay_within_block_bytes():
     query = Embedded(torch.ones(10_000, 2), np.ones(10_000))
-    gallery = Embedded(torch.ones(1_000_000, 2), np.arange(1_000_000) // 20)
-    rows, columns = metrics._tile_shape(query, gallery, 1 << 26)
-    assert rows == metrics.MAX_ROWS
+    rows, columns = distances.tile_shape(query, 1 << 26)
+    assert rows == distances.MAX_ROWS
     assert 1 << 24 < rows * columns * 32 < 1 << 26
+
+
+def test_whole_rows_of_a_huge_gallery_stay_within_block_bytes():
+    gallery = Embedded(torch.ones(1_000_000, 1), np.arange(1_000_000) // 20)
+    rows = rankings.rows_at_a_time(gallery, rankings.ROWS_BYTES)
+    assert 200 < rows <= 268
+    assert rows * len(gallery) * 8 < rankings.ROWS_BYTES
+    assert rankings.rows_at_a_time(gallery, 1) == 1
 
 
 def test_histograms_count_like_numpy():

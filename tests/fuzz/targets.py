@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from deepsort_reid.training.resume import FolderStates
 from PIL import Image, ImageOps
 from ruamel.yaml import YAML
 
@@ -38,6 +37,7 @@ from deepsort_reid.runs import logger
 from deepsort_reid.runs.folder import RunFolder
 from deepsort_reid.runs.points import Point, Points
 from deepsort_reid.sources.archive import Archive
+from deepsort_reid.training.checkpointer import States
 from deepsort_reid.training.fingerprint import Fingerprint
 from tests.fuzz import bombs
 from tests.fuzz.faults import written
@@ -423,21 +423,15 @@ def resume_state(folder: Path, bombs: Mapping[str, bytes]) -> Target:
     """A state of an interrupted training, which is read before the training goes on."""
     contents = []
     for number in (1, 2):
-        states = FolderStates(folder / f"states-{number}", TRAINING, 60)
+        states = States(folder / f"states-{number}", TRAINING)
         weights = {"w": torch.full((40, 5), float(number))}
-        states.save({"history": [{"epoch": number}], "net": weights}, best=0)
-        states.wait()
+        states.write({"history": [{"epoch": number}], "net": weights}, best=0)
         contents.append(states.paths()[0].read_bytes())
-        states.close()
     return Target("resume state", "000001-0.pth", contents, read_state, bombs=bombs)
 
 
 def read_state(path: Path) -> object:
-    states = FolderStates(path.parent, TRAINING, 60)
-    try:
-        content = torch.load(io.BytesIO(states.read(path)), weights_only=True)
-    finally:
-        states.close()
+    content = torch.load(io.BytesIO(States(path.parent, TRAINING).read(path)), weights_only=True)
     state = content["state"]
     return state["history"], content["identity"], tensors(state["net"])
 

@@ -14,7 +14,7 @@ from deepsort_reid.export import parity
 from deepsort_reid.export.formats import Trained
 from deepsort_reid.model import checkpoint
 from deepsort_reid.model import network as model
-from deepsort_reid.model.extractor import Extractor, cut
+from deepsort_reid.model.extractor import Extractor, cut_boxes
 from tests.support.exports import crops, trained
 
 CLOSE = 1e-5
@@ -67,7 +67,7 @@ def test_an_embedding_depends_on_its_own_crop_alone(network: Trained, batch_size
 def test_it_has_no_train_mode(network: Trained) -> None:
     extractor, images = of(network), crops(4)
     before = extractor(images, order="rgb")
-    extractor._net.train()
+    extractor._predictor.net.train()
     np.testing.assert_array_equal(extractor(images, order="rgb"), before)
     np.testing.assert_array_equal(extractor(images, order="rgb"), before)
 
@@ -137,16 +137,16 @@ def test_boxes_are_cut_rounded_and_clipped() -> None:
     frame = np.arange(20 * 30 * 3, dtype=np.uint16).astype(np.uint8).reshape(20, 30, 3)
     boxes = [(2, 3, 4, 5), (2.4, 3.6, 4, 5), (-5, -5, 10, 10), (25, 15, 100, 100)]
     expected = [frame[3:8, 2:6], frame[4:9, 2:6], frame[:5, :5], frame[15:, 25:]]
-    for found, right in zip(cut(frame, boxes, form="ltwh"), expected, strict=True):
+    for found, right in zip(cut_boxes(frame, boxes, form="ltwh"), expected, strict=True):
         np.testing.assert_array_equal(found, right)
     corners = [(x, y, x + w, y + h) for x, y, w, h in boxes]
-    for found, right in zip(cut(frame, corners, form="ltrb"), expected, strict=True):
+    for found, right in zip(cut_boxes(frame, corners, form="ltrb"), expected, strict=True):
         np.testing.assert_array_equal(found, right)
 
 
 @pytest.mark.parametrize("box", [(29.8, 19.8, 0.1, 0.1), (-0.9, 5, 1, 1), (3.1, 3.1, 0.2, 0.2)])
 def test_a_box_with_a_part_of_the_frame_has_a_pixel(box: tuple[float, ...]) -> None:
-    (crop,) = cut(np.zeros((20, 30, 3), np.uint8), [box], form="ltwh")
+    (crop,) = cut_boxes(np.zeros((20, 30, 3), np.uint8), [box], form="ltwh")
     assert crop.shape == (1, 1, 3)
 
 
@@ -157,17 +157,17 @@ def test_a_box_with_a_part_of_the_frame_has_a_pixel(box: tuple[float, ...]) -> N
 )  # fmt: skip
 def test_a_box_without_a_part_of_the_frame(box: tuple[float, ...]) -> None:
     with pytest.raises(CropError, match=r"box 1 \(ltwh .*no part of the frame in it.*30×20"):
-        cut(np.zeros((20, 30, 3), np.uint8), [(1, 1, 2, 2), box], form="ltwh")
+        cut_boxes(np.zeros((20, 30, 3), np.uint8), [(1, 1, 2, 2), box], form="ltwh")
 
 
 def test_what_are_no_boxes_and_no_frame() -> None:
     frame = np.zeros((20, 30, 3), np.uint8)
     with pytest.raises(CropError, match=r"boxes have the shape \(2, 5\); expected \(N, 4\)"):
-        cut(frame, np.ones((2, 5)), form="ltwh")
+        cut_boxes(frame, np.ones((2, 5)), form="ltwh")
     with pytest.raises(CropError, match="form='xyxy' is no form of boxes"):
-        cut(frame, [(1, 1, 2, 2)], form="xyxy")  # type: ignore[arg-type]
+        cut_boxes(frame, [(1, 1, 2, 2)], form="xyxy")  # type: ignore[arg-type]
     with pytest.raises(CropError, match="frame is float64"):
-        cut(frame.astype(float), [(1, 1, 2, 2)], form="ltwh")
+        cut_boxes(frame.astype(float), [(1, 1, 2, 2)], form="ltwh")
 
 
 def test_boxes_of_a_frame_are_embedded_as_their_crops_are(network: Trained) -> None:

@@ -241,6 +241,14 @@ def test_a_guest_that_is_not_welcome_leaves_nothing(run, root):
     assert not run.path.exists()
 
 
+def test_an_earlier_versions_journal_is_never_removed(run):
+    run.attach("abc")
+    (run.path / "journal.jsonl").write_text("{}")
+    run.give_up()
+    assert (run.path / "journal.jsonl").exists()
+    assert run.is_settled()
+
+
 def test_a_run_that_was_deleted_keeps_its_numbers(run, root):
     (root / "a").write_text("1")
     run.begin("a run")

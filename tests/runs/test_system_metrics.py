@@ -23,7 +23,7 @@ def test_samples_come_again_and_again(monkeypatch):
     assert not sampler.thread.is_alive()
 
 
-def test_a_journal_that_takes_nothing_ends_it_quietly(caplog):
+def test_a_folder_that_takes_nothing_ends_it_quietly(caplog):
     def full(_):
         raise OSError(28, "No space left on device")
 

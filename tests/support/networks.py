@@ -1,4 +1,4 @@
-"""Networks of an eighth of the channels, for tests of what is done with a network."""
+"""ResNets of an eighth of the channels, for tests of what is done with a network."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +15,8 @@ SHARE = 8
 class NarrowResNet(network.ReidResNet):
     """A ResNet of a sixtieth of the weights: a training or a checkpoint takes milliseconds."""
 
-    def __init__(self, block: Any, layers: list[int], classes: int):
-        super().__init__(block, layers, classes)
+    def __init__(self, block: Any, depths: list[int], classes: int):
+        super().__init__(block, depths, classes)
         self.feature_size = self.inplanes
         self.fc = nn.Linear(self.inplanes, classes)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from deepsort_reid.core.stage import run_stage
+from deepsort_reid.model import device
 from deepsort_reid.runs import deliver
-from deepsort_reid.training import distributed
 from tests.support import stages
 
-IMPORTED = ["tests.support.power", "deepsort_reid.training.recorder", "mlflow.pytorch"]
+IMPORTED = ["tests.support.power", "deepsort_reid.training.report", "mlflow.pytorch"]
 WRITES = ("write", "fsync", "replace", "unlink", "ftruncate")  # of os, by which all else goes
 DEAD = 9  # exit status
 TIMEOUT = 100.0  # seconds
@@ -50,7 +50,7 @@ def _run(folder: Path, stage: str, until: int | None, sender: Any) -> None:
         "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false",  # its samples come by the clock
     }
     os.environ.pop("MLFLOW_TRACKING_URI", None)
-    distributed.cores = lambda: 1  # threads of a test would only get into each other's way
+    device.cores = lambda: 1  # threads of a test would only get into each other's way
     count = [0]
 
     def counting(call: Callable[..., Any]) -> Callable[..., Any]:

@@ -26,7 +26,7 @@ TIMEOUT = 60.0  # seconds, for a stage
 IMPORTED = [
     "tests.support.small_disk",
     "deepsort_reid.evaluation.report",
-    "deepsort_reid.training.recorder",
+    "deepsort_reid.training.report",
     "mlflow.pytorch",
 ]
 

@@ -9,11 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from deepsort_reid.core.config import load_params
 from deepsort_reid.data.mot import Boxes
 from deepsort_reid.sources.archive import Archive
+from tests.support.stages import ROOT
 
 SIZE = (60, 160)  # height and width of a frame
 COLOURS = [(220, 30, 30), (30, 200, 30), (40, 60, 230)]
+
+CONFIG = load_params(ROOT / "params.yaml").track.model_copy(update={"max_age": 30})
 
 Row = tuple[int, int, tuple[float, float, float, float]]  # frame, identity, ltwh
 

@@ -122,9 +122,7 @@ class Keep(Observer):
         self.epochs: list[int] = []
         self.best: list[int] = []
 
-    def on_epoch_end(
-        self, history: Sequence[EpochResult], net: nn.Module, *, is_best: bool
-    ) -> None:
+    def on_epoch_end(self, history: Sequence[EpochResult], _: nn.Module, *, is_best: bool) -> None:
         self.epochs.append(history[-1].epoch)
         if is_best:
             self.best.append(history[-1].epoch)

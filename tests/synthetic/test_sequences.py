@@ -16,9 +16,10 @@ from deepsort_reid.data.mot import Boxes, read_sequences
 from deepsort_reid.sources.archive import Archive
 from deepsort_reid.synthetic import sequences
 from deepsort_reid.synthetic.sequences import write_sequences
-from deepsort_reid.tracking import score
-from deepsort_reid.tracking.deep_sort import Settings, by_appearance, by_motion
+from deepsort_reid.tracking.deep_sort import by_appearance, by_motion
 from deepsort_reid.tracking.embed import sure
+from deepsort_reid.tracking.score import align, score
+from tests.support.tracks import CONFIG
 
 SMALL = SequencesConfig(seed=3, sequences=2, frames=24, people=5, image_size=(90, 160), missed=0.2)
 NAMES = ("synthetic-01", "synthetic-02")
@@ -156,28 +157,34 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.Mon
     assert (tmp_path / "dataset.zip").read_bytes() == b"before"
 
 
-def test_who_knows_who_is_who_switches_far_less_than_motion(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("sequences", "frames", "least", "gains"),
+    [(1, 100, 4, (0.0, 0.0)), pytest.param(2, 300, 20, (0.15, 0.1), marks=pytest.mark.slow)],
+)
+def test_who_knows_who_is_who_switches_far_less_than_motion(
+    tmp_path: Path, sequences: int, frames: int, least: int, gains: tuple[float, float]
+):
     """Else the sequences would measure the detector, or chance, and not the appearance."""
     path = tmp_path / "dataset.zip"
     config = SequencesConfig(
-        seed=0, sequences=2, frames=300, people=6, image_size=(90, 160), missed=0.15
+        seed=0, sequences=sequences, frames=frames, people=6, image_size=(90, 160), missed=0.15
     )
     write_sequences(path, config)
-    settings = Settings(max_iou_distance=0.7, max_age=60, n_init=3, nn_budget=100)
+    track = CONFIG.model_copy(update={"max_age": 60})
     known, moved = {}, {}
     for sequence in read_sequences(Archive(path)):
         assert sequence.truth is not None
         assert sequence.detections is not None
         found = sure(sequence.detections, 0.3)
-        tracks = by_appearance(found, recognised(sequence.truth, found), 300, settings, 0.2)
-        known[sequence.name] = score.compare(sequence.truth, tracks, 300)
-        tracks = by_motion(found, 300, settings)
-        moved[sequence.name] = score.compare(sequence.truth, tracks, 300)
-    best, blind = score.score(known)[1], score.score(moved)[1]
-    assert blind.id_switches >= 20
+        tracks = by_appearance(found, recognised(sequence.truth, found), frames, track, 0.2)
+        known[sequence.name] = align(sequence.truth, tracks, frames)
+        tracks = by_motion(found, frames, track)
+        moved[sequence.name] = align(sequence.truth, tracks, frames)
+    best, blind = score(known)[1], score(moved)[1]
+    assert blind.id_switches >= least
     assert best.id_switches <= blind.id_switches / 3
-    assert best.idf1 > blind.idf1 + 0.15
-    assert best.hota > blind.hota + 0.1
+    assert best.idf1 > blind.idf1 + gains[0]
+    assert best.hota > blind.hota + gains[1]
 
 
 def recognised(truth: Boxes, found: Boxes) -> np.ndarray:

@@ -13,26 +13,20 @@ from PIL import Image
 from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.data.mot import read_sequences
 from deepsort_reid.sources.archive import Archive
-from deepsort_reid.tracking import compare, embed
-from deepsort_reid.tracking import frames as film
-from deepsort_reid.tracking import video as replay
-from deepsort_reid.tracking.compare import Contender, Trial
-from deepsort_reid.tracking.deep_sort import Settings
-from deepsort_reid.tracking.embed import Stopwatch
-from tests.support.tracks import SIZE, Colours, archive, boxes, crossing
-
-SETTINGS = Settings(max_iou_distance=0.7, max_age=30, n_init=3, nn_budget=100)
+from deepsort_reid.tracking import report, video
+from deepsort_reid.tracking.compare import Contender, Trial, compare_variants
+from deepsort_reid.tracking.embed import Stopwatch, embed_detections
+from deepsort_reid.tracking.frames import frames_in_order
+from tests.support.tracks import CONFIG, SIZE, Colours, archive, boxes, crossing
 
 
 def tried(source: Archive, min_confidence: float = 0.3, classes: tuple[int, ...] = (1,)) -> Trial:
-    return compare.run(
+    return compare_variants(
         source,
         read_sequences(source),
         trained=Contender(Colours(), 0.2),
         untrained=Contender(Colours(blind=True), 0.1),
-        classes=classes,
-        min_confidence=min_confidence,
-        settings=SETTINGS,
+        config=CONFIG.model_copy(update={"classes": classes, "min_confidence": min_confidence}),
     )
 
 
@@ -47,7 +41,7 @@ def done(source: Archive) -> Trial:
 
 
 def test_what_the_embedding_earns(done: Trial) -> None:
-    metrics = done.metrics()
+    metrics = report.metrics(done)
     assert metrics["id_switches"] == 0
     assert metrics["none"]["id_switches"] == 2
     assert metrics["earned"]["id_switches"] == -2
@@ -58,21 +52,21 @@ def test_what_the_embedding_earns(done: Trial) -> None:
 
 
 def test_mlflow_gets_flat_numbers_and_the_speed(done: Trial) -> None:
-    numbers = done.numbers()
-    assert numbers["track_hota"] == done.metrics()["hota"]
-    assert numbers["track_none_idf1"] == done.metrics()["none"]["idf1"]
+    numbers = report.flat_metrics(done)
+    assert numbers["track_hota"] == report.metrics(done)["hota"]
+    assert numbers["track_none_idf1"] == report.metrics(done)["none"]["idf1"]
     assert numbers["track_fps_embedding"] > numbers["track_fps"] > 0
     assert all(isinstance(value, int | float) for value in numbers.values())
 
 
 def test_no_clock_gets_into_the_files(done: Trial) -> None:
-    assert not any("fps" in name or "second" in name for name in done.metrics())
+    assert not any("fps" in name or "second" in name for name in report.metrics(done))
 
 
 def test_the_reports(source: Archive, done: Trial, tmp_path: Path) -> None:
-    names = compare.write(tmp_path, source, done)
+    names = report.write_trial(tmp_path, source, done)
     assert sorted(names) == sorted(path.name for path in tmp_path.iterdir())
-    assert json.loads((tmp_path / "track.json").read_text()) == done.metrics()
+    assert json.loads((tmp_path / "track.json").read_text()) == report.metrics(done)
     with (tmp_path / "track.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["appearance"] for row in rows] == ["trained", "none", "untrained"]
@@ -88,14 +82,14 @@ def test_the_reports(source: Archive, done: Trial, tmp_path: Path) -> None:
 def test_the_video_shows_both_ways_side_by_side(
     source: Archive, done: Trial, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    compare.write(tmp_path, source, done)
+    report.write_trial(tmp_path, source, done)
     assert capfd.readouterr() == ("", "")
-    video = cv2.VideoCapture(str(tmp_path / "track.webm"))
+    capture = cv2.VideoCapture(str(tmp_path / "track.webm"))
     frames = []
-    while (found := video.read())[0]:
+    while (found := capture.read())[0]:
         frames.append(found[1])
     assert len(frames) == 40
-    assert video.get(cv2.CAP_PROP_FPS) == pytest.approx(10)
+    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(10)
     height, width = frames[0].shape[:2]
     assert (width % 2, height % 2) == (0, 0)
     # Once tracked, a person's box is drawn on both halves, in different places of the picture.
@@ -106,7 +100,7 @@ def test_the_same_input_gives_the_same_bytes(source: Archive, tmp_path: Path) ->
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder in folders:
         folder.mkdir()
-        compare.write(folder, source, tried(source))
+        report.write_trial(folder, source, tried(source))
     one, two = ({p.name: p.read_bytes() for p in folder.iterdir()} for folder in folders)
     assert one == two
 
@@ -114,14 +108,14 @@ def test_the_same_input_gives_the_same_bytes(source: Archive, tmp_path: Path) ->
 def test_without_truth_there_are_tracks_and_pictures_but_no_scores(tmp_path: Path) -> None:
     source = archive(tmp_path / "dataset.zip", crossing(), leave_out=["gt/gt.txt"])
     done = tried(source)
-    metrics = done.metrics()
+    metrics = report.metrics(done)
     assert "hota" not in metrics
     assert "none" not in metrics
     assert (metrics["sequences"], metrics["sequences_with_truth"]) == (1, 0)
-    assert "nothing was scored" in done.table()
+    assert "nothing was scored" in report.closing_table(done)
     folder = tmp_path / "reports"
     folder.mkdir()
-    compare.write(folder, source, done)
+    report.write_trial(folder, source, done)
     with (folder / "track.csv").open() as file:
         assert {row["hota"] for row in csv.DictReader(file)} == {""}
     assert (folder / "track.webm").stat().st_size > 1000
@@ -139,9 +133,9 @@ def test_truth_of_other_classes_alone_is_refused(source: Archive) -> None:
 
 
 def test_unsure_detections_are_left_out(source: Archive, done: Trial) -> None:
-    assert done.metrics()["detections"] == len(crossing())
+    assert report.metrics(done)["detections"] == len(crossing())
     nothing = tried(source, min_confidence=1.5)
-    metrics = nothing.metrics()
+    metrics = report.metrics(nothing)
     assert (metrics["detections"], metrics["mota"], metrics["id_switches"]) == (0, 0, 0)
 
 
@@ -163,7 +157,7 @@ def test_boxes_beyond_the_frame_are_left_out(source: Archive) -> None:
     outside = [(1, -1, (-30.0, 0.0, 20.0, 20.0)), (2, -1, (0.0, float(height), 20.0, 20.0))]
     found = boxes(sorted([*inside, *outside]))
     embedder = Colours()
-    (looked,) = embed.look(
+    (looked,) = embed_detections(
         source,
         [type(sequence)(sequence.name, sequence.images, 10.0, found, None)],
         {"one": embedder},
@@ -183,27 +177,27 @@ def test_frames_come_in_order_whatever_the_archive_s_is(tmp_path: Path) -> None:
         for name in reversed(whole.namelist()):
             target.writestr(name, whole.read(name))
     names = read_sequences(Archive(path))[0].images
-    straight, back = (list(film.in_order(Archive(p), names)) for p in (path, turned))
+    straight, back = (list(frames_in_order(Archive(p), names)) for p in (path, turned))
     assert all((one == other).all() for one, other in zip(straight, back, strict=True))
     assert len(straight) == 6
 
 
-def test_the_page_shows_the_moments_that_only_the_baseline_gets_wrong(done: Trial) -> None:
+def test_the_page_shows_the_excerpts_that_only_the_baseline_gets_wrong(done: Trial) -> None:
     one = done.tracked[0]
-    moments = replay.choose_moments(one.sequence, compare.switches(one, "none"), [])
-    assert len(moments) == 1  # both people are mistaken at the same time
-    assert len(moments[0].frames) == replay.COLUMNS
-    assert compare.switches(one, "none")[0].frame in moments[0].frames
+    excerpts = video.choose_excerpts(one.sequence, report.switches_of(one, "none"), [])
+    assert len(excerpts) == 1  # both people are mistaken at the same time
+    assert len(excerpts[0].frames) == video.COLUMNS
+    assert report.switches_of(one, "none")[0].frame in excerpts[0].frames
 
 
 def test_without_switches_the_page_shows_the_whole_sequence(done: Trial) -> None:
-    moments = replay.choose_moments(done.tracked[0].sequence, [], [])
-    shown = [frame for moment in moments for frame in moment.frames]
-    assert (shown[0], shown[-1], len(shown)) == (1, 40, replay.COLUMNS * replay.EVENTS)
+    excerpts = video.choose_excerpts(done.tracked[0].sequence, [], [])
+    shown = [frame for excerpt in excerpts for frame in excerpt.frames]
+    assert (shown[0], shown[-1], len(shown)) == (1, 40, video.COLUMNS * video.EVENTS)
 
 
 def test_frames_of_several_sizes_make_no_video(tmp_path: Path) -> None:
-    with replay.open_video(tmp_path / "a.webm", 10) as video:
-        video.write(Image.new("RGB", (64, 48)), "1")
+    with video.open_video(tmp_path / "a.webm", 10) as film:
+        film.write(Image.new("RGB", (64, 48)), "1")
         with pytest.raises(DatasetError, match="2: not as large as the frames before it"):
-            video.write(Image.new("RGB", (48, 64)), "2")
+            film.write(Image.new("RGB", (48, 64)), "2")

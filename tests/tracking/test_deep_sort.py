@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from deepsort_reid.data.mot import Boxes
-from deepsort_reid.tracking import score
-from deepsort_reid.tracking.deep_sort import Settings, Tracks, by_appearance, by_motion
-from tests.support.tracks import Row, boxes, crossing
+from deepsort_reid.tracking.deep_sort import by_appearance, by_motion
+from deepsort_reid.tracking.score import align, score
+from deepsort_reid.tracking.tracks import Tracks
+from tests.support.tracks import CONFIG, Row, boxes, crossing
 
-SETTINGS = Settings(max_iou_distance=0.7, max_age=30, n_init=3, nn_budget=100)
 FRAMES = 40
 
 
@@ -18,14 +18,13 @@ def known(detections: Boxes) -> np.ndarray:
 
 
 def switches(truth: Boxes, tracks: Tracks) -> int:
-    comparison = score.compare(truth, tracks, FRAMES)
-    return score.score({"a": comparison})[1].id_switches
+    return score({"a": align(truth, tracks, FRAMES)})[1].id_switches
 
 
 def test_who_turns_round_unseen_is_known_by_appearance_and_not_by_motion() -> None:
     found = boxes(crossing(FRAMES))
-    looked = by_appearance(found, known(found), FRAMES, SETTINGS, 0.2)
-    moved = by_motion(found, FRAMES, SETTINGS)
+    looked = by_appearance(found, known(found), FRAMES, CONFIG, 0.2)
+    moved = by_motion(found, FRAMES, CONFIG)
     assert switches(found, looked) == 0
     assert switches(found, moved) == 2
     assert set(looked.ids.tolist()) == {1, 2}
@@ -38,16 +37,16 @@ def test_motion_finds_again_who_walks_on_unseen() -> None:
         if not 15 <= frame <= 22
     ]
     found = boxes(rows)
-    assert switches(found, by_motion(found, FRAMES, SETTINGS)) == 0
+    assert switches(found, by_motion(found, FRAMES, CONFIG)) == 0
     # What the library makes of no appearance by itself: a new track after every gap.
     blind = np.ones((len(found), 1), np.float32)
-    assert switches(found, by_appearance(found, blind, FRAMES, SETTINGS, -1.0)) == 1
+    assert switches(found, by_appearance(found, blind, FRAMES, CONFIG, -1.0)) == 1
 
 
 def test_a_track_begins_with_its_third_box_and_rests_where_it_has_none() -> None:
     rows: list[Row] = [(f, 1, (10.0, 10.0, 20.0, 40.0)) for f in range(1, 11) if f not in (6, 7)]
     found = boxes(rows)
-    tracks = by_appearance(found, known(found), 12, SETTINGS, 0.2)
+    tracks = by_appearance(found, known(found), 12, CONFIG, 0.2)
     assert tracks.frames.tolist() == [3, 4, 5, 8, 9, 10]
     assert set(tracks.ids.tolist()) == {1}
     np.testing.assert_allclose(tracks.ltwh, [[10, 10, 20, 40]] * 6, atol=1e-6)
@@ -57,16 +56,16 @@ def test_a_track_ends_after_max_age() -> None:
     rows: list[Row] = [(f, 1, (10.0, 10.0, 20.0, 40.0)) for f in (1, 2, 3, 9, 10, 11)]
     found = boxes(rows)
     for max_age, identities in ((8, {1}), (3, {1, 2})):
-        settings = Settings(max_iou_distance=0.7, max_age=max_age, n_init=3, nn_budget=100)
-        tracks = by_appearance(found, known(found), 12, settings, 0.2)
+        config = CONFIG.model_copy(update={"max_age": max_age})
+        tracks = by_appearance(found, known(found), 12, config, 0.2)
         assert set(tracks.ids.tolist()) == identities
 
 
 def test_nothing_to_track() -> None:
     nothing = boxes([])
     for tracks in (
-        by_motion(nothing, 5, SETTINGS),
-        by_appearance(nothing, np.empty((0, 4), np.float32), 5, SETTINGS, 0.2),
+        by_motion(nothing, 5, CONFIG),
+        by_appearance(nothing, np.empty((0, 4), np.float32), 5, CONFIG, 0.2),
     ):
         assert len(tracks) == 0
         assert tracks.ltwh.shape == (0, 4)
@@ -86,7 +85,7 @@ def test_the_same_boxes_give_the_same_tracks(by: str) -> None:
 
     def once() -> str:
         if by == "motion":
-            return by_motion(found, FRAMES, SETTINGS).as_table()
-        return by_appearance(found, known(found), FRAMES, SETTINGS, 0.2).as_table()
+            return by_motion(found, FRAMES, CONFIG).as_table()
+        return by_appearance(found, known(found), FRAMES, CONFIG, 0.2).as_table()
 
     assert once() == once()

@@ -8,8 +8,8 @@ from trackeval.metrics import CLEAR, HOTA, Identity
 
 from deepsort_reid.core.boxes import intersections_over_unions
 from deepsort_reid.tracking import score as scoring
-from deepsort_reid.tracking.deep_sort import Tracks
-from deepsort_reid.tracking.score import compare, score, switches
+from deepsort_reid.tracking.score import align, find_switches, score
+from deepsort_reid.tracking.tracks import Tracks
 from tests.support.tracks import Row, boxes
 
 BOX = (10.0, 10.0, 20.0, 40.0)
@@ -22,7 +22,7 @@ def tracks(rows: list[Row]) -> Tracks:
 
 
 def scores_of(truth: list[Row], found: list[Row], frames: int = 10, **more: list[float]):
-    return score({"a": compare(boxes(truth, **more), tracks(found), frames)})[1]
+    return score({"a": align(boxes(truth, **more), tracks(found), frames)})[1]
 
 
 def test_a_switch_by_hand() -> None:
@@ -59,36 +59,36 @@ def test_distractors_and_what_does_not_count_are_left_out() -> None:
     truth: list[Row] = [(1, 1, BOX), (1, 2, FAR), (1, 3, (60.0, 10.0, 20.0, 40.0))]
     found = tracks([(1, 1, BOX), (1, 2, FAR)])
     # The second is a reflection, and a track on it no mistake; the third is to be ignored.
-    comparison = compare(boxes(truth, classes=[1, 12, 1], confidences=[1, 1, 0]), found, 1)
-    assert [ids.tolist() for ids in comparison.truth] == [[1]]
-    assert [ids.tolist() for ids in comparison.tracks] == [[1]]
+    aligned = align(boxes(truth, classes=[1, 12, 1], confidences=[1, 1, 0]), found, 1)
+    assert [ids.tolist() for ids in aligned.truth] == [[1]]
+    assert [ids.tolist() for ids in aligned.tracks] == [[1]]
     # A car is neither a distractor nor somebody: a track on it is a mistake.
-    comparison = compare(boxes(truth, classes=[1, 3, 1], confidences=[1, 1, 0]), found, 1)
-    assert [ids.tolist() for ids in comparison.tracks] == [[1, 2]]
+    aligned = align(boxes(truth, classes=[1, 3, 1], confidences=[1, 1, 0]), found, 1)
+    assert [ids.tolist() for ids in aligned.tracks] == [[1, 2]]
 
 
 def test_other_classes_are_scored_if_asked_for() -> None:
     truth = boxes([(1, 1, BOX), (1, 2, FAR)], classes=[1, 8])
-    comparison = compare(truth, tracks([(1, 1, BOX), (1, 2, FAR)]), 1, classes=[8])
-    assert [ids.tolist() for ids in comparison.truth] == [[2]]
+    aligned = align(truth, tracks([(1, 1, BOX), (1, 2, FAR)]), 1, classes=[8])
+    assert [ids.tolist() for ids in aligned.truth] == [[2]]
     # Who is of class 8 is no distractor then, and a track on a pedestrian is a mistake.
-    assert [ids.tolist() for ids in comparison.tracks] == [[1, 2]]
+    assert [ids.tolist() for ids in aligned.tracks] == [[1, 2]]
 
 
 def test_truth_without_identity_does_not_count() -> None:
-    comparison = compare(boxes([(1, -1, BOX), (1, -1, FAR), (1, 4, FAR)]), tracks([]), 1)
-    assert [ids.tolist() for ids in comparison.truth] == [[4]]
+    aligned = align(boxes([(1, -1, BOX), (1, -1, FAR), (1, 4, FAR)]), tracks([]), 1)
+    assert [ids.tolist() for ids in aligned.truth] == [[4]]
 
 
 @pytest.mark.parametrize(("truth", "found"), [([], []), ([(1, 1, BOX)], []), ([], [(1, 1, BOX)])])
-def test_nothing_to_compare(truth: list[Row], found: list[Row]) -> None:
+def test_nothing_to_align(truth: list[Row], found: list[Row]) -> None:
     scores = scores_of(truth, found, 3)
     assert (scores.idf1, scores.id_switches) == (0, 0)
 
 
 def test_several_sequences_are_counted_together() -> None:
-    long = compare(boxes([(f, 1, BOX) for f in range(1, 9)]), tracks([]), 8)
-    short = compare(boxes([(1, 1, BOX), (2, 1, BOX)]), tracks([(1, 1, BOX), (2, 1, BOX)]), 2)
+    long = align(boxes([(f, 1, BOX) for f in range(1, 9)]), tracks([]), 8)
+    short = align(boxes([(1, 1, BOX), (2, 1, BOX)]), tracks([(1, 1, BOX), (2, 1, BOX)]), 2)
     each, both = score({"long": long, "short": short})
     assert (each["long"].mota, each["short"].mota) == (0, 1)
     assert both.mota == pytest.approx(2 / 10)  # of boxes, not the mean of 0 and 1
@@ -129,8 +129,8 @@ def random_walk(seed: int) -> tuple[list[Row], list[Row], list[float], list[floa
 @pytest.mark.parametrize("seed", range(3))
 def test_files_give_the_same_scores(tmp_path, capsys, seed: int) -> None:  # type: ignore[no-untyped-def]
     truth, found, classes, counts = random_walk(seed)
-    comparison = compare(boxes(truth, classes=classes, confidences=counts), tracks(found), 40)
-    _, mine = score({"a": comparison})
+    aligned = align(boxes(truth, classes=classes, confidences=counts), tracks(found), 40)
+    _, mine = score({"a": aligned})
 
     gt, results = tmp_path / "gt" / "a", tmp_path / "results" / "we" / "data"
     (gt / "gt").mkdir(parents=True)
@@ -166,13 +166,13 @@ def test_files_give_the_same_scores(tmp_path, capsys, seed: int) -> None:  # typ
     theirs = scoring.as_scores(given["MotChallenge2DBox"]["we"]["a"]["pedestrian"])
     assert mine == theirs
     assert mine.id_switches > 3
-    assert len(switches(comparison)) == mine.id_switches
+    assert len(find_switches(aligned)) == mine.id_switches
 
 
 def test_a_switch_says_who_when_and_from_whom_to_whom() -> None:
     truth = [(frame, 7, BOX) for frame in range(1, 11)]
     found = [(f, 1 if f <= 4 else 2, BOX) for f in range(1, 11) if f not in (5, 6)]
-    (one,) = switches(compare(boxes(truth), tracks(found), 10))
+    (one,) = find_switches(align(boxes(truth), tracks(found), 10))
     assert (one.frame, one.person, one.before, one.after, one.last) == (7, 7, 1, 2, 4)
 
 

@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 import torch
-from deepsort_reid.training.resume import States
 
 from deepsort_reid.core.config import TrainConfig
 from deepsort_reid.data import loader
-from deepsort_reid.model import cuda_graph, distributed, network
+from deepsort_reid.model import cuda_graph, network
+from deepsort_reid.model.device import set_determinism
+from deepsort_reid.training.checkpointer import copied
 from deepsort_reid.training.distributed import ALONE
+from deepsort_reid.training.observers import Observer
 from deepsort_reid.training.trainer import Trainer
-from tests.training.test_trainer import EVERYTHING, Keep, config, part
+from tests.support.trainings import EVERYTHING, config, part
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
@@ -32,17 +34,17 @@ Weights = dict[str, torch.Tensor]
 
 
 def make(recipe: TrainConfig, device: str = "cuda", dtype: torch.dtype = torch.float32) -> Trainer:
-    distributed.set_determinism(recipe.deterministic)
+    set_determinism(recipe.deterministic)
     net = network.build(network.Design(**recipe.design), 4, seed=recipe.seed).to(dtype)
     process = dataclasses.replace(ALONE, device=torch.device(device))
     return Trainer(net, part(11, 0), part(3, 1), recipe, process)
 
 
-def trained(learner: Trainer) -> tuple[list[tuple[float, ...]], Weights]:
+def trained(trainer: Trainer) -> tuple[list[tuple[float, ...]], Weights]:
     """The curve and the weights after a training."""
-    history = learner.fit(Keep(), States())
+    history = trainer.fit()
     curve = [(r.lr, r.train_loss, r.train_error, r.val_loss, r.val_error) for r in history]
-    return curve, {name: w.cpu() for name, w in learner.kept.state_dict().items()}
+    return curve, {name: w.cpu() for name, w in trainer.learner.net_to_keep.state_dict().items()}
 
 
 def check_same(one: tuple[Any, Weights], other: tuple[Any, Weights]) -> None:
@@ -54,21 +56,22 @@ def check_same(one: tuple[Any, Weights], other: tuple[Any, Weights]) -> None:
 def test_recorded_steps_are_the_steps_to_the_bit(recipe: str) -> None:
     chosen = config(epochs=3, **RECIPES[recipe])
     plain = make(chosen)
-    plain.learn = plain.backward
+    plain.learner.backward = plain.learner.plain_backward
     recorded = make(chosen)
     check_same(trained(recorded), trained(plain))
     if chosen.accumulate_steps == 1:
-        assert isinstance(recorded.learn, cuda_graph.Replayed)
-        assert any(recorded.learn.recordings.values())
+        backward = recorded.learner.backward
+        assert isinstance(backward, cuda_graph.Replayed)
+        assert any(backward.recordings.values())
 
 
 def test_images_that_do_not_fit_come_from_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = config(num_workers=2)
     there = make(chosen)
-    assert there.train_feed.stored is not None
+    assert there.train_batches._loader.stored is not None
     monkeypatch.setattr(loader, "SHARE", 0.0)
     elsewhere = make(chosen)
-    assert elsewhere.train_feed.stored is None
+    assert elsewhere.train_batches._loader.stored is None
     check_same(trained(there), trained(elsewhere))
 
 
@@ -76,9 +79,9 @@ def test_more_shapes_than_there_are_graphs(monkeypatch: pytest.MonkeyPatch) -> N
     chosen = config(**RECIPES["everything"])
     with_all = trained(make(chosen))
     monkeypatch.setattr(cuda_graph, "MAX_GRAPHS", 1)
-    learner = make(chosen)
-    check_same(trained(learner), with_all)
-    assert len(learner.learn.recordings) == 1  # type: ignore[attr-defined]
+    trainer = make(chosen)
+    check_same(trained(trainer), with_all)
+    assert len(trainer.learner.backward.recordings) == 1  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("recipe", ["plain", "everything"])
@@ -87,7 +90,7 @@ def test_a_training_goes_on_to_the_same_bits(recipe: str) -> None:
     whole = trained(make(chosen))
     first, content = make(chosen), io.BytesIO()
     half(first)
-    torch.save({"state": first.state()}, content)
+    torch.save({"state": copied(first.state_dict())}, content)
     second = make(chosen)
     second.load(content.getvalue())
     check_same(trained(second), whole)
@@ -97,17 +100,18 @@ class Enough(Exception):  # noqa: N818
     pass
 
 
-def half(learner: Trainer) -> None:
+class Two(Observer):
+    """Ends a training after two epochs."""
+
+    def on_epoch_end(self, history: Any, _: Any, **__: Any) -> None:
+        if len(history) == 2:
+            raise Enough
+
+
+def half(trainer: Trainer) -> None:
     """Two epochs of four, without an end."""
-
-    class Two(Keep):
-        def record(self, history: Any, _: Any, *, is_best: bool) -> None:
-            super().record(history, _, is_best=is_best)
-            if len(history) == 2:
-                raise Enough
-
     with pytest.raises(Enough):
-        learner.fit(Two(), States())
+        trainer.fit([Two()])
 
 
 @pytest.mark.parametrize("recipe", ["plain", "everything", "frozen"])
@@ -123,5 +127,5 @@ def test_in_float64_it_is_the_training_of_a_cpu(recipe: str) -> None:
 
 @pytest.mark.parametrize("amp", [False, True])
 def test_it_learns(amp: bool) -> None:
-    history = make(config(epochs=8, amp=amp, erase=0.0)).fit(Keep(), States())
+    history = make(config(epochs=8, amp=amp, erase=0.0)).fit()
     assert history[-1].val_error < 0.2

@@ -61,7 +61,7 @@ BEST = checkpoint.Description(
 
 def write(folder: Path, run: Any) -> None:
     path, reports = folder / "models" / "model.pth", folder / "reports"
-    checkpoint.save(path, network.build(network.Design(), 3, seed=2).state_dict(), BEST)
+    checkpoint.save(path, network.build(BEST.design, 3, seed=2).state_dict(), BEST)
     write_history(reports / "history.csv", HISTORY)
     write_report(reports, path, HISTORY, run, run_key="k1")
 

@@ -1,24 +1,20 @@
-"""Which distance is too far: thresholds for a tracker, from pairs of the same and different people.
+"""The threshold for a tracker: which distance is too far for two images of one person.
 
-Pairs of a query and a gallery image are of two kinds. *Within* one camera is what a tracker
-compares: images of one person a few frames apart, and whoever else that camera sees. *Across*
-cameras is what the ranking asks. Where nobody knows the cameras there is one kind, *all*.
+A pair of images matches at a threshold if its distance is at or below it, as in Deep SORT. The
+false-match rate is the share of pairs of two people that match, the true-match rate that of pairs
+of one person. At the equal error rate the false-match rate equals the share of pairs of one person
+that do not match. Thresholds are multiples of STEP; see pairs.py for the kinds of pairs.
 
-A pair matches at a threshold if its distance is at or below it, as in Deep SORT. The false-match
-rate is the share of pairs of two people that match, the true-match rate that of pairs of one
-person; at the equal error rate the first is as high as the second's rest. Thresholds are multiples
-of STEP, and distances are counted no finer.
-
-Pairs of one person are not independent, so the intervals come from resampling the people who are
-asked for, each with all their pairs (Bolle, Ratha and Pankanti, "Error analysis of pattern
+Pairs of one person are not independent. So the intervals come from resampling the query
+identities, each with all its pairs (Bolle, Ratha and Pankanti, "Error analysis of pattern
 recognition systems: the subsets bootstrap", Computer Vision and Image Understanding 93(1), 2004).
-The people of the gallery stay the same: the intervals say nothing about other ones.
+The gallery stays the same: the intervals do not say how other gallery identities would do.
 
 The recommendation rests on pairs of images. Deep SORT compares a detection with as many images of
-a *track* as nn_budget allows and takes the smallest distance, so more than the chosen rate of its
-comparisons match falsely, and more match rightly. A third kind shows how much that is: all images
-of one person in one camera stand for a track. They are fewer, and farther apart in time, than
-those of a real one; so it is shown beside the recommendation, and is not it.
+a track as nn_budget allows and takes the smallest distance, so more of its comparisons match
+falsely than the chosen rate, and more match rightly. The kind *track* shows how many more. Its
+tracks have fewer images than real ones, and farther apart in time, so it is shown beside the
+recommendation and is not the recommendation.
 """
 
 import math
@@ -26,22 +22,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
-from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+from numpy.typing import NDArray
 
-from deepsort_reid.data.samples import DISTRACTOR
-from deepsort_reid.evaluation import ranking
-from deepsort_reid.evaluation.ranking import BLOCK_BYTES, Embedded, Tile
+from deepsort_reid.evaluation.pairs import (
+    STEP,
+    Counts,
+    PairCounts,
+    Sightings,
+    count_pairs,
+    count_tracks,
+)
 
-Counts = NDArray[np.int32]
 Totals = NDArray[np.int64]
 Floats = NDArray[np.float64]
-
-STEP_BITS = 21  # of a distance's 32 fractional bits, not resolved
-STEP = 2.0**STEP_BITS / ranking.TICKS  # between two thresholds, 1/2048
-STEPS = int(2 / STEP) + 1  # thresholds from 0 to 2
-GROUPS = 1024  # of query identities, at most, that are resampled; bounds the memory
 
 RATES = {"1e-2": 1e-2, "1e-3": 1e-3, "1e-4": 1e-4}  # false-match rates that papers report
 PLACES = {
@@ -54,51 +47,6 @@ CURVE: Floats = np.logspace(-4, 0, 81)  # false-match rates of the plot
 REPLICATES = 1000
 SEED = 0
 LEVELS = (0.025, 0.975)  # of the 95 % intervals
-
-
-class Sightings:
-    """Images with the moment each was taken.
-
-    Attributes:
-        images: where they lie, who they show, who saw them.
-        moments: (N,) int64 tensor of frames, or None where nobody knows; see
-            `datasets.read_moment`.
-    """
-
-    def __init__(self, images: Embedded, moments: ArrayLike | Tensor | None):
-        """Check that there is a moment for each image.
-
-        Raises:
-            ValueError: there is not.
-        """
-        self.images = images
-        self.moments = None
-        if moments is not None:
-            values = torch.as_tensor(moments, dtype=torch.int64)
-            if values.shape != images.pids.shape:
-                raise ValueError(f"{len(images)} images have moments {tuple(values.shape)}")
-            self.moments = values.to(images.pids.device)
-
-    def __getitem__(self, index: Tensor) -> "Sightings":
-        """Some of them, by positions (n,) int64."""
-        images = self.images
-        camids = None if images.camids is None else images.camids[index]
-        moments = None if self.moments is None else self.moments[index]
-        return Sightings(Embedded(images.embeddings[index], images.pids[index], camids), moments)
-
-
-@dataclass(frozen=True, eq=False)
-class Pairs:
-    """How many pairs of a kind lie how far apart, for each group of query identities.
-
-    Attributes:
-        different: (groups, STEPS) counts of pairs of two people; column k holds those farther
-            apart than (k - 1) * STEP, and at most k * STEP.
-        same: likewise, of pairs of one person.
-    """
-
-    different: Counts
-    same: Counts
 
 
 @dataclass(frozen=True)
@@ -121,11 +69,11 @@ class Curve:
 
 
 @dataclass(frozen=True, eq=False)
-class Kind:
-    """What the pairs of one kind say.
+class MatchRates:
+    """The rates and the threshold that the pairs of one kind give.
 
     Attributes:
-        different: (STEPS,) pairs of two people, as in `Pairs`, over all groups.
+        different: (STEPS,) pairs of two people, as in `PairCounts`, over all groups.
         same: (STEPS,) pairs of one person.
         groups: how many independent groups of query identities the intervals come from.
         threshold: the largest distance at which the false-match rate is at most the chosen one;
@@ -156,28 +104,28 @@ class Kind:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Everything that is known about thresholds.
+    """The recommended threshold, and what it rests on.
 
     Attributes:
-        false_match_rate: the chosen one.
-        kinds: of "within", "track" and "across", or of "all", those that have pairs, the first of
-            them what the recommendation rests on.
-        doubts: what to know before trusting them, a sentence each.
-        untold: which rates there are too few pairs for, a sentence each.
+        false_match_rate: the chosen rate.
+        kinds: of "within", "track" and "across", or of "all", those that have pairs. The
+            recommendation rests on the first.
+        doubts: what to know before trusting the numbers, a sentence each.
+        untold: the rates for which there are too few pairs, a sentence each.
     """
 
     false_match_rate: float
-    kinds: Mapping[str, Kind]
+    kinds: Mapping[str, MatchRates]
     doubts: Sequence[str]
     untold: Sequence[str]
 
     @property
-    def recommended(self) -> Kind | None:
-        """The kind that is nearest to what a tracker compares; None where no kind has pairs."""
+    def recommended(self) -> MatchRates | None:
+        """The kind nearest to what a tracker compares; None where no kind has pairs."""
         return next(iter(self.kinds.values()), None)
 
     def metrics(self) -> dict[str, float]:
-        """The numbers for reports/metrics.json; what cannot be told is left out."""
+        """The numbers for reports/metrics.json, without those that too few pairs give."""
         found = {}
         if self.recommended is not None:
             found["max_cosine_distance"] = self.recommended.threshold.value
@@ -191,7 +139,7 @@ class Calibration:
         return found
 
     def summary(self) -> str:
-        """The recommendation, and how many pairs keep it, in two lines, or why there is none."""
+        """The recommendation and the rates at it, in two lines, or why there is none."""
         kind = self.recommended
         if kind is None:
             return (
@@ -217,14 +165,14 @@ def calibrate(
     """Find the thresholds, the rates and their intervals, of all pairs of query and gallery.
 
     Args:
-        query: the images asked for.
-        gallery: the images they are compared with; none of them is a query.
+        query: the query images.
+        gallery: the images that they are compared with; none of them is a query.
         false_match_rate: share of pairs of two people that may match at the threshold, in (0, 1).
         short_range: frames between two images of a person in one camera, at most; where file
             names tell no frames, any two count.
 
     Raises:
-        ValueError: as in `metrics.ranking`.
+        ValueError: as in `ranking.ranking`.
     """
     pairs = count_pairs(query, gallery, short_range=short_range)
     if "within" in pairs and pairs["within"].same.any():
@@ -237,148 +185,8 @@ def calibrate(
     return found
 
 
-def count_pairs(
-    query: Sightings, gallery: Sightings, *, short_range: int, block_bytes: int = BLOCK_BYTES
-) -> dict[str, Pairs]:
-    """Count all pairs of a query and a gallery image without junk, by kind and distance.
-
-    Left out are pairs of one person in one camera more than `short_range` frames apart, and of two
-    distractors, who may be anybody.
-
-    Args:
-        query: the images asked for.
-        gallery: the images they are compared with; none of them is a query.
-        short_range: in frames; used where the moments of both sides are known.
-        block_bytes: bounds the memory beyond arguments and result. The result, at most 64 MB a
-            kind, does not depend on it.
-
-    Returns:
-        "within" and "across", or "all", each with as many groups.
-
-    Raises:
-        ValueError: as in `metrics.ranking`.
-    """
-    names = ("all",) if query.images.camids is None else ("within", "across")
-    group, groups = _groups(query)
-    table = group.new_zeros(len(names) * 2 * groups * STEPS + 1, dtype=torch.int32)
-    for tile in ranking.distances(
-        "calibrate", query.images, gallery.images, block_bytes=block_bytes
-    ):
-        _count(_cells(tile, query, gallery, group, groups, short_range), table)
-    counts = table[:-1].view(len(names), 2, groups, STEPS).cpu().numpy()
-    return {name: Pairs(*sides) for name, sides in zip(names, counts, strict=True)}
-
-
-def count_tracks(
-    query: Sightings, gallery: Sightings, *, short_range: int, block_bytes: int = BLOCK_BYTES
-) -> Pairs:
-    """Count the pairs of a query and a track in its camera, by the smallest distance.
-
-    A track is the gallery's images of one person in one camera; of the query's own only those at
-    most `short_range` frames away. Distractors make none.
-
-    Args:
-        query: the images asked for; their cameras are known.
-        gallery: the images of the tracks.
-        short_range: as in `count_pairs`.
-        block_bytes: bounds the memory beyond arguments and result, but for 2 bytes for each query
-            and track of a camera.
-
-    Raises:
-        ValueError: as in `metrics.ranking`, or the cameras are not known.
-    """
-    if query.images.camids is None or gallery.images.camids is None:
-        raise ValueError("tracks take cameras")
-    group, groups = _groups(query)
-    table = group.new_zeros(2 * groups * (STEPS + 1), dtype=torch.int32)
-    for camera in torch.unique(query.images.camids):
-        rows = (query.images.camids == camera).nonzero().flatten()
-        seen = (gallery.images.camids == camera) & (gallery.images.pids > DISTRACTOR)
-        asked, offered = query[rows], gallery[seen.nonzero().flatten()]
-        tracks, steps = _nearest(asked, offered, short_range, block_bytes)
-        side = group[rows, None] + groups * (asked.images.pids[:, None] == tracks)
-        _count(side * (STEPS + 1) + steps, table)
-    return Pairs(*table.view(2, groups, STEPS + 1)[..., :STEPS].cpu().numpy())
-
-
-def _nearest(
-    query: Sightings, gallery: Sightings, short_range: int, block_bytes: int
-) -> tuple[Tensor, Tensor]:
-    """How near each query of a camera is to each track in it.
-
-    Returns:
-        (tracks,) int64 the identity of each track, and (queries, tracks) int16 the step of the
-        smallest distance; STEPS where no image of a track is at short range.
-    """
-    pids, track = torch.unique(gallery.images.pids, return_inverse=True)
-    nearest = pids.new_full((len(query.images), len(pids)), STEPS, dtype=torch.int16)
-    for tile in ranking.distances(
-        "calibrate tracks", query.images, gallery.images, block_bytes=block_bytes
-    ):
-        steps = _steps(tile).short()
-        same = query.images.pids[tile.rows, None] == gallery.images.pids[tile.columns]
-        row, column = _far(tile, query, gallery, same, short_range)
-        steps[row, column] = STEPS
-        columns = track[tile.columns].expand_as(steps)
-        nearest[tile.rows] = nearest[tile.rows].scatter_reduce(1, columns, steps, "amin")
-    return pids, nearest
-
-
-def _count(cells: Tensor, table: Tensor) -> None:
-    """Add 1 to the table's cells, as often as each occurs."""
-    places = cells.flatten()
-    table.scatter_add_(0, places, table.new_ones(1).expand_as(places))
-
-
-def _groups(query: Sightings) -> tuple[Tensor, int]:
-    """The group of each query, (N,) int64, and how many there are: identities, `GROUPS` at most."""
-    identities, group = torch.unique(query.images.pids, return_inverse=True)
-    return group % GROUPS, min(len(identities), GROUPS)
-
-
-def _steps(tile: Tile) -> Tensor:
-    """The first step that each distance is at or below, (R, C) int64; overwrites the tile's."""
-    return tile.ticks.add_((1 << STEP_BITS) - 1).bitwise_right_shift_(STEP_BITS)
-
-
-def _far(
-    tile: Tile, query: Sightings, gallery: Sightings, asked: Tensor, short_range: int
-) -> tuple[Tensor, Tensor]:
-    """Rows and columns, among the pairs asked for, (R, C) bool, of those not at short range."""
-    row, column = asked.nonzero().unbind(1)
-    if query.moments is None or gallery.moments is None:
-        return row[:0], column[:0]
-    apart = query.moments[tile.rows[row]] - gallery.moments[tile.columns[column]]
-    far = apart.abs() > short_range
-    return row[far], column[far]
-
-
-def _cells(
-    tile: Tile, query: Sightings, gallery: Sightings, group: Tensor, groups: int, short_range: int
-) -> Tensor:
-    """Where each pair of a tile is counted: (R, C) int64 places in the table.
-
-    The table is (kinds, 2, groups, STEPS), different before same, and one place behind all that
-    for pairs that are left out.
-    """
-    rows, columns = tile.rows[:, None], tile.columns
-    pids = query.images.pids[rows]
-    same = pids == gallery.images.pids[columns]
-    left_out = same & (pids <= DISTRACTOR)
-    cells = _steps(tile).add_(group[rows] * STEPS)
-    cells.add_(same, alpha=groups * STEPS)
-    kinds = 1
-    if query.images.camids is not None and gallery.images.camids is not None:
-        kinds = 2
-        across = query.images.camids[rows] != gallery.images.camids[columns]
-        cells.add_(across, alpha=2 * groups * STEPS)
-        row, column = _far(tile, query, gallery, same & ~across, short_range)
-        left_out[row, column] = True
-    return cells.masked_fill_(left_out, kinds * 2 * groups * STEPS)
-
-
 def judge(
-    pairs: Mapping[str, Pairs], *, false_match_rate: float, replicates: int = REPLICATES
+    pairs: Mapping[str, PairCounts], *, false_match_rate: float, replicates: int = REPLICATES
 ) -> Calibration:
     """Find the thresholds, the rates and their intervals.
 
@@ -397,7 +205,7 @@ def judge(
         if lacking:
             doubts.append(f"{name}: left out, no pair of {lacking[0]} {PLACES[name]}")
             continue
-        kinds[name] = _kind(counted, false_match_rate, replicates)
+        kinds[name] = _rates(counted, false_match_rate, replicates)
         doubts += _doubts(name, kinds[name], false_match_rate)
         few = [rate for rate, estimate in kinds[name].at.items() if estimate is None]
         if few:
@@ -406,7 +214,7 @@ def judge(
     return Calibration(false_match_rate, kinds, doubts, untold)
 
 
-def _kind(pairs: Pairs, false_match_rate: float, replicates: int) -> Kind:
+def _rates(pairs: PairCounts, false_match_rate: float, replicates: int) -> MatchRates:
     """Find one kind's rates, in all replicates at once."""
     used = pairs.different.any(axis=1) | pairs.same.any(axis=1)
     different, same = pairs.different[used], pairs.same[used]
@@ -417,7 +225,7 @@ def _kind(pairs: Pairs, false_match_rate: float, replicates: int) -> Kind:
     chosen = _last_steps(false, [false_match_rate])
     count = int(different.sum(dtype=np.int64))
 
-    return Kind(
+    return MatchRates(
         different=different.sum(axis=0, dtype=np.int64),
         same=same.sum(axis=0, dtype=np.int64),
         groups=len(same),
@@ -436,7 +244,7 @@ def _kind(pairs: Pairs, false_match_rate: float, replicates: int) -> Kind:
 
 
 def _weights(groups: int, replicates: int) -> Floats:
-    """How often each replicate draws each group: (1 + replicates, groups), the first all once.
+    """How often each replicate draws each group, (1 + replicates, groups); the first is all once.
 
     A single group cannot be resampled, and has no replicates. Whole numbers in float64, so that
     sums of counts are exact in whatever order a matrix product adds them.
@@ -490,14 +298,14 @@ def _estimate(values: Floats) -> Estimate:
 
 
 def _curve(false: Floats, matched: Floats, count: int) -> Curve:
-    """The true-match rates at those of `CURVE` that so many pairs of two people can tell."""
+    """The true-match rates at those rates of `CURVE` for which there are enough pairs."""
     rates = CURVE[CURVE * count >= 1]
     values = _at(matched, _last_steps(false, rates))
     low, high = np.quantile(values[1:] if len(values) > 1 else values, LEVELS, axis=0)
     return Curve(rates, values[0], low, high)
 
 
-def _doubts(name: str, kind: Kind, false_match_rate: float) -> list[str]:
+def _doubts(name: str, kind: MatchRates, false_match_rate: float) -> list[str]:
     """What to know before trusting a kind's numbers."""
     count = int(kind.different.sum())
     doubts = []

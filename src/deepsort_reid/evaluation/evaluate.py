@@ -1,10 +1,10 @@
-"""A trained network measured on people it has never seen, and on those it has learned.
+"""How well a network finds people it has not seen, and classifies those it has learned.
 
 Trackers embed a crop once, so all that they use rests on plain embeddings, and so do the main
 numbers. Two usual ways to find more are measured beside them on request. *Flip* takes the mean of
-an image's embedding and its mirror image's, which Ni and Rahtu call common practice ("FlipReID:
-Closing the Gap between Training and Inference in Person Re-Identification", EUVIP 2021). What is
-*re-ranked* goes by the distances of `reranking`.
+the embeddings of an image and its mirror image, which Ni and Rahtu call common practice ("FlipReID:
+Closing the Gap between Training and Inference in Person Re-Identification", EUVIP 2021).
+*Re-ranking* replaces the distances by those of reranking.py.
 """
 
 import logging
@@ -14,31 +14,39 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from deepsort_reid.core.config import EvaluateConfig
 from deepsort_reid.core.errors import PackedError
-from deepsort_reid.core.progress import Progress
-from deepsort_reid.data.augment import normalise
-from deepsort_reid.data.loader import Prefetcher
 from deepsort_reid.data.packed import Part
-from deepsort_reid.data.sampler import Indices, plan_validation
 from deepsort_reid.data.samples import DISTRACTOR, NO_CAMERA, read_moments
-from deepsort_reid.evaluation import ranking as metrics
-from deepsort_reid.evaluation import reranking
-from deepsort_reid.evaluation.calibration import Calibration, Sightings, calibrate
-from deepsort_reid.evaluation.ranking import DistanceHistograms, Embedded, Neighbours, Ranking
-from deepsort_reid.model import network
+from deepsort_reid.evaluation.calibration import Calibration, calibrate
+from deepsort_reid.evaluation.distances import Embedded
+from deepsort_reid.evaluation.pairs import Sightings
+from deepsort_reid.evaluation.ranking import (
+    DistanceHistograms,
+    Neighbours,
+    Ranking,
+    distance_histograms,
+    nearest,
+    ranking,
+    ranking_by,
+)
+from deepsort_reid.evaluation.reranking import reranked
+from deepsort_reid.model.embed import Predictor, over_part
 
 logger = logging.getLogger(__name__)
 
 RANKS = (1, 5, 10, 20)
 NEAREST = 10  # gallery images shown for a query
 
+Embed = Callable[[Part, str], Tensor]  # a part and its name -> (N, D), in the part's order
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Everything the evaluate stage found out."""
+    """The results of stage evaluate."""
 
     ranking: Ranking
     neighbours: Neighbours
@@ -46,7 +54,7 @@ class Evaluation:
     calibration: Calibration
     val_accuracy: float  # closed set, top-1, in [0, 1]
     cameras_known: bool  # whether the dataset says which camera took an image
-    tuning: bool  # whether the people are some of the training part's, held out of it
+    tuning: bool  # whether the test identities are held out of the training part
     flipped: Ranking | None = None  # by the mean embeddings of images and mirror images
     reranked: Ranking | None = None  # of those embeddings if there are any, else of the plain ones
 
@@ -68,200 +76,176 @@ class Evaluation:
         }
 
     def reranked_shares(self, ranking: Ranking) -> dict[str, float | int | bool]:
-        """The numbers of a ranking that was re-ranked, and of which embeddings it was."""
+        """The numbers of a re-ranked ranking, and whether it took mirror images into account."""
         return {**shares(ranking, "_reranked"), "reranked_flip": self.flipped is not None}
 
 
-def shares(ranking: Ranking, ending: str = "") -> dict[str, float | int | bool]:
-    """A ranking's numbers by name, each with an ending."""
+def shares(ranking: Ranking, suffix: str = "") -> dict[str, float | int | bool]:
+    """A ranking's numbers by name, each name with a suffix."""
     return {
-        f"mAP{ending}": ranking.mAP,
-        f"mINP{ending}": ranking.mINP,
-        **{f"rank{k}{ending}": float(ranking.cmc[k - 1]) for k in RANKS},
+        f"mAP{suffix}": ranking.mAP,
+        f"mINP{suffix}": ranking.mINP,
+        **{f"rank{k}{suffix}": float(ranking.cmc[k - 1]) for k in RANKS},
     }
 
 
-class Reader:
-    """Runs a network over packed parts: in order, in batches, in eval mode."""
-
-    def __init__(
-        self,
-        net: nn.Module,
-        *,
-        mean: Sequence[float],
-        std: Sequence[float],
-        batch_size: int,
-        device: torch.device,
-    ):
-        """Move the network to its device.
-
-        Args:
-            net: a network of `network.build`.
-            mean: RGB, of colours in [0, 1], as in the network's checkpoint.
-            std: likewise.
-            batch_size: images at a time.
-            device: where to compute.
-        """
-        self.net = net.to(device).to(memory_format=torch.channels_last).eval()
-        self.mean, self.std, self.batch_size, self.device = mean, std, batch_size, device
-
-    def embeddings(self, part: Part, name: str) -> Tensor:
-        """(N, D) float32 on the CPU, of unit length, in the part's order."""
-        return self.over(part, f"embed {name}", lambda images: network.embed(self.net, images))
-
-    def mirrored(self, part: Part, name: str) -> Tensor:
-        """The same of the images' mirror images."""
-        return self.over(
-            part, f"embed {name}, mirrored", lambda images: network.embed(self.net, images.flip(3))
-        )
-
-    def predictions(self, part: Part, name: str) -> Tensor:
-        """(N,) int64 on the CPU: the class with the highest logit."""
-        return self.over(part, f"classify {name}", lambda images: self.net(images).argmax(1))
-
-    @torch.inference_mode()
-    def over(self, part: Part, what: str, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        """Concatenate `compute(batch)` over a part."""
-
-        def read(indices: Indices) -> Tensor:
-            return torch.from_numpy(np.ascontiguousarray(part.images[indices]))
-
-        plan = plan_validation(len(part), batch_size=self.batch_size, rank=0, world_size=1)
-        results = []
-        with Progress(what, len(part), "images") as progress:
-            for images in Prefetcher(1)(read, plan):
-                batch = normalise(images.to(self.device), self.mean, self.std)
-                results.append(compute(batch).cpu())
-                progress.advance(len(images))
-        return torch.cat(results)
-
-
 def evaluate(
-    reader: Reader,
-    *,
+    predictor: Predictor,
     query: Part,
     gallery: Part,
     val: Part,
+    *,
     classes: Sequence[str],
-    false_match_rate: float,
-    short_range: int,
+    config: EvaluateConfig,
     tuning: bool,
-    flip: bool = False,
-    rerank: reranking.Settings | None = None,
 ) -> Evaluation:
-    """Search the gallery for each query's identity, find a threshold, classify the validation part.
+    """Rank the gallery for each query, calibrate a threshold, classify the validation part.
 
-    The threshold comes from what a tracker would compare; see `as_followed`.
-
-    Where the dataset knows no cameras, or no identity asked for is seen by two of them (as none
-    is in annotated videos), nothing is passed over but the query itself, which is not in the
-    gallery; `metrics()` says so under "same_camera_removed" and "cameras_known".
+    Same identity and camera are removed for each query, unless the dataset knows no cameras, or no
+    query's identity is seen by two of them (as in annotated videos). `metrics()` says so under
+    "same_camera_removed" and "cameras_known".
 
     Args:
-        reader: the network.
-        query: images asked for.
-        gallery: images to find them in, junk and distractors included.
-        val: images of the identities learned.
+        predictor: the network.
+        query: the images to find.
+        gallery: the images to find them in, junk and distractors included.
+        val: images of the training identities.
         classes: the network's, to check that it was trained on this split.
-        false_match_rate: share of pairs of two people that the threshold may take for one.
-        short_range: frames between two images of a person that a tracker compares, at most.
+        config: the section `evaluate`.
         tuning: whether query and gallery are held out of the training part, as the split says.
-        flip: whether to rank by the mean embeddings of images and mirror images too.
-        rerank: the numbers of re-ranking, of those embeddings if `flip`; None: without.
 
     Raises:
         PackedError: the network was trained on other identities.
-        DatasetError: no query has anything to find.
+        DatasetError: no query has a match.
         WeightsError: the network's embeddings are not finite.
+    """
+    check_classes(classes, val)
+    embed = embedding_with(predictor, config.batch_size)
+    seen = embedded_sides(embed, query, gallery)
+    sides = sides_to_rank(*(side.images for side in seen))
+    scored = ranking(*sides)
+    calibration = calibrate(
+        *sides_to_calibrate(*seen),
+        false_match_rate=config.false_match_rate,
+        short_range=config.short_range,
+    )
+    for doubt in calibration.doubts:
+        logger.warning("calibration, %s", doubt)
+    accuracy = val_accuracy(predictor, val, config.batch_size)
+    best, flipped = sides, None
+    if config.flip:
+        mirrored = embedding_with(predictor, config.batch_size, mirrored=True)
+        best = flip_averaged(sides, (mirrored(query, "query"), mirrored(gallery, "gallery")))
+        flipped = ranking(*best)
+    return Evaluation(
+        ranking=scored,
+        neighbours=nearest(*sides, k=NEAREST),
+        histograms=distance_histograms(*sides),
+        calibration=calibration,
+        val_accuracy=accuracy,
+        cameras_known=seen[0].images.camids is not None,
+        tuning=tuning,
+        flipped=flipped,
+        reranked=reranking_of(*best, config) if config.rerank else None,
+    )
+
+
+def check_classes(classes: Sequence[str], val: Part) -> None:
+    """Check that a network was trained on the identities of a validation part.
+
+    Raises:
+        PackedError: it was trained on others.
     """
     if list(classes) != val.classes:
         raise PackedError(
             f"the checkpoint knows {len(classes)} identities, val holds {len(val.classes)} or "
             "other ones; train on this split first: dvc repro train"
         )
-    asked, offered = sightings(reader.embeddings, query, gallery)
-    sides = as_searched(asked.images, offered.images)
-    ranking = metrics.ranking(*sides)
-    found = calibrate(
-        *as_followed(asked, offered), false_match_rate=false_match_rate, short_range=short_range
-    )
-    for doubt in found.doubts:
-        logger.warning("calibration, %s", doubt)
-    predicted = reader.predictions(val, "val").numpy()
-    flipped = None
-    best = sides
-    if flip:
-        best = as_searched(
-            with_mirror_images(reader, asked.images, query, "query"),
-            with_mirror_images(reader, offered.images, gallery, "gallery"),
+
+
+def embedding_with(predictor: Predictor, batch_size: int, *, mirrored: bool = False) -> Embed:
+    """Embed parts with a network, so many images at a time."""
+
+    def embed(part: Part, name: str) -> Tensor:
+        return over_part(
+            lambda images: predictor.embed(images, mirrored=mirrored),
+            part,
+            f"embed {name}" + (", mirrored" if mirrored else ""),
+            batch_size=batch_size,
+            device=predictor.device,
         )
-        flipped = metrics.ranking(*best)
-    given = None if rerank is None else reranking.reranked(*best, rerank)
-    return Evaluation(
-        ranking=ranking,
-        neighbours=metrics.nearest(*sides, k=NEAREST),
-        histograms=metrics.distance_histograms(*sides),
-        calibration=found,
-        val_accuracy=float((predicted == val.labels).mean()),
-        cameras_known=asked.images.camids is not None,
-        tuning=tuning,
-        flipped=flipped,
-        reranked=None if given is None else metrics.ranking_by(given, *best),
+
+    return embed
+
+
+def val_accuracy(predictor: Predictor, val: Part, batch_size: int) -> float:
+    """The share of a validation part's images that are classified rightly."""
+    predicted = over_part(
+        predictor.classify, val, "classify val", batch_size=batch_size, device=predictor.device
     )
+    return float((predicted.numpy() == val.labels).mean())
 
 
-def with_mirror_images(reader: Reader, images: Embedded, part: Part, name: str) -> Embedded:
-    """The mean of each image's embedding and its mirror image's, of unit length.
+def flip_averaged(
+    sides: tuple[Embedded, Embedded], mirrored: tuple[Tensor, Tensor]
+) -> tuple[Embedded, Embedded]:
+    """Query and gallery by the mean of each image's and its mirror image's embedding.
 
     Args:
-        reader: the network.
-        images: the part as it is embedded by itself.
-        part: its images.
-        name: its name.
+        sides: as their images are embedded by themselves, at unit length.
+        mirrored: (N, D) each, the embeddings of the mirror images.
 
     Raises:
         WeightsError: an embedding is not finite.
     """
-    mean = F.normalize(images.embeddings + reader.mirrored(part, name))
-    return Embedded(mean, images.pids, images.camids)
+    query, gallery = (
+        Embedded(F.normalize(side.embeddings + other), side.pids, side.camids)
+        for side, other in zip(sides, mirrored, strict=True)
+    )
+    return query, gallery
 
 
-def sightings(
-    embed: Callable[[Part, str], Tensor], query: Part, gallery: Part
-) -> tuple[Sightings, Sightings]:
-    """Embed query and gallery: who they show, and where it is known by which camera and when.
+def reranking_of(query: Embedded, gallery: Embedded, config: EvaluateConfig) -> Ranking:
+    """The ranking by the distances of k-reciprocal re-ranking."""
+    tiles = reranked(
+        query,
+        gallery,
+        k1=config.rerank_k1,
+        k2=config.rerank_k2,
+        weight=config.rerank_lambda,
+    )
+    return ranking_by(tiles, query, gallery)
 
-    Args:
-        embed: a part and its name -> (N, D) embeddings, in the part's order.
-        query: images asked for.
-        gallery: images to find them in.
+
+def embedded_sides(embed: Embed, query: Part, gallery: Part) -> tuple[Sightings, Sightings]:
+    """Embed query and gallery, with their cameras and frame numbers where both are known.
 
     Raises:
         WeightsError: an embedding is not finite.
     """
     known = bool((query.camids != NO_CAMERA).all() and (gallery.camids != NO_CAMERA).all())
-    asked, offered = (
+    first, second = (
         Sightings(
             Embedded(embed(part, name), part.pids, part.camids if known else None),
             read_moments(part.names),
         )
         for name, part in (("query", query), ("gallery", gallery))
     )
-    return asked, offered
+    return first, second
 
 
-def as_searched(query: Embedded, gallery: Embedded) -> tuple[Embedded, Embedded]:
-    """Query and gallery for the ranking: without cameras where nobody is seen by two of them."""
+def sides_to_rank(query: Embedded, gallery: Embedded) -> tuple[Embedded, Embedded]:
+    """Query and gallery for the ranking: without cameras if no identity is seen by two of them."""
     if crosses_cameras(query, gallery):
         return query, gallery
     return Embedded(query.embeddings, query.pids), Embedded(gallery.embeddings, gallery.pids)
 
 
-def as_followed(query: Sightings, gallery: Sightings) -> tuple[Sightings, Sightings]:
-    """Query and gallery for the calibration, which compares what a tracker would.
+def sides_to_calibrate(query: Sightings, gallery: Sightings) -> tuple[Sightings, Sightings]:
+    """Query and gallery for the calibration, which compares what a tracker would compare.
 
-    Where nobody is seen by two cameras, as in annotated videos, a query lies too far in time from
-    its answers: there every second image of a gallery's track is compared with the others.
+    Where no identity is seen by two cameras, as in annotated videos, a query lies too far in time
+    from its matches. There every second image of a gallery's track is compared with the others.
     """
     if gallery.images.camids is None or crosses_cameras(query.images, gallery.images):
         return query, gallery
@@ -276,8 +260,8 @@ def crosses_cameras(query: Embedded, gallery: Embedded) -> bool:
     """Whether any query's identity is in the gallery under another camera."""
     if query.camids is None or gallery.camids is None:
         return False
-    seen = defaultdict(set)
+    cameras = defaultdict(set)
     for pid, camid in zip(gallery.pids.tolist(), gallery.camids.tolist(), strict=True):
-        seen[pid].add(camid)
-    asked = zip(query.pids.tolist(), query.camids.tolist(), strict=True)
-    return any(seen[pid] - {camid} for pid, camid in asked)
+        cameras[pid].add(camid)
+    queries = zip(query.pids.tolist(), query.camids.tolist(), strict=True)
+    return any(cameras[pid] - {camid} for pid, camid in queries)

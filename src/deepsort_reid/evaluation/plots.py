@@ -1,7 +1,6 @@
 """The pictures of an evaluation: what it found, and whom it mistook for whom."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,70 +11,24 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from deepsort_reid.core.figure import BACKED, BLUE, FAINT, GREEN, INK, ORANGE, PINK, drawn
+from deepsort_reid.data.packed import Images, Part
+from deepsort_reid.data.samples import NO_CAMERA
+from deepsort_reid.evaluation.calibration import PLACES, Calibration, MatchRates
+from deepsort_reid.evaluation.pairs import STEP, STEPS
+from deepsort_reid.evaluation.ranking import DistanceHistograms, Neighbours, Ranking
 
 RIGHT, WRONG = "#1A9641", "#D7191C"  # of the frames, which differ in line style too
 
 
 CMC_MARKS = (1, 5, 10, 20)
-MAX_BARS = 60
 PAIR_BINS = 60
+DISTANCES = np.arange(STEPS) * STEP  # of the counts of pairs
 
 # The ranked page, in pixels.
 CROP_WIDTH, MAX_CROP_HEIGHT = 88, 220
 COLUMN_WIDTH, QUERY_GAP = 104, 22
 MARGIN, HEADER_HEIGHT, CAPTION_HEIGHT = 20, 64, 50
-FRAME = 4
-
-Crop = NDArray[np.uint8]  # (H, W, 3) RGB
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """A gallery image that was found for a query."""
-
-    image: Crop
-    pid: int  # 0 is a distractor
-    camid: int | None
-    distance: float
-    right: bool  # shows the query's identity
-
-
-@dataclass(frozen=True, eq=False)
-class RankedRow:
-    """A query and what was found for it, the nearest first."""
-
-    image: Crop
-    pid: int
-    camid: int | None
-    average_precision: float  # in [0, 1]
-    answers: Sequence[Answer]
-
-
-@dataclass(frozen=True, eq=False)
-class PairKind:
-    """What is known of one kind of pairs, `in one camera` say.
-
-    Attributes:
-        place: the kind's name.
-        distances: (S,) ascending.
-        same: (S,) pairs of one identity that lie so far apart.
-        different: (S,) pairs of two.
-        rates: (R,) ascending false-match rates in (0, 1].
-        found: (R,) true-match rates.
-        low: (R,) the lower ends of their 95 % intervals.
-        high: (R,) the upper ends.
-        eer: the equal error rate.
-    """
-
-    place: str
-    distances: ArrayLike
-    same: ArrayLike
-    different: ArrayLike
-    rates: ArrayLike
-    found: ArrayLike
-    low: ArrayLike
-    high: ArrayLike
-    eer: float
+FRAME_WIDTH = 4
 
 
 def cmc_curve(
@@ -120,19 +73,15 @@ def cmc_curve(
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
 
 
-def distance_distributions(
-    path: Path, edges: ArrayLike, same: ArrayLike, different: ArrayLike
-) -> None:
+def distance_distributions(path: Path, histograms: DistanceHistograms) -> None:
     """Draw how far apart pairs of one identity and of two lie, each as a share of its kind.
 
     Args:
         path: a .jpg or .png file.
-        edges: (bins + 1,) ascending distances.
-        same: (bins,) counts of pairs of the same identity.
-        different: (bins,) counts of pairs of different identities.
+        histograms: the counts.
     """
-    edges = np.asarray(edges, dtype=np.float64)
-    counts = np.array([same, different], dtype=np.float64)
+    edges = histograms.edges
+    counts = np.array([histograms.same, histograms.different], dtype=np.float64)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     with drawn(path, 900, 500) as figure:
         axes = figure.subplots()
@@ -163,72 +112,68 @@ def distance_distributions(
         axes.legend(loc="upper left")
 
 
-def calibration(
-    path: Path, kinds: Sequence[PairKind], *, threshold: float, false_match_rate: float
-) -> None:
-    """Draw where a threshold lies among the distances of each kind, and which rates others give.
+def calibration(path: Path, found: Calibration) -> None:
+    """Draw the threshold among the distances of each kind of pairs, and the rates of others.
 
     Args:
         path: a .jpg or .png file.
-        kinds: at most three, the one that the threshold comes from first; none leaves it empty.
-        threshold: the recommended one.
-        false_match_rate: the one it was chosen for.
+        found: kinds, at most three, of which the first gives the threshold; none leaves the
+            picture empty.
     """
-    names = [kind.place for kind in kinds] or ["no pairs"]
+    threshold = found.recommended.threshold.value if found.recommended else 0.0
+    kinds = {PLACES[name]: kind for name, kind in found.kinds.items()}
+    places = list(kinds) or ["no pairs"]
     with drawn(path, 1200, 520 if len(kinds) < 3 else 640) as figure:
-        panels = figure.subplot_mosaic([[name, ""] for name in names], width_ratios=[6, 5])
-        for kind in kinds:
-            _pair_distances(panels[kind.place], kind, threshold)
-            panels[kind.place].sharex(panels[names[0]])
-        panels[names[0]].set_title(f"Distances:  max_cosine_distance {threshold:.3f}")
-        panels[names[-1]].set_xlabel("distance, 1 − cosine")
-        _set_limits(panels[names[0]], kinds, threshold)
-        _match_rates(panels[""], kinds, false_match_rate)
+        panels = figure.subplot_mosaic([[place, ""] for place in places], width_ratios=[6, 5])
+        for place, kind in kinds.items():
+            _pair_distances(panels[place], kind, threshold)
+            panels[place].set_ylabel(place)
+            panels[place].sharex(panels[places[0]])
+        panels[places[0]].set_title(f"Distances:  max_cosine_distance {threshold:.3f}")
+        panels[places[-1]].set_xlabel("distance, 1 − cosine")
+        _set_limits(panels[places[0]], list(kinds.values()), threshold)
+        _match_rates(panels[""], kinds, found.false_match_rate)
 
 
-def _pair_distances(axes: Axes, kind: PairKind, threshold: float) -> None:
+def _pair_distances(axes: Axes, kind: MatchRates, threshold: float) -> None:
     """Draw one kind's histograms, and the threshold."""
-    distances = np.asarray(kind.distances, dtype=np.float64)
     counts = np.array([kind.same, kind.different], dtype=np.float64)
-    used = distances[np.flatnonzero(counts.sum(axis=0))]
+    used = DISTANCES[np.flatnonzero(counts.sum(axis=0))]
     edges = np.linspace(used[0] - 1e-3, used[-1] + 1e-3, PAIR_BINS + 1)
     for name, line, colour, count in zip(
         ("one person", "two people"), ("-", "--"), (BLUE, ORANGE), counts, strict=True
     ):
-        share = np.histogram(distances, edges, weights=count)[0] / count.sum()
-        near = count[distances <= threshold].sum() / count.sum()
+        share = np.histogram(DISTANCES, edges, weights=count)[0] / count.sum()
+        near = count[threshold >= DISTANCES].sum() / count.sum()
         label = f"{name}: {count.sum():,.0f} pairs, {near:.1%} match"
         axes.stairs(share, edges, fill=True, color=colour, alpha=0.3)
         axes.stairs(share, edges, color=colour, linestyle=line, linewidth=1.5, label=label)
     axes.axvline(threshold, color=INK, linestyle=":", linewidth=1.4)
-    axes.set_ylabel(kind.place)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
     axes.set_ylim(0, 1.5 * axes.dataLim.ymax)  # room for the legend
     axes.legend(loc="upper left", **BACKED)
 
 
-def _set_limits(axes: Axes, kinds: Sequence[PairKind], threshold: float) -> None:
+def _set_limits(axes: Axes, kinds: Sequence[MatchRates], threshold: float) -> None:
     """Show all distances that occur, and the threshold."""
-    used = [
-        np.asarray(kind.distances)[np.flatnonzero(np.add(kind.same, kind.different))]
-        for kind in kinds
-    ]
+    used = [DISTANCES[np.flatnonzero(kind.same + kind.different)] for kind in kinds]
     shown = np.concatenate([*used, [threshold]])
     margin = max(0.02 * (shown.max() - shown.min()), 2e-3)
     axes.set_xlim(shown.min() - margin, shown.max() + margin)
 
 
-def _match_rates(axes: Axes, kinds: Sequence[PairKind], false_match_rate: float) -> None:
+def _match_rates(axes: Axes, kinds: Mapping[str, MatchRates], false_match_rate: float) -> None:
     """Draw each kind's true-match rates by false-match rate, with intervals."""
     least = min(1e-4, false_match_rate)
-    for kind, colour, line in zip(kinds, (BLUE, GREEN, PINK), ("-", "--", "-."), strict=False):
-        rates = np.asarray(kind.rates, dtype=np.float64)
-        axes.fill_between(rates, kind.low, kind.high, color=colour, alpha=0.2, linewidth=0)
-        label = f"{kind.place}, equal error rate {kind.eer:.1%}"
-        axes.plot(rates, kind.found, line, color=colour, label=label)
-        if kind.eer >= least:  # a logarithmic axis has no place for 0
-            axes.plot([kind.eer], [1 - kind.eer], "o", color=colour, markersize=6, clip_on=False)
+    colours, lines = (BLUE, GREEN, PINK), ("-", "--", "-.")
+    for (place, kind), colour, line in zip(kinds.items(), colours, lines, strict=False):
+        curve, eer = kind.curve, kind.eer.value
+        axes.fill_between(curve.rates, curve.low, curve.high, color=colour, alpha=0.2, linewidth=0)
+        label = f"{place}, equal error rate {eer:.1%}"
+        axes.plot(curve.rates, curve.value, line, color=colour, label=label)
+        if eer >= least:  # a logarithmic axis has no place for 0
+            axes.plot([eer], [1 - eer], "o", color=colour, markersize=6, clip_on=False)
     axes.axvline(false_match_rate, color=INK, linestyle=":", linewidth=1.4)
     axes.set_title("Pairs of one person that match")
     axes.set_xlabel("pairs of two people that match")
@@ -239,15 +184,15 @@ def _match_rates(axes: Axes, kinds: Sequence[PairKind], false_match_rate: float)
         axes.legend(**BACKED)
 
 
-def choose_queries(average_precision: ArrayLike, count: int) -> list[int]:
+def best_to_worst(average_precision: ArrayLike, count: int) -> list[int]:
     """Choose queries evenly over their average precision, from the best to the worst.
 
     Args:
-        average_precision: (num_query,) NaN where a query has no right answer: never chosen.
+        average_precision: (num_query,) NaN where a query has no match: never chosen.
         count: how many; fewer where there are fewer.
 
     Returns:
-        their indices, the best first.
+        their positions, the best first.
     """
     scores = np.asarray(average_precision, dtype=np.float64)
     best_first = np.argsort(-scores, kind="stable")[: np.count_nonzero(~np.isnan(scores))]
@@ -256,27 +201,48 @@ def choose_queries(average_precision: ArrayLike, count: int) -> list[int]:
     return [int(index) for index in best_first[positions]]
 
 
-def ranked_page(path: Path, rows: Sequence[RankedRow]) -> None:
+def ranked_page(
+    path: Path,
+    query: Part,
+    gallery: Part,
+    *,
+    ranking: Ranking,
+    neighbours: Neighbours,
+    chosen: Sequence[int],
+) -> None:
     """Draw a page of queries, each with its nearest gallery images in a row.
 
-    Right answers have a solid green frame and a ✓, wrong ones a dashed red frame and a ✗.
+    Matches have a solid green frame and a ✓, other images a dashed red frame and a ✗.
 
     Args:
         path: a .jpg or .png file.
-        rows: from top to bottom; crops of any size, the first one's shape sets the cells'.
+        query: the queries' images.
+        gallery: the gallery's images.
+        ranking: the queries' average precision.
+        neighbours: the nearest gallery images of each query.
+        chosen: positions of the queries shown, from top to bottom.
     """
-    columns = max((len(row.answers) for row in rows), default=0)
-    crop_height = _crop_height(rows[0].image) if rows else 0
+    shown = neighbours.indices[chosen] >= 0
+    columns = int(shown.sum(axis=1).max(initial=0))
+    crop_height = _crop_height(query.image_size) if chosen else 0
     row_height = crop_height + CAPTION_HEIGHT
     width = 2 * MARGIN + COLUMN_WIDTH * (max(columns, 5) + 1) + QUERY_GAP  # the title needs 5
-    height = HEADER_HEIGHT + row_height * len(rows) + MARGIN // 2
+    height = HEADER_HEIGHT + row_height * len(chosen) + MARGIN // 2
     page = np.full((height, width, 3), 255, dtype=np.uint8)
     with drawn(path, width, height, layout=None) as figure:
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
         _header(axes, columns, width)
-        for number, row in enumerate(rows):
-            _ranked_row(axes, page, row, HEADER_HEIGHT + number * row_height, crop_height)
+        for row, number in enumerate(chosen):
+            top = HEADER_HEIGHT + row * row_height
+            precision = float(ranking.average_precision[number])
+            _query_cell(axes, page, query, number, top, crop_height, precision)
+            found = zip(neighbours.indices[number], neighbours.distances[number], strict=True)
+            for column, (index, distance) in enumerate(found, 1):
+                if index >= 0:
+                    right = bool(gallery.pids[index] == query.pids[number])
+                    cell = column, top, crop_height
+                    _gallery_cell(axes, page, gallery, int(index), cell, float(distance), right)
         axes.imshow(page, interpolation="none", extent=(0, width, height, 0))
         axes.set(xlim=(0, width), ylim=(height, 0))
 
@@ -287,15 +253,15 @@ def _median(edges: NDArray[np.float64], counts: NDArray[np.float64]) -> float:
     return float(np.interp(below[-1] / 2, below, edges))
 
 
-def _crop_height(image: Crop) -> int:
-    """The height of the page's cells, in pixels."""
-    height, width = image.shape[:2]
-    return max(1, min(round(CROP_WIDTH * int(height) / int(width)), MAX_CROP_HEIGHT))
+def _crop_height(image_size: tuple[int, int]) -> int:
+    """The height of the page's cells, in pixels, for images of a height and a width."""
+    height, width = image_size
+    return max(1, min(round(CROP_WIDTH * height / width), MAX_CROP_HEIGHT))
 
 
 def _cell_left(column: int) -> int:
     """The left edge of a column's crops, in pixels; column 0 is the query's."""
-    return MARGIN + FRAME + COLUMN_WIDTH * column + (QUERY_GAP if column else 0)
+    return MARGIN + FRAME_WIDTH + COLUMN_WIDTH * column + (QUERY_GAP if column else 0)
 
 
 def _header(axes: Axes, columns: int, width: int) -> None:
@@ -322,23 +288,35 @@ def _header(axes: Axes, columns: int, width: int) -> None:
         )
 
 
-def _ranked_row(axes: Axes, page: Crop, row: RankedRow, top: int, height: int) -> None:
-    """Draw a query and its answers from `top` downwards."""
-    cell = _paste(page, row.image, _cell_left(0), top, height)
-    axes.add_patch(Rectangle(*cell, fill=False, edgecolor=INK, linewidth=1))
-    _caption(axes, 0, top + height, f"AP {row.average_precision:.1%}", _who(row.pid, row.camid))
-    for column, answer in enumerate(row.answers, 1):
-        cell = _paste(page, answer.image, _cell_left(column), top, height)
-        colour, line, mark = (RIGHT, "-", "✓") if answer.right else (WRONG, (0, (3, 1.5)), "✗")
-        axes.add_patch(
-            Rectangle(*cell, fill=False, edgecolor=colour, linewidth=2.5, linestyle=line)
-        )
-        text = f"{mark} {answer.distance:.3f}"
-        _caption(axes, column, top + height, text, _who(answer.pid, answer.camid), colour)
+def _query_cell(
+    axes: Axes, page: Images, query: Part, number: int, top: int, height: int, precision: float
+) -> None:
+    """Draw a query at the left of its row, with its average precision."""
+    frame = _paste(page, query.images[number], _cell_left(0), top, height)
+    axes.add_patch(Rectangle(*frame, fill=False, edgecolor=INK, linewidth=1))
+    _caption(axes, 0, top + height, f"AP {precision:.1%}", _who(query, number))
+
+
+def _gallery_cell(
+    axes: Axes,
+    page: Images,
+    gallery: Part,
+    index: int,
+    cell: tuple[int, int, int],
+    distance: float,
+    right: bool,
+) -> None:
+    """Draw a gallery image into a cell: its column, top and height."""
+    column, top, height = cell
+    frame = _paste(page, gallery.images[index], _cell_left(column), top, height)
+    colour, line, mark = (RIGHT, "-", "✓") if right else (WRONG, (0, (3, 1.5)), "✗")
+    axes.add_patch(Rectangle(*frame, fill=False, edgecolor=colour, linewidth=2.5, linestyle=line))
+    text = f"{mark} {distance:.3f}"
+    _caption(axes, column, top + height, text, _who(gallery, index), colour)
 
 
 def _paste(
-    page: Crop, image: Crop, left: int, top: int, height: int
+    page: Images, image: Images, left: int, top: int, height: int
 ) -> tuple[tuple[float, float], int, int]:
     """Put a crop into its cell, as large as fits; return its frame: corner, width and height."""
     scale = min(CROP_WIDTH / image.shape[1], height / image.shape[0])
@@ -346,8 +324,8 @@ def _paste(
     x, y = left + (CROP_WIDTH - size[0]) // 2, top + (height - size[1]) // 2
     resized = Image.fromarray(np.ascontiguousarray(image)).resize(size, Image.Resampling.LANCZOS)
     page[y : y + size[1], x : x + size[0]] = np.asarray(resized)
-    half = FRAME / 2
-    return (x - half, y - half), size[0] + FRAME, size[1] + FRAME
+    half = FRAME_WIDTH / 2
+    return (x - half, y - half), size[0] + FRAME_WIDTH, size[1] + FRAME_WIDTH
 
 
 def _caption(
@@ -359,7 +337,8 @@ def _caption(
     axes.text(middle, bottom + 28, second, color=FAINT, fontsize=7.5, ha="center", va="center")
 
 
-def _who(pid: int, camid: int | None) -> str:
-    """Whom a crop shows, and which camera saw them."""
+def _who(part: Part, index: int) -> str:
+    """The identity that an image shows, and its camera if it is known."""
+    pid, camid = int(part.pids[index]), int(part.camids[index])
     person = f"id {pid}" if pid > 0 else "distractor"
-    return person if camid is None else f"{person}, cam {camid}"
+    return person if camid == NO_CAMERA else f"{person}, cam {camid}"

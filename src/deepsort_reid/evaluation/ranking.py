@@ -1,97 +1,60 @@
-"""How well people are found again: mAP, mINP, CMC and nearest neighbours, to the last bit.
+"""How well the queries' identities are found in the gallery: mAP, mINP, CMC, nearest images.
 
 The protocol is Market-1501's (Zheng et al., "Scalable Person Re-identification: A Benchmark",
-ICCV 2015): the gallery is sorted by distance to each query; junk (pid -1) is no part of it;
-distractors (pid 0) are wrong answers; images with the query's own identity and camera are passed
-over for that query. Average precision is the mean of the precision at the right answers, not the
-trapezoid of Oxford's. mINP is Ye et al.'s ("Deep Learning for Person Re-identification: A Survey
-and Outlook", TPAMI 2021). Queries without a right answer count in none of them.
+ICCV 2015). The gallery is sorted by its distance to each query. Junk (pid -1) is left out.
+Distractors (pid 0) are wrong answers. Gallery images of the query's own identity and camera are
+removed for that query. A match is any other gallery image of the query's identity. Average
+precision is the mean of the precision at the matches, not the trapezoid of Oxford's. mINP is Ye et
+al.'s ("Deep Learning for Person Re-identification: A Survey and Outlook", TPAMI 2021). Queries
+without a match count in none of them.
 
-The distance is 1 - cosine. A matrix product rounds differently in blocks of other sizes, and would
-order near ties differently. So each direction is first rounded to multiples of 2^-26, as float32
-rounds components near 0.2: every product is then a multiple of 2^-52 and every partial sum at most
-the product of two unit lengths, float64 holds them all exactly, and the order of additions, blocks,
-threads and device cannot matter. Distances within the same 2^-32 are ties; the smaller gallery
-index goes first.
+Distances are exact: see distances.py. Distances within the same 2^-32 are ties; the smaller gallery
+index goes first. So the result does not depend on blocks, threads or devices.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
-from deepsort_reid.core.errors import DatasetError, WeightsError
-from deepsort_reid.core.progress import Progress
-from deepsort_reid.data.samples import JUNK
+from deepsort_reid.core.errors import DatasetError
+from deepsort_reid.evaluation.distances import (
+    BLOCK_BYTES,
+    TICKS,
+    Embedded,
+    Tile,
+    check_cameras,
+    distances,
+    whole_rows,
+    without_junk,
+)
 
-BLOCK_BYTES = 64 << 20
-
-GRID = 2.0**26  # steps of a direction's components, in a unit length
-TICKS = 2.0**32  # steps of a distance, in 1
+ROWS_BYTES = 2 << 30  # of the distances of some queries from the whole gallery
+MAX_WHOLE_ROWS = 512  # queries in a tile that spans the gallery
+SORTED_COLUMNS = 1024  # keys that are sorted at a time
 INDEX_BITS = 29  # below a distance's ticks in a key; 34 + 29 bits fit an int64
-PASSED_OVER = torch.iinfo(torch.int64).max  # key of what a query may not find: behind all else
-
-MAX_ROWS = 2048  # queries in a block; the gallery is put on the grid once for each block
-NORM_ROWS = 4096
-
-
-class Embedded:
-    """Images as the protocol sees them: where they lie, who they show, who saw them.
-
-    Attributes:
-        embeddings: (N, D) float tensor on any device, of any length: directions are compared.
-            A zero vector has none, and is at distance 1 from everything.
-        pids: (N,) int64 tensor; -1 is junk, 0 a distractor.
-        camids: (N,) int64 tensor, or None where nobody knows the cameras.
-        norms: (N,) float64 tensor.
-    """
-
-    def __init__(
-        self, embeddings: Tensor, pids: ArrayLike | Tensor, camids: ArrayLike | Tensor | None = None
-    ):
-        """Check the arrays and measure the vectors.
-
-        Raises:
-            ValueError: the shapes do not belong together.
-            WeightsError: an embedding holds NaN or infinity.
-        """
-        self.embeddings = embeddings.detach()
-        self.pids = self._per_image("pids", pids)
-        self.camids = None if camids is None else self._per_image("camids", camids)
-        self.norms = _norms(self.embeddings)
-
-    def __len__(self) -> int:
-        return len(self.embeddings)
-
-    def _per_image(self, name: str, values: ArrayLike | Tensor) -> Tensor:
-        tensor = values if isinstance(values, Tensor) else torch.tensor(np.asarray(values))
-        if self.embeddings.ndim != 2 or tensor.shape != self.embeddings.shape[:1]:
-            raise ValueError(
-                f"expected embeddings (N, D) and {name} (N,), "
-                f"got {tuple(self.embeddings.shape)} and {tuple(tensor.shape)}"
-            )
-        return tensor.to(self.embeddings.device, torch.int64)
+LAST = torch.iinfo(torch.int64).max  # a key behind all others
 
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """What the protocol says of all queries together, as fractions in [0, 1].
+    """The protocol's measures over all queries, as fractions in [0, 1].
 
     Attributes:
         mAP: mean average precision.
-        mINP: mean inverse negative penalty: right answers over the place of the last of them.
-        cmc: (depth,) float64; cmc[k - 1] is the share of queries with a right answer in the
-            first k places.
-        average_precision: (num_query,) float64, NaN where a query has no right answer.
-        num_query: the queries asked.
-        num_unmatched: those among them without a right answer in the gallery: left out.
+        mINP: mean inverse negative penalty: the number of matches over the place of the last one.
+        cmc: (depth,) float64; cmc[k - 1] is the share of queries with a match in the first k
+            places.
+        average_precision: (num_query,) float64, NaN where a query has no match.
+        num_query: the queries.
+        num_unmatched: the queries without a match in the gallery, which are left out.
         num_gallery: the gallery's images without junk.
-        same_camera_removed: whether cameras were known, and each query passed over its own.
+        same_camera_removed: whether cameras were known, and each query's own was removed.
     """
 
     mAP: float  # noqa: N815
@@ -118,29 +81,13 @@ class Neighbours:
 
 
 @dataclass(frozen=True, eq=False)
-class Tile:
-    """The distances of some queries from some gallery images.
-
-    Attributes:
-        rows: (R,) int64 tensor, positions of the queries.
-        columns: (C,) int64 tensor, positions in the gallery, never junk's.
-        ticks: (R, C) int64 tensor, distances in steps of 1 / TICKS, from 0 to 2 * TICKS; the
-            receiver may overwrite it.
-    """
-
-    rows: Tensor
-    columns: Tensor
-    ticks: Tensor
-
-
-@dataclass(frozen=True, eq=False)
 class DistanceHistograms:
     """How many pairs of a query and a gallery image lie how far apart.
 
     Attributes:
         edges: (bins + 1,) float64 from 0 to 2; a bin holds its left edge, the last one both.
         same: (bins,) int64 pairs of one identity.
-        different: (bins,) int64 pairs of two, distractors among them.
+        different: (bins,) int64 pairs of two identities, distractors among them.
     """
 
     edges: NDArray[np.float64]
@@ -150,66 +97,61 @@ class DistanceHistograms:
 
 @torch.no_grad()
 def ranking(
-    query: Embedded, gallery: Embedded, *, depth: int = 50, block_bytes: int = BLOCK_BYTES
+    query: Embedded, gallery: Embedded, *, depth: int = 50, block_bytes: int = ROWS_BYTES
 ) -> Ranking:
     """Score the queries by the Market-1501 protocol.
 
-    Only the places of the right answers are found, by counting what comes before each of them;
-    the gallery is never sorted.
+    Only the places of the matches are found, by counting what comes before each of them. No
+    query's row is sorted as a whole.
 
     Args:
-        query: the images asked for.
-        gallery: the images they are looked for in.
+        query: the images to find.
+        gallery: the images to find them in.
         depth: how many places the CMC covers.
-        block_bytes: bounds the memory beyond the arguments, whatever the gallery's size, as long
-            as the right answers of one query fit. The result does not depend on it.
+        block_bytes: bounds the memory beyond the arguments and `BLOCK_BYTES`, as long as one
+            query's row fits: 8 bytes for each gallery image, and 64 for each image of the most
+            frequent identity. At most `MAX_WHOLE_ROWS` rows are held, so a gallery of 16,000
+            images takes 65 MB and one of a million 2 GB. The result does not depend on it.
 
     Raises:
-        DatasetError: no query has a right answer in the gallery.
+        DatasetError: no query has a match in the gallery.
         ValueError: one of the two has cameras and the other has none, or the embeddings differ
             in length.
     """
-    order, right_pids = _answers(gallery)
-
-    def found() -> Iterator[_Found]:
-        for asked, tiles in _search("rank", query, gallery, block_bytes):
-            right = _right_keys(asked, query, gallery, order, right_pids, block_bytes)
-            yield asked.index, _places(right, (keys for _, keys in tiles))
-
-    return _summarise(query, gallery, found(), depth)
+    rows = rows_at_a_time(gallery, block_bytes)
+    return ranking_by(whole_rows("rank", query, gallery, rows=rows), query, gallery, depth=depth)
 
 
 @torch.no_grad()
 def ranking_by(
-    given: Iterable[Tile], query: Embedded, gallery: Embedded, *, depth: int = 50
+    tiles: Iterable[Tile], query: Embedded, gallery: Embedded, *, depth: int = 50
 ) -> Ranking:
-    """Score the queries by the same protocol and the same rules, by distances that are given.
+    """Score the queries by the same protocol, from distances that are already known.
 
     Args:
-        given: distances of each query from the whole gallery without junk, in tiles of whole
-            rows, as `distances` yields them with `whole_rows`; they are overwritten.
-        query: the images asked for; their embeddings are not looked at.
-        gallery: the images they are looked for in; likewise.
+        tiles: the distances of each query from the whole gallery, as `whole_rows` yields them.
+        query: the images to find; their embeddings are not used.
+        gallery: the images to find them in; likewise.
         depth: how many places the CMC covers.
 
     Raises:
-        DatasetError: no query has a right answer in the gallery.
+        DatasetError: no query has a match in the gallery.
         ValueError: one of the two has cameras and the other has none.
     """
-    _check(query, gallery)
-    width = _most_answers(gallery)
-
-    def found() -> Iterator[_Found]:
-        for tile in given:
-            asked, offered = _seen(query, tile.rows), _seen(gallery, tile.columns)
-            keys = tile.ticks.bitwise_left_shift_(INDEX_BITS).bitwise_or_(tile.columns)
-            _pass_over_own(keys, asked, offered)
-            wrong = (asked.pids[:, None] != offered.pids) | (offered.pids <= 0)
-            right = keys.masked_fill(wrong, PASSED_OVER)
-            right = right.topk(min(width, right.shape[1]), largest=False).values
-            yield tile.rows, _places(right, [keys])
-
-    return _summarise(query, gallery, found(), depth)
+    check_cameras(query, gallery)
+    listed = without_junk(gallery)
+    pids, order = gallery.pids[listed].sort(stable=True)
+    average_precision = np.zeros(len(query))
+    inverse_penalty = np.zeros(len(query))
+    first = np.zeros(len(query), dtype=np.int64)
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for tile in tiles:
+            same = _same_identity(query.pids[tile.rows], pids, order)
+            places = _places(tile, *_match_keys(tile, same, query, gallery), pool)
+            rows = tile.rows.cpu().numpy()
+            scores = _scores(places.cpu().numpy())
+            average_precision[rows], inverse_penalty[rows], first[rows] = scores
+    return _summarise(query, gallery, average_precision, inverse_penalty, first, depth)
 
 
 @torch.no_grad()
@@ -219,366 +161,200 @@ def nearest(
     """Find the first k places of each query, under the same rules and in the same order.
 
     Args:
-        query: the images asked for.
-        gallery: the images they are looked for in.
+        query: the images to find.
+        gallery: the images to find them in.
         k: how many places.
-        block_bytes: as in `ranking`.
+        block_bytes: see `distances`.
 
     Raises:
         ValueError: as in `ranking`.
     """
-    best = query.pids.new_full((len(query), k), PASSED_OVER)
-    for asked, tiles in _search("find the nearest", query, gallery, block_bytes):
-        for _, keys in tiles:
-            candidates = torch.cat([best[asked.index], keys], dim=1)
-            best[asked.index] = candidates.topk(k, largest=False).values
-    none = best == PASSED_OVER
+    best = query.pids.new_full((len(query), k), LAST)
+    for tile in distances("find the nearest", query, gallery, block_bytes=block_bytes):
+        keys = _keys(tile.ticks, tile.columns).masked_fill_(_own(tile, query, gallery), LAST)
+        candidates = torch.cat([best[tile.rows], keys], dim=1)
+        best[tile.rows] = candidates.topk(k, largest=False).values
+    none = best == LAST
     indices = (best & ((1 << INDEX_BITS) - 1)).masked_fill(none, -1)
-    distances = ((best >> INDEX_BITS).double() / TICKS).masked_fill(none, math.inf)
-    return Neighbours(indices.cpu().numpy(), distances.cpu().numpy())
+    apart = ((best >> INDEX_BITS).double() / TICKS).masked_fill(none, math.inf)
+    return Neighbours(indices.cpu().numpy(), apart.cpu().numpy())
 
 
 @torch.no_grad()
 def distance_histograms(
     query: Embedded, gallery: Embedded, *, bins: int = 200, block_bytes: int = BLOCK_BYTES
 ) -> DistanceHistograms:
-    """Count the distances between each query and all that it may find.
+    """Count the distances between each query and all gallery images that are not removed for it.
 
     Args:
-        query: the images asked for.
-        gallery: the images they are looked for in.
+        query: the images to find.
+        gallery: the images to find them in.
         bins: how many equal bins divide [0, 2].
-        block_bytes: as in `ranking`.
+        block_bytes: see `distances`.
 
     Raises:
         ValueError: as in `ranking`.
     """
     counts = query.pids.new_zeros(2 * bins + 1)
-    for asked, tiles in _search("count distances", query, gallery, block_bytes):
-        for offered, keys in tiles:
-            bin_of = (keys >> INDEX_BITS).mul_(bins).div_(int(2 * TICKS), rounding_mode="floor")
-            bin_of.clamp_(max=bins - 1)
-            bin_of += bins * (asked.pids[:, None] == offered.pids)
-            bin_of.masked_fill_(keys == PASSED_OVER, 2 * bins)
-            counts += torch.bincount(bin_of.flatten(), minlength=2 * bins + 1)
+    for tile in distances("count distances", query, gallery, block_bytes=block_bytes):
+        bin_of = tile.ticks.mul_(bins).div_(int(2 * TICKS), rounding_mode="floor")
+        bin_of.clamp_(max=bins - 1)
+        bin_of += bins * (query.pids[tile.rows, None] == gallery.pids[tile.columns])
+        bin_of.masked_fill_(_own(tile, query, gallery), 2 * bins)
+        counts += torch.bincount(bin_of.flatten(), minlength=2 * bins + 1)
     different, same = counts[: 2 * bins].cpu().numpy().reshape(2, bins)
     return DistanceHistograms(np.linspace(0.0, 2.0, bins + 1), same, different)
 
 
-@torch.no_grad()
-def distances(
-    what: str,
-    query: Embedded,
-    gallery: Embedded,
-    *,
-    whole_rows: bool = False,
-    block_bytes: int = BLOCK_BYTES,
-) -> Iterator[Tile]:
-    """Yield the distance of every pair once, also of those that a query passes over.
-
-    Args:
-        what: the progress bar's name.
-        query: the images asked for.
-        gallery: the images they are looked for in.
-        whole_rows: whether each tile spans the gallery, without junk.
-        block_bytes: as in `ranking`, as long as the receiver keeps to 16 bytes a pair of its own;
-            with `whole_rows` half of it is the receiver's, 48 bytes a pair, as long as the tile
-            of one query fits.
-
-    Raises:
-        ValueError: as in `ranking`.
-    """
-    bytes_a_row = 96 * max(1, len(gallery))
-    max_rows = max(1, block_bytes // bytes_a_row) if whole_rows else MAX_ROWS
-    for asked, tiles in _search(
-        what, query, gallery, block_bytes, pass_over_own=False, max_rows=max_rows
-    ):
-        parts = (
-            Tile(asked.index, offered.index, keys.bitwise_right_shift_(INDEX_BITS))
-            for offered, keys in tiles
-        )
-        yield from _joined(parts) if whole_rows else parts
+# The places of the matches
 
 
-@torch.no_grad()
-def pair_ticks(
-    query: Embedded,
-    rows: Tensor,
-    gallery: Embedded,
-    columns: Tensor,
-    *,
-    block_bytes: int = BLOCK_BYTES,
-) -> Tensor:
-    """The distances of single pairs, bit for bit those that tiles have.
-
-    Args:
-        query: the images asked for.
-        rows: (P,) int64, a position among them for each pair.
-        gallery: the images they are looked for in.
-        columns: (P,) int64, likewise.
-        block_bytes: bounds the memory beyond the arguments and the result.
-
-    Returns:
-        (P,) int64, in steps of 1 / TICKS, from 0 to 2 * TICKS.
-    """
-    ticks = torch.empty_like(rows)
-    pairs = max(1, block_bytes // (64 * query.embeddings.shape[1]))
-    for start in range(0, len(rows), pairs):
-        part = slice(start, start + pairs)
-        # Exact, so this sum is bit for bit what the matrix product has for the same pair.
-        cosine = (_block(query, rows[part]).grid * _block(gallery, columns[part]).grid).sum(dim=1)
-        ticks[part] = _ticks(cosine * (-TICKS / GRID**2))
-    return ticks
+def rows_at_a_time(gallery: Embedded, block_bytes: int) -> int:
+    """How many queries' distances from the whole gallery `ranking` holds; see there."""
+    row_bytes = 8 * len(gallery) + 64 * _most_frequent(gallery)
+    return min(MAX_WHOLE_ROWS, max(1, block_bytes // row_bytes))
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Seen:
-    """What some images of one side show."""
-
-    index: Tensor  # (B,) int64, positions in the whole
-    pids: Tensor  # (B,) int64
-    camids: Tensor | None  # (B,) int64
+def _keys(ticks: Tensor, columns: Tensor) -> Tensor:
+    """What orders gallery images: the distance first, then the position."""
+    return ticks.bitwise_left_shift(INDEX_BITS).bitwise_or_(columns)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Block(_Seen):
-    """The same, and their directions on the grid."""
-
-    grid: Tensor  # (B, D) float64, integers in [-GRID, GRID]
-
-
-_Tiles = Iterator[tuple[_Block, Tensor]]  # a block of the gallery, and keys (rows, columns)
-_Found = tuple[Tensor, Tensor]  # positions of queries (B,), and the places of their right answers
+def _own(tile: Tile, query: Embedded, gallery: Embedded) -> Tensor:
+    """Which pairs of a tile have one identity and one camera: (R, C) bool."""
+    rows, columns = tile.rows[:, None], tile.columns
+    if query.camids is None or gallery.camids is None:
+        return torch.zeros_like(tile.ticks, dtype=torch.bool)
+    own = query.pids[rows] == gallery.pids[columns]
+    return own.logical_and_(query.camids[rows] == gallery.camids[columns])
 
 
-def _norms(embeddings: Tensor) -> Tensor:
-    """Each embedding's length, (N,) float64; once for all blocks, so that they cannot differ."""
-    norms = embeddings.new_empty(len(embeddings), dtype=torch.float64)
-    for start in range(0, len(embeddings), NORM_ROWS):
-        rows = slice(start, start + NORM_ROWS)
-        norms[rows] = embeddings[rows].double().norm(dim=1)
-    bad = (~norms.isfinite()).nonzero().flatten().tolist()
-    if bad:
-        raise WeightsError(
-            f"embeddings: {len(bad):,} of {len(norms):,} hold NaN or infinity, the first in row "
-            f"{bad[0]}; expected finite numbers: the network that made them is broken, "
-            "train it again with a lower lr"
-        )
-    return norms
-
-
-def _search(
-    what: str,
-    query: Embedded,
-    gallery: Embedded,
-    block_bytes: int,
-    *,
-    pass_over_own: bool = True,
-    max_rows: int = MAX_ROWS,
-) -> Iterator[tuple[_Block, _Tiles]]:
-    """Yield each block of queries with the tiles of its keys against the gallery without junk."""
-    _check(query, gallery)
-    if query.embeddings.shape[1] != gallery.embeddings.shape[1]:
-        raise ValueError(
-            f"query embeddings have {query.embeddings.shape[1]} components, "
-            f"the gallery's {gallery.embeddings.shape[1]}"
-        )
-    rows, columns = _tile_shape(query, gallery, block_bytes)
-    rows = min(rows, max_rows)
-    listed = (gallery.pids != JUNK).nonzero().flatten()
-    with Progress(what, len(query) * len(listed), "distances") as progress:
-        for index in torch.split(torch.arange(len(query), device=query.pids.device), rows):
-            asked = _block(query, index)
-            tiles = _tiles(asked, gallery, torch.split(listed, columns), progress, pass_over_own)
-            yield asked, tiles
-
-
-def _check(query: Embedded, gallery: Embedded) -> None:
-    if (query.camids is None) != (gallery.camids is None):
-        raise ValueError("query and gallery must both have camids, or both have none")
-
-
-def _tile_shape(query: Embedded, gallery: Embedded, block_bytes: int) -> tuple[int, int]:
-    """How many queries, and how many gallery images, go into a block of `block_bytes`."""
-    image = 24 * query.embeddings.shape[1]  # its row as float32, as float64 and on the grid
-    per_query = image + 40 * _most_answers(gallery)
-    rows = min(MAX_ROWS, block_bytes // 4 // per_query, len(query))
-    rows = max(1, rows)
-    per_column = image + 32 * rows  # a distance, its key, its slot or bin, masks
-    return rows, max(1, block_bytes * 3 // 4 // per_column)
-
-
-def _tiles(
-    asked: _Block,
-    gallery: Embedded,
-    blocks: tuple[Tensor, ...],
-    progress: Progress,
-    pass_over_own: bool,
-) -> _Tiles:
-    """Yield each block of the gallery with its keys, (queries, images) int64."""
-    scaled = asked.grid * (-TICKS / GRID**2)
-    for index in blocks:
-        offered = _block(gallery, index)
-        ticks = _ticks(scaled @ offered.grid.T)
-        keys = ticks.bitwise_left_shift_(INDEX_BITS).bitwise_or_(offered.index)
-        if pass_over_own:
-            _pass_over_own(keys, asked, offered)
-        yield offered, keys
-        progress.advance(keys.numel())
-
-
-def _joined(parts: Iterable[Tile]) -> Iterator[Tile]:
-    """One tile of those that lie side by side; none where they are empty."""
-    tiles = [tile for tile in parts if len(tile.columns)]
-    if tiles:
-        columns = torch.cat([tile.columns for tile in tiles])
-        yield Tile(tiles[0].rows, columns, torch.cat([tile.ticks for tile in tiles], dim=1))
-
-
-def _pass_over_own(keys: Tensor, asked: _Seen, offered: _Seen) -> None:
-    """Put what shows a query's own identity under its own camera behind all else."""
-    if asked.camids is not None and offered.camids is not None:
-        own = asked.pids[:, None] == offered.pids
-        own &= asked.camids[:, None] == offered.camids
-        keys.masked_fill_(own, PASSED_OVER)
-
-
-def _seen(side: Embedded, index: Tensor) -> _Seen:
-    """What some images show."""
-    camids = None if side.camids is None else side.camids[index]
-    return _Seen(index=index, pids=side.pids[index], camids=camids)
-
-
-def _block(side: Embedded, index: Tensor) -> _Block:
-    """Put some images' directions on the grid."""
-    norms = side.norms[index].clamp_min(torch.finfo(torch.float64).tiny)
-    grid = side.embeddings[index].double().div_(norms[:, None]).mul_(GRID).round_()
-    return _Block(**vars(_seen(side, index)), grid=grid)
-
-
-def _ticks(negative_cosine: Tensor) -> Tensor:
-    """Distances as int64 in [0, 2^33], from -cosine in ticks, exact float64; overwrites it."""
-    return negative_cosine.add_(TICKS + 0.5).clamp_(0.0, 2.0 * TICKS).long()
-
-
-def _answers(gallery: Embedded) -> tuple[Tensor, Tensor]:
-    """The gallery's positions sorted by pid, and their pids: only identities, never 0 or junk."""
-    positions = (gallery.pids > 0).nonzero().flatten()
-    pids, order = gallery.pids[positions].sort(stable=True)
-    return positions[order], pids
-
-
-def _most_answers(gallery: Embedded) -> int:
+def _most_frequent(gallery: Embedded) -> int:
     """How many images the gallery's most frequent identity has; 1 if there is no identity."""
     counts = torch.unique(gallery.pids[gallery.pids > 0], return_counts=True)[1]
     return int(counts.max()) if len(counts) else 1
 
 
-def _right_keys(
-    asked: _Seen,
-    query: Embedded,
-    gallery: Embedded,
-    order: Tensor,
-    right_pids: Tensor,
-    block_bytes: int,
-) -> Tensor:
-    """The keys of each query's right answers, ascending, PASSED_OVER after the last.
+def _same_identity(asked: Tensor, pids: Tensor, order: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Find the gallery images of each query's identity.
 
     Args:
-        asked: some queries.
+        asked: (R,) the queries' pids.
+        pids: (C,) the gallery's pids, sorted.
+        order: (C,) the columns in which they stand.
+
+    Returns:
+        for each such image its row, its number in the row, and its column, (P,) int64 each; none
+        for junk or distractors.
+    """
+    known = asked.clamp_min(1)
+    begin, end = (torch.searchsorted(pids, known, right=side) for side in (False, True))
+    counts = (end - begin).masked_fill_(asked < 1, 0)
+    row = torch.repeat_interleave(counts)
+    number = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
+    return row, number, order[begin[row] + number]
+
+
+def _match_keys(
+    tile: Tile, same: tuple[Tensor, Tensor, Tensor], query: Embedded, gallery: Embedded
+) -> tuple[Tensor, Tensor]:
+    """The keys of each query's matches, and of the images of its own identity and camera.
+
+    Args:
+        tile: of whole rows.
+        same: the images of each query's identity, as `_same_identity` has them.
         query: all queries.
         gallery: the whole gallery.
-        order: (A,) int64, the gallery's positions sorted by pid, as `_answers` gives them.
-        right_pids: (A,) int64, the pids at those positions.
-        block_bytes: bounds the memory.
 
     Returns:
-        (queries, width) int64, as wide as the gallery's most frequent identity needs.
+        two (R, width) int64 tensors, ascending in each row, then LAST.
     """
-    begin = torch.searchsorted(right_pids, asked.pids)
-    end = torch.searchsorted(right_pids, asked.pids, right=True)
-    width = _most_answers(gallery)
-    position = begin[:, None] + torch.arange(width, device=begin.device)
-    row, column = (position < end[:, None]).nonzero().unbind(1)
-    image = order[position[row, column]]
-    if asked.camids is not None and gallery.camids is not None:
-        elsewhere = asked.camids[row] != gallery.camids[image]
-        row, column, image = row[elsewhere], column[elsewhere], image[elsewhere]
-
-    keys = torch.full_like(position, PASSED_OVER)
-    ticks = pair_ticks(query, asked.index[row], gallery, image, block_bytes=block_bytes)
-    keys[row, column] = ticks << INDEX_BITS | image
-    return keys.sort(dim=1).values
+    row, number, column = same
+    keys = _keys(tile.ticks[row, column], tile.columns[column])
+    width = int(number.max()) + 1 if len(number) else 1
+    matches = keys.new_full((len(tile.rows), width), LAST)
+    own = matches.clone()
+    if query.camids is None or gallery.camids is None:
+        matches[row, number] = keys
+    else:
+        removed = query.camids[tile.rows[row]] == gallery.camids[tile.columns[column]]
+        matches[row, number] = keys.masked_fill(removed, LAST)
+        own[row, number] = keys.masked_fill(~removed, LAST)
+    return matches.sort(dim=1).values, own.sort(dim=1).values
 
 
-def _places(right: Tensor, tiles: Iterable[Tensor]) -> Tensor:
-    """The place of each right answer among all that its query may find.
+def _places(tile: Tile, matches: Tensor, own: Tensor, pool: ThreadPoolExecutor) -> Tensor:
+    """The place of each match among the gallery images that are not removed for its query.
 
     Args:
-        right: (rows, width) int64 keys of the right answers, ascending, then PASSED_OVER.
-        tiles: the keys of everything, (rows, columns) int64 each; they may be overwritten.
+        tile: of whole rows.
+        matches: (R, width) int64 keys, ascending, then LAST.
+        own: (R, width) likewise, of the images that are removed.
+        pool: sorts.
 
     Returns:
-        (rows, width) int64, ascending from 1; 0 where there is no answer.
+        (R, width) int64, ascending from 1; 0 where there is no match.
     """
-    places = torch.ones_like(right)
-    for keys in tiles:
-        places += torch.searchsorted(_sorted(keys), right)  # how many keys come before it
-    return places.masked_fill_(right == PASSED_OVER, 0)
+    places = 1 - torch.searchsorted(own, matches)
+    for start in range(0, len(tile.columns), SORTED_COLUMNS):
+        part = slice(start, start + SORTED_COLUMNS)
+        keys = _keys(tile.ticks[:, part], tile.columns[part])
+        places += torch.searchsorted(_sorted(keys, pool), matches)  # keys that come before it
+    return places.masked_fill_(matches == LAST, 0)
 
 
-def _sorted(keys: Tensor) -> Tensor:
+def _sorted(keys: Tensor, pool: ThreadPoolExecutor) -> Tensor:
     """Sort each row of keys; overwrites them on a CPU.
 
     There NumPy sorts by vector instructions, in a fraction of the time that PyTorch takes to sort,
-    or to look up where each key belongs among the right answers.
+    or to look up where each key belongs among the matches.
     """
     if keys.device.type != "cpu":
         return keys.sort(dim=1).values
-    threads = torch.get_num_threads()
-    parts = np.array_split(keys.numpy(), threads)
-    if threads == 1:
-        parts[0].sort(axis=1)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(lambda part: part.sort(axis=1), parts))
+    parts = np.array_split(keys.numpy(), torch.get_num_threads())
+    list(pool.map(lambda part: part.sort(axis=1), parts))
     return keys
 
 
 def _scores(
     places: NDArray[np.int64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Average precision, inverse negative penalty and the first right place of each query.
+    """Average precision, inverse negative penalty and the first match's place of each query.
 
     Args:
         places: (rows, width) int64, ascending from 1, then zeros.
 
     Returns:
-        three (rows,) arrays; NaN, NaN and 0 where there is no right answer.
+        three (rows,) arrays; NaN, NaN and 0 where there is no match.
     """
     found = places > 0
-    answers = found.sum(axis=1)
+    matches = found.sum(axis=1)
     hits = np.broadcast_to(np.arange(1.0, places.shape[1] + 1), places.shape)
     precision = np.divide(hits, places, out=np.zeros(places.shape), where=found)
     # cumsum adds from left to right; sum would pair terms by the width of the array.
     total = precision.cumsum(axis=1)[:, -1]
     with np.errstate(invalid="ignore"):
-        return total / answers, answers / places.max(axis=1), places[:, 0]
+        return total / matches, matches / places.max(axis=1), places[:, 0]
 
 
-def _summarise(query: Embedded, gallery: Embedded, found: Iterable[_Found], depth: int) -> Ranking:
-    """What the places of all right answers come to; see `ranking`."""
-    average_precision = np.zeros(len(query))
-    inverse_penalty = np.zeros(len(query))
-    first = np.zeros(len(query), dtype=np.int64)
-    for index, places in found:
-        rows = index.cpu().numpy()
-        average_precision[rows], inverse_penalty[rows], first[rows] = _scores(places.cpu().numpy())
-
+def _summarise(
+    query: Embedded,
+    gallery: Embedded,
+    average_precision: NDArray[np.float64],
+    inverse_penalty: NDArray[np.float64],
+    first: NDArray[np.int64],
+    depth: int,
+) -> Ranking:
+    """Average over the queries that have a match; see `ranking`."""
     matched = first > 0
     num_matched = int(matched.sum())
     if num_matched == 0:
-        raise DatasetError(_nothing_to_find(query, gallery))
+        seen = "" if query.camids is None else " seen by another camera"
+        raise DatasetError(
+            f"none of the {len(query):,} queries has an image of its identity{seen} among the "
+            f"gallery's {len(gallery):,}; expected at least one: check the identities and cameras "
+            "of both parts"
+        )
     found_at = np.bincount(np.minimum(first[matched], depth + 1), minlength=depth + 2)
     return Ranking(
         mAP=math.fsum(average_precision[matched]) / num_matched,
@@ -587,15 +363,6 @@ def _summarise(query: Embedded, gallery: Embedded, found: Iterable[_Found], dept
         average_precision=average_precision,
         num_query=len(query),
         num_unmatched=len(query) - num_matched,
-        num_gallery=int((gallery.pids != JUNK).sum()),
+        num_gallery=len(without_junk(gallery)),
         same_camera_removed=query.camids is not None,
-    )
-
-
-def _nothing_to_find(query: Embedded, gallery: Embedded) -> str:
-    seen = "" if query.camids is None else " seen by another camera"
-    return (
-        f"none of the {len(query):,} queries has an image of its identity{seen} among the "
-        f"gallery's {len(gallery):,}; expected at least one: check the identities and cameras "
-        "of both parts"
     )

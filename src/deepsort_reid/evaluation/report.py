@@ -8,10 +8,10 @@ import numpy as np
 
 from deepsort_reid.core import files
 from deepsort_reid.data.packed import Part
-from deepsort_reid.data.samples import NO_CAMERA
-from deepsort_reid.evaluation import calibration, plots
-from deepsort_reid.evaluation.calibration import Calibration, Estimate, Kind
+from deepsort_reid.evaluation import plots
+from deepsort_reid.evaluation.calibration import CURVE, PLACES, Calibration, Estimate, MatchRates
 from deepsort_reid.evaluation.evaluate import RANKS, Evaluation
+from deepsort_reid.evaluation.pairs import STEP
 
 CMC_DEPTH = 50
 
@@ -27,7 +27,7 @@ def write_evaluation(
         evaluation: what to write.
         query: the part, for its images.
         gallery: likewise.
-        ranked_queries: rows of ranked.jpg, from the query found best to the one found worst.
+        ranked_queries: rows of ranked.jpg, from the best average precision to the worst.
 
     Returns:
         the names of what was written, the metrics first.
@@ -47,12 +47,15 @@ def write_evaluation(
         zip(np.round(centres, 6).tolist(), *(share.tolist() for share in shares), strict=True),
     )
     plots.cmc_curve(paths["cmc.png"], ranking.cmc[:CMC_DEPTH], mAP=ranking.mAP, mINP=ranking.mINP)
-    plots.distance_distributions(
-        paths["distances.png"], histograms.edges, histograms.same, histograms.different
+    plots.distance_distributions(paths["distances.png"], histograms)
+    plots.ranked_page(
+        paths["ranked.jpg"],
+        query,
+        gallery,
+        ranking=ranking,
+        neighbours=evaluation.neighbours,
+        chosen=plots.best_to_worst(ranking.average_precision, ranked_queries),
     )
-    chosen = plots.choose_queries(ranking.average_precision, ranked_queries)
-    rows = [ranked_row(evaluation, query, gallery, number) for number in chosen]
-    plots.ranked_page(paths["ranked.jpg"], rows)
     return [*names, *write_calibration(folder, evaluation.calibration)]
 
 
@@ -69,23 +72,18 @@ def write_calibration(folder: Path, found: Calibration) -> list[str]:
     content = {
         "max_cosine_distance": threshold if recommended else None,
         "false_match_rate": found.false_match_rate,
-        "resolution": calibration.STEP,
+        "resolution": STEP,
         "kinds": {name: kind_numbers(kind, threshold) for name, kind in found.kinds.items()},
         "notes": [*found.doubts, *found.untold],
     }
     files.write_json(table, content)
     files.write_csv(curve, *rates_table(found.kinds))
-    plots.calibration(
-        picture,
-        [pair_kind(name, kind) for name, kind in found.kinds.items()],
-        threshold=threshold,
-        false_match_rate=found.false_match_rate,
-    )
+    plots.calibration(picture, found)
     return names
 
 
-def kind_numbers(kind: Kind, recommended: float) -> dict[str, object]:
-    """What calibration.json says of one kind of pairs."""
+def kind_numbers(kind: MatchRates, recommended: float) -> dict[str, object]:
+    """The numbers of one kind of pairs in calibration.json."""
     false, matched = kind.rates_at(recommended)
 
     def numbers(estimate: Estimate | None) -> dict[str, float | None] | None:
@@ -103,11 +101,11 @@ def kind_numbers(kind: Kind, recommended: float) -> dict[str, object]:
     }
 
 
-def rates_table(kinds: Mapping[str, Kind]) -> tuple[list[str], list[Sequence[object]]]:
-    """The columns and rows of calibration.csv; a kind that is not there, or too small, is empty."""
-    rates = calibration.CURVE
+def rates_table(kinds: Mapping[str, MatchRates]) -> tuple[list[str], list[Sequence[object]]]:
+    """The columns and rows of calibration.csv, empty where a kind has no pairs or too few."""
+    rates = CURVE
     columns: dict[str, list[object]] = {"log10_false_match_rate": np.log10(rates).round(6).tolist()}
-    for name in calibration.PLACES:
+    for name in PLACES:
         curve = kinds[name].curve if name in kinds else None
         told = {} if curve is None else {"": curve.value, "_low": curve.low, "_high": curve.high}
         for end in ("", "_low", "_high"):
@@ -116,57 +114,13 @@ def rates_table(kinds: Mapping[str, Kind]) -> tuple[list[str], list[Sequence[obj
     return list(columns), list(zip(*columns.values(), strict=True))
 
 
-def pair_kind(name: str, kind: Kind) -> plots.PairKind:
-    """One kind of pairs, as the picture shows it."""
-    return plots.PairKind(
-        place=calibration.PLACES[name],
-        distances=np.arange(calibration.STEPS) * calibration.STEP,
-        same=kind.same,
-        different=kind.different,
-        rates=kind.curve.rates,
-        found=kind.curve.value,
-        low=kind.curve.low,
-        high=kind.curve.high,
-        eer=kind.eer.value,
-    )
-
-
-def ranked_row(evaluation: Evaluation, query: Part, gallery: Part, number: int) -> plots.RankedRow:
-    """One query and its nearest gallery images, as the page of ranked queries shows them."""
-    neighbours = evaluation.neighbours
-    found = zip(neighbours.indices[number], neighbours.distances[number], strict=True)
-    return plots.RankedRow(
-        image=query.images[number],
-        pid=int(query.pids[number]),
-        camid=known_camera(query, number),
-        average_precision=float(evaluation.ranking.average_precision[number]),
-        answers=[
-            plots.Answer(
-                image=gallery.images[index],
-                pid=int(gallery.pids[index]),
-                camid=known_camera(gallery, index),
-                distance=float(distance),
-                right=bool(gallery.pids[index] == query.pids[number]),
-            )
-            for index, distance in found
-            if index >= 0
-        ],
-    )
-
-
-def known_camera(part: Part, number: int) -> int | None:
-    """The camera of one image, None where the dataset tells none."""
-    camid = int(part.camids[number])
-    return None if camid == NO_CAMERA else camid
-
-
 def closing_summary(metrics: Mapping[str, float], threshold: str, where_to_look: str) -> str:
-    """What a person wants to read at the end of a run.
+    """The closing summary of stage evaluate.
 
     Args:
         metrics: as reports/metrics.json has them.
-        threshold: what `Calibration.summary` says.
-        where_to_look: what the tracker says of the MLflow run.
+        threshold: the text of `Calibration.summary`.
+        where_to_look: the run logger's lines on the MLflow run.
     """
     tuning = bool(metrics["tuning"])
     return "\n".join(
@@ -190,11 +144,11 @@ def closing_summary(metrics: Mapping[str, float], threshold: str, where_to_look:
 
 
 def rankings(metrics: Mapping[str, float]) -> list[str]:
-    """The shares found, in a line, and a line for each way to find more that was measured."""
+    """A line of shares, and one more for mirror images and for re-ranking if they were measured."""
 
-    def found(ending: str) -> str:
+    def found(suffix: str) -> str:
         numbers = {"mAP": "mAP", "mINP": "mINP"} | {f"rank{k}": f"rank-{k}" for k in RANKS}
-        return "   ".join(f"{shown} {metrics[key + ending]:.1%}" for key, shown in numbers.items())
+        return "   ".join(f"{shown} {metrics[key + suffix]:.1%}" for key, shown in numbers.items())
 
     lines = [found("")]
     if "mAP_flip" in metrics:
@@ -206,7 +160,7 @@ def rankings(metrics: Mapping[str, float]) -> list[str]:
 
 
 def protocol(metrics: Mapping[str, float]) -> str:
-    """What counts for a query, in a few words."""
+    """The protocol, in a few words."""
     if metrics["same_camera_removed"]:
         return "same identity and camera removed for each query"
     if metrics["cameras_known"]:

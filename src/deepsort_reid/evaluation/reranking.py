@@ -14,13 +14,13 @@ As in the authors' code, an image is its own nearest neighbour, beside k others,
 the k2; k1 / 2 is rounded to the even number where it lies between two. Equal distances go by
 position, the queries before the gallery.
 
-Distances are those of `metrics`, exact whatever the blocks, so the result is the same every time.
+Distances are those of `distances`, exact whatever the blocks, so the result is the same every time.
 They are never held all at once: a pass over all pairs keeps each image's nearest and its farthest;
 encodings are sparse rows; final distances are made for some queries at a time. That takes, beyond
 the embeddings, their copy, 8 * N * (k1 + 1) bytes of neighbours, some 30 bytes for each weight
 that is not 0 (at most N * k2 * (k1 + 1) * (k1 / 2 + 2)), and `block_bytes` for what is at hand. At
 Market-1501's size (19,281 images, 512-d, clusters in noise) there were 102 such weights to an
-image, and a process took some 150 MB more than for `metrics.ranking`.
+image, and a process took some 150 MB more than for `ranking.ranking`.
 """
 
 from collections.abc import Iterator
@@ -32,40 +32,20 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from deepsort_reid.data.samples import DISTRACTOR, JUNK
-from deepsort_reid.evaluation import ranking
-from deepsort_reid.evaluation.ranking import (
-    BLOCK_BYTES,
-    INDEX_BITS,
-    PASSED_OVER,
-    TICKS,
-    Embedded,
-    Tile,
-)
+from deepsort_reid.evaluation import distances
+from deepsort_reid.evaluation.distances import BLOCK_BYTES, TICKS, Embedded, Tile
+from deepsort_reid.evaluation.ranking import INDEX_BITS, LAST
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 ENCODED_ROWS = 512  # images encoded at a time
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """The method's three numbers, under the paper's names; `weight` is its lambda.
-
-    Attributes:
-        k1: among how many nearest images reciprocal neighbours are sought, at least 1.
-        k2: over how many nearest images encodings are averaged, at least 1.
-        weight: share of the original distance in the final one, in [0, 1].
-    """
-
-    k1: int
-    k2: int
-    weight: float
+PAIR_BYTES = 96  # of a query and a gallery image: distances before and after, and their making
 
 
 @dataclass(frozen=True, eq=False)
 class Neighbourhood:
-    """What the distances of all images from each other are needed for.
+    """The neighbours of each image among all images, and how far the farthest one is.
 
     Attributes:
         nearest: (N, count) int64, the images nearest to each, itself the first.
@@ -78,41 +58,52 @@ class Neighbourhood:
 
 @torch.no_grad()
 def reranked(
-    query: Embedded, gallery: Embedded, settings: Settings, *, block_bytes: int = BLOCK_BYTES
+    query: Embedded,
+    gallery: Embedded,
+    *,
+    k1: int,
+    k2: int,
+    weight: float,
+    block_bytes: int = BLOCK_BYTES,
 ) -> Iterator[Tile]:
     """Yield the final distances of some queries at a time from the gallery without junk.
 
+    Neighbours that do not exist are done without. `k1`, `k2` and `weight` are the paper's three
+    numbers; `weight` is its lambda.
+
     Args:
-        query: the images asked for.
-        gallery: the images they are looked for in; identities and cameras are not looked at, but
-            for junk, which is no neighbour of anything.
-        settings: the method's numbers; neighbours that are not there are done without.
-        block_bytes: bounds the memory at a time; the result does not depend on it.
+        query: the images to find.
+        gallery: the images to find them in. Identities and cameras are not used, but for junk,
+            which is no neighbour of anything.
+        k1: among how many nearest images reciprocal neighbours are sought, at least 1.
+        k2: over how many nearest images encodings are averaged, at least 1.
+        weight: share of the original distance in the final one, in [0, 1].
+        block_bytes: bounds the memory of a tile and what is computed from it, as long as one
+            query's row fits; the result does not depend on it.
 
     Returns:
-        tiles for `metrics.ranking_by`, of whole rows, from 0 to TICKS.
+        tiles for `ranking.ranking_by`, of whole rows, from 0 to TICKS.
 
     Raises:
-        ValueError: as in `metrics.ranking`.
+        ValueError: as in `ranking.ranking`.
     """
-    images = together(query, gallery)
-    count = min(max(settings.k1 + 1, settings.k2), len(images))
+    images = merged(query, gallery)
+    count = min(max(k1 + 1, k2), len(images))
     found = neighbourhood(images, count, block_bytes)
-    codes = averaged(encode(images, found, settings.k1, block_bytes), found.nearest, settings.k2)
-    asked, offered = codes[: len(query)], codes[len(query) :].T.tocsr()
-    for tile in ranking.distances(
-        "re-rank", query, gallery, whole_rows=True, block_bytes=block_bytes
-    ):
+    codes = averaged(encoded(images, found, k1, block_bytes), found.nearest, k2)
+    own, others = codes[: len(query)], codes[len(query) :].T.tocsr()
+    at_a_time = max(1, block_bytes // (PAIR_BYTES * max(1, len(gallery))))
+    for tile in distances.whole_rows("re-rank", query, gallery, rows=at_a_time):
         rows = tile.rows.cpu().numpy()
         original = tile.ticks.cpu().numpy() / found.farthest[rows, None]
-        final = jaccard(asked, offered, rows)
-        final *= 1 - settings.weight
-        final += settings.weight * original
+        final = jaccard(own, others, rows)
+        final *= 1 - weight
+        final += weight * original
         ticks = torch.from_numpy(np.floor(final * TICKS + 0.5).astype(np.int64))
         yield Tile(tile.rows, tile.columns, ticks.to(tile.ticks.device))
 
 
-def together(query: Embedded, gallery: Embedded) -> Embedded:
+def merged(query: Embedded, gallery: Embedded) -> Embedded:
     """All images that may be neighbours, as nobody's: the queries, then the gallery without junk.
 
     Raises:
@@ -127,9 +118,9 @@ def together(query: Embedded, gallery: Embedded) -> Embedded:
 
 def neighbourhood(images: Embedded, count: int, block_bytes: int = BLOCK_BYTES) -> Neighbourhood:
     """Find the `count` nearest of each image, and how far the farthest is."""
-    nearest = images.pids.new_full((len(images), count), PASSED_OVER)
+    nearest = images.pids.new_full((len(images), count), LAST)
     farthest = images.pids.new_ones(len(images))  # not 0, where all images are alike
-    for tile in ranking.distances("find neighbours", images, images, block_bytes=block_bytes):
+    for tile in distances.distances("find neighbours", images, images, block_bytes=block_bytes):
         rows, keys = tile.rows, tile.ticks
         farthest[rows] = torch.maximum(farthest[rows], keys.amax(dim=1))
         keys.bitwise_left_shift_(INDEX_BITS).bitwise_or_(tile.columns)
@@ -152,11 +143,11 @@ def reciprocal(nearest: Indices, k: int) -> sparse.csr_array:
     Returns:
         (N, N) float64, symmetric, with a diagonal of 1.
     """
-    forward = listed(nearest[:, : k + 1])
+    forward = neighbour_matrix(nearest[:, : k + 1])
     return forward.multiply(forward.T.tocsr()).tocsr()
 
 
-def listed(columns: Indices) -> sparse.csr_array:
+def neighbour_matrix(columns: Indices) -> sparse.csr_array:
     """(N, N) float64: 1 where row i of `columns`, (N, width), names a column."""
     count, width = columns.shape
     ends = np.arange(0, count * width + 1, width)
@@ -164,7 +155,7 @@ def listed(columns: Indices) -> sparse.csr_array:
     return sparse.csr_array((ones, np.sort(columns, axis=1).ravel(), ends), shape=(count, count))
 
 
-def encode(
+def encoded(
     images: Embedded, found: Neighbourhood, k1: int, block_bytes: int = BLOCK_BYTES
 ) -> sparse.csr_array:
     """Encode each image by the neighbours in its expanded set.
@@ -179,7 +170,7 @@ def encode(
         members = expanded(wide[start : start + ENCODED_ROWS], narrow, sizes)
         rows = np.repeat(np.arange(members.shape[0]), np.diff(members.indptr)) + start
         columns = members.indices.astype(np.int64)
-        ticks = ranking.pair_ticks(
+        ticks = distances.pair_ticks(
             images,
             torch.from_numpy(rows).to(images.pids.device),
             images,
@@ -218,29 +209,29 @@ def expanded(
 def averaged(codes: sparse.csr_array, nearest: Indices, k2: int) -> sparse.csr_array:
     """Local query expansion: the mean of the codes of each image's k2 nearest, (N, N)."""
     near = nearest[:, :k2]
-    mean = listed(near) @ codes
+    mean = neighbour_matrix(near) @ codes
     mean.data /= near.shape[1]
     mean.sort_indices()
     return mean
 
 
-def jaccard(asked: sparse.csr_array, offered: sparse.csr_array, rows: Indices) -> Floats:
+def jaccard(queries: sparse.csr_array, gallery: sparse.csr_array, rows: Indices) -> Floats:
     """The Jaccard distances of some queries' codes from all of the gallery's.
 
     Args:
-        asked: (num_query, N) codes.
-        offered: (N, num_gallery) codes, transposed: who has weight on an image.
+        queries: (num_query, N) codes.
+        gallery: (N, num_gallery) codes, transposed: who has weight on an image.
         rows: (B,) positions of the queries.
 
     Returns:
         (B, num_gallery), in [0, 1].
     """
-    shared = np.empty((len(rows), offered.shape[1]))
+    shared = np.empty((len(rows), gallery.shape[1]))
     for number, row in enumerate(rows):
-        own = slice(asked.indptr[row], asked.indptr[row + 1])
-        others = offered[asked.indices[own]]
-        weights = np.repeat(asked.data[own], np.diff(others.indptr))
+        own = slice(queries.indptr[row], queries.indptr[row + 1])
+        others = gallery[queries.indices[own]]
+        weights = np.repeat(queries.data[own], np.diff(others.indptr))
         np.minimum(weights, others.data, out=weights)
-        shared[number] = np.bincount(others.indices, weights, minlength=offered.shape[1])
-    distances: Floats = 1 - shared / (2 - shared)
-    return np.clip(distances, 0, 1, out=distances)
+        shared[number] = np.bincount(others.indices, weights, minlength=gallery.shape[1])
+    apart: Floats = 1 - shared / (2 - shared)
+    return np.clip(apart, 0, 1, out=apart)

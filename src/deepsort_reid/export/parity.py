@@ -11,11 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from deepsort_reid.core.errors import ExportError
-from deepsort_reid.data.augment import normalise
 from deepsort_reid.data.packed import Images, Part
 from deepsort_reid.export.formats import Trained
 from deepsort_reid.export.runtimes import Floats, Runtime
-from deepsort_reid.model import network
+from deepsort_reid.model.embed import Predictor
 
 BATCHES = (1, 7, 64)
 TIMED = 3  # calls, of which the median counts
@@ -44,12 +43,11 @@ def sample(part: Part, count: int) -> Images:
     return np.ascontiguousarray(part.images[(np.arange(count) * every) % len(part)])
 
 
-@torch.inference_mode()
 def reference(trained: Trained, images: Images) -> Floats:
     """(N, D): the checkpoint's own embeddings, by its network as it was trained."""
-    pixels = torch.from_numpy(images)
-    batch = normalise(pixels, trained.about.mean, trained.about.std)
-    return cast("Floats", network.embed(trained.net.eval(), batch).numpy())
+    about = trained.about
+    predictor = Predictor(trained.net, mean=about.mean, std=about.std, device=torch.device("cpu"))
+    return cast("Floats", predictor.embed(torch.from_numpy(images)).numpy())
 
 
 def cosines(found: Floats, expected: Floats) -> NDArray[np.float64]:

@@ -4,16 +4,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from deepsort_reid.data.packed import Images, Part
-from deepsort_reid.evaluation import evaluate, ranking
+from deepsort_reid.evaluation.evaluate import embedded_sides, sides_to_rank
+from deepsort_reid.evaluation.ranking import ranking
 from deepsort_reid.export.formats import quiet
 from deepsort_reid.export.runtimes import Floats, Runtime
+from deepsort_reid.model.embed import over_part
 
 CALIBRATION = 256  # crops of the train part, whose activations set the ranges of 8 bits
-BATCH = 64
+BATCH_SIZE = 64
 
 
 def write_fp16(path: Path, full: Path) -> None:
@@ -51,12 +53,12 @@ def write_int8(
         """Batches of crops, one by one."""
 
         def __init__(self) -> None:
-            self.firsts = iter(range(0, len(crops), BATCH))
+            self.firsts = iter(range(0, len(crops), BATCH_SIZE))
 
         def get_next(self) -> Any:
             """The next batch, None after the last."""
             first = next(self.firsts, None)
-            return None if first is None else {"images": prepare(crops[first : first + BATCH])}
+            return None if first is None else {"images": prepare(crops[first : first + BATCH_SIZE])}
 
     with quiet():
         quantization.quantize_static(
@@ -75,14 +77,16 @@ def write_int8(
 
 
 def mean_average_precision(run: Runtime, query: Part, gallery: Part) -> float:
-    """The mAP of what a file's runtime embeds, as stage evaluate measures it."""
-    asked, offered = evaluate.sightings(
-        lambda part, _: torch.from_numpy(over(run, part)), query, gallery
-    )
-    return ranking.ranking(*evaluate.as_searched(asked.images, offered.images)).mAP
+    """The mAP of an exported file's embeddings, as stage evaluate measures it."""
 
+    def embed(part: Part, name: str) -> Tensor:
+        return over_part(
+            lambda images: torch.from_numpy(run(images.numpy())),
+            part,
+            f"embed {name}",
+            batch_size=BATCH_SIZE,
+            device=torch.device("cpu"),
+        )
 
-def over(run: Runtime, part: Part) -> Floats:
-    """(N, D): a part's embeddings, batch by batch."""
-    firsts = range(0, len(part), BATCH)
-    return np.concatenate([run(part.images[first : first + BATCH]) for first in firsts])
+    first, second = embedded_sides(embed, query, gallery)
+    return ranking(*sides_to_rank(first.images, second.images)).mAP

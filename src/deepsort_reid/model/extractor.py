@@ -1,7 +1,5 @@
 """Crops or boxes of a frame in, embeddings out: a trained network as a tracker uses it."""
 
-import copy
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, cast
@@ -10,13 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from deepsort_reid.core.errors import ConfigError, CropError
-from deepsort_reid.data.augment import normalise
 from deepsort_reid.data.images import resized
 from deepsort_reid.data.packed import Images
 from deepsort_reid.model import checkpoint, network
+from deepsort_reid.model.embed import Predictor
 
 if TYPE_CHECKING:
     from deepsort_reid.model.network import ReidNet
@@ -96,10 +93,10 @@ class Extractor:
         if batch_size < 1:
             raise ConfigError(f"batch_size={batch_size} must be at least 1")
         self.device, self.batch_size, self.image_size = usable(device), batch_size, image_size
-        self.mean, self.std = tuple(mean), tuple(std)
         self.embedding_size = cast("ReidNet", net).feature_size
-        self._net = folded(network.without_classifier(net)).to(self.device)
-        self._net.to(memory_format=torch.channels_last)
+        self._predictor = Predictor(
+            network.without_classifier(net), mean=mean, std=std, device=self.device, fold=True
+        )
 
     def __call__(self, crops: Sequence[Images] | Images, *, order: Order) -> Embeddings:
         """Embed crops.
@@ -132,7 +129,7 @@ class Extractor:
 
         Args:
             frame: (H, W, 3) uint8.
-            boxes: (N, 4) pixels from the frame's corner; see `cut`.
+            boxes: (N, 4) pixels from the frame's corner; see `cut_boxes`.
             order: of the frame's colours, as for `__call__`.
             form: `ltwh`: left, top, width, height; `ltrb`: left, top, right, bottom.
 
@@ -140,11 +137,10 @@ class Extractor:
             (N, D), in the order of the boxes.
 
         Raises:
-            CropError: see `cut`.
+            CropError: see `cut_boxes`.
         """
-        return self(cut(frame, boxes, form=form), order=order)
+        return self(cut_boxes(frame, boxes, form=form), order=order)
 
-    @torch.inference_mode()
     def _embed(self, crops: Sequence[Images] | Images, order: Order) -> Embeddings:
         """One batch: (N, D)."""
         height, width = self.image_size
@@ -157,8 +153,7 @@ class Extractor:
         images = images.to(self.device, non_blocking=True)
         if order == "bgr":
             images = images.flip(-1)
-        batch = normalise(images, self.mean, self.std)
-        return cast("Embeddings", network.embed(self._net, batch).cpu().numpy())
+        return cast("Embeddings", self._predictor.embed(images).cpu().numpy())
 
 
 def usable(device: str | torch.device | None) -> torch.device:
@@ -179,22 +174,6 @@ def usable(device: str | torch.device | None) -> torch.device:
     return found
 
 
-def folded(net: nn.Module) -> nn.Module:
-    """A copy in eval mode, each batch normalisation folded into the convolution before it.
-
-    The networks of `network.build` run each convolution right before the normalisation that stands
-    next to it. In eval mode both are linear maps, so that one convolution does the same.
-    """
-    net = copy.deepcopy(net).eval().requires_grad_(False)
-    for parent in list(net.modules()):
-        children = list(parent.named_children())
-        for (name, first), (next_name, second) in itertools.pairwise(children):
-            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
-                setattr(parent, name, fuse_conv_bn_eval(first, second))
-                setattr(parent, next_name, nn.Identity())
-    return net
-
-
 def check_crop(crop: object, name: str) -> None:
     """Refuse what is no (H, W, 3) uint8 array with pixels in it.
 
@@ -212,7 +191,7 @@ def check_crop(crop: object, name: str) -> None:
     )
 
 
-def cut(frame: Images, boxes: ArrayLike, *, form: BoxForm) -> list[Images]:
+def cut_boxes(frame: Images, boxes: ArrayLike, *, form: BoxForm) -> list[Images]:
     """Cut boxes out of a frame, without copying.
 
     Edges are rounded to the nearest pixel and clipped to the frame; a box that has a part of the

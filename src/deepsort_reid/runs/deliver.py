@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from deepsort_reid.core.stage import run_stage
-from deepsort_reid.runs.folder import BusyError, RunFolder, all_folders
+from deepsort_reid.runs.folder import JOURNAL, BusyError, RunFolder, all_folders
 from deepsort_reid.runs.mirror import FailedError, Mirror, NoRunError
 from deepsort_reid.runs.store import check_address, masked, reason, tracking_uri
 
@@ -58,7 +58,7 @@ def deliver_all(uri: str, stop: Callable[[], bool] = lambda: False) -> Iterator[
     for folder in all_folders():
         if stop():
             return
-        journal = folder.path / "journal.jsonl"
+        journal = folder.path / JOURNAL
         if journal.exists() and not (folder.path / "settled").exists():
             yield Outcome(folder.key, OLD.format(journal))
         try:

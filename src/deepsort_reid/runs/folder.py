@@ -38,6 +38,7 @@ from deepsort_reid.runs.points import Points
 logger = logging.getLogger(__name__)
 
 FOLDER = ".runs"
+JOURNAL = "journal.jsonl"  # what an earlier version of this project kept there
 RECORDS = ("run.json", "params.json", "tags.json", "inputs.json", "metrics.csv", "system.csv")
 LINK_FROM = 1 << 20  # bytes; smaller files are copied
 KEY = re.compile(r"\w[\w.+-]{0,99}")
@@ -227,7 +228,8 @@ class RunFolder:
 
     def give_up(self) -> None:
         """Send nothing more of what is here now, since MLflow has no such run."""
-        if self.read("run.json").keys() == {"key", "run_id"} and not self.mlflow:
+        is_guest = self.read("run.json").keys() == {"key", "run_id"} and not self.mlflow
+        if is_guest and not (self.path / JOURNAL).exists():
             files.remove(self.path)
             return
         for path in (self.path / "artifacts", self.path / "model", self.path / "promote"):
@@ -240,7 +242,7 @@ class RunFolder:
     def writing(self) -> Iterator[None]:
         """Hold the lock that every write takes for a moment."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.path / "write.lock"):
+        with FileLock(self.path / "write.lock", poll_interval=0.005):
             yield
 
     @contextmanager

@@ -95,12 +95,12 @@ class Mirror:
         """
         self.folder.end_if_dead()
         now, self.called_at = self.folder.state(), time.monotonic()
-        senders = {
+        senders: dict[str, Callable[[Run], None]] = {
             "params.json": self._send_params,
             "tags.json": self._send_tags,
             "inputs.json": self._send_inputs,
-            "metrics.csv": self._send_metrics,
-            "system.csv": self._send_system,
+            "metrics.csv": lambda run: self._send_points(run, self.folder.metrics),
+            "system.csv": lambda run: self._send_points(run, self.folder.system),
             "run.json": self._send_status,
         }
         try:
@@ -261,12 +261,6 @@ class Mirror:
                 inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", context)]))
         run_id = run.info.run_id
         self._send("dataset", inputs, 1, lambda some: self.client.log_inputs(run_id, some))
-
-    def _send_metrics(self, run: "Run") -> None:
-        self._send_points(run, self.folder.metrics)
-
-    def _send_system(self, run: "Run") -> None:
-        self._send_points(run, self.folder.system)
 
     def _send_points(self, run: "Run", table: Points) -> None:
         """Send the points that are missing, each with the time at which it was measured."""

@@ -124,10 +124,7 @@ class Canvas:
         frame = np.stack([across, axis, cross(across, axis)]).astype(np.float32)
         rows, columns = window
         x, y = self.x[columns] - np.float32(a[0]), self.y[rows] - np.float32(a[1])
-        # A long window holds little of a slanting tube: leave out the rays that pass it by.
-        slant = np.float32(max(float(np.hypot(axis[0], axis[1])), 1e-6))
-        across_axis = np.float32(axis[1]) * x - (np.float32(axis[0]) * y)[:, None]
-        down, right = np.nonzero(np.abs(across_axis) < reach * slant + 1e-3)
+        down, right = close_rays(x, y, axis, reach)
         flat = frame[:, 0, None] * x.take(right) + frame[:, 1, None] * y.take(down)
         z, sample, inside = tube(flat, frame[:, 2], shape)
         depth = z + np.float32(a[2])
@@ -281,6 +278,17 @@ class Canvas:
         mean = near * 255.0 / weight.clip(1.0)
         taken: Array = ((mean - levels) * (spread / (255.0 * 0.12))).clip(0.0, 1.0)
         return taken
+
+
+def close_rays(x: Array, y: Array, axis: Vector, reach: float) -> tuple[Indices, Indices]:
+    """Rows and columns of the rays that come within reach of an axis.
+
+    A long window holds little of a slanting tube: the rays that pass it by are left out.
+    """
+    slant = np.float32(max(float(np.hypot(axis[0], axis[1])), 1e-6))
+    aside = np.float32(axis[1]) * x - (np.float32(axis[0]) * y)[:, None]
+    rows, columns = np.nonzero(np.abs(aside) < reach * slant + 1e-3)
+    return rows, columns
 
 
 def tube(flat: Array, ray: Array, shape: Outline) -> tuple[Array, Indices, Mask]:

@@ -1,55 +1,46 @@
-"""The network tried in Deep SORT, beside no appearance at all and beside an untrained network.
+"""The network tried in a tracker, beside no appearance at all and beside an untrained network.
 
-All three see the same detections, of which each network embeds every one once. The untrained
-network is of the same architecture. Its distances are small, so that it gets a threshold of its
-own, from the same images and at the same false-match rate as the trained one's.
+All three get the same detections, and each network embeds every detection once. The untrained
+network is of the same architecture. Its distances are small, so it gets a threshold of its own,
+from the same images and at the same false-match rate as the trained one's.
 """
 
-import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal, get_args
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import nn
 
-from deepsort_reid.core import files
+from deepsort_reid.core.config import EvaluateConfig, TrackConfig
 from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.core.progress import Progress
 from deepsort_reid.data import mot
 from deepsort_reid.data.packed import Part
-from deepsort_reid.evaluation import evaluate
 from deepsort_reid.evaluation.calibration import calibrate
+from deepsort_reid.evaluation.evaluate import embedded_sides, embedding_with, sides_to_calibrate
 from deepsort_reid.model import network
 from deepsort_reid.model.checkpoint import Description
+from deepsort_reid.model.embed import Predictor
 from deepsort_reid.model.extractor import Extractor
-from deepsort_reid.sources import archive
 from deepsort_reid.sources.archive import Archive
-from deepsort_reid.tracking import embed, score
-from deepsort_reid.tracking import video as replay
-from deepsort_reid.tracking.deep_sort import Settings, Tracks, by_appearance, by_motion
-from deepsort_reid.tracking.embed import Appearances, Embedder, Stopwatch
-from deepsort_reid.tracking.score import Comparison, Scores
-from deepsort_reid.tracking.video import View
+from deepsort_reid.tracking import deep_sort as tracker
+from deepsort_reid.tracking.embed import Appearances, CropEmbedder, Stopwatch, embed_detections
+from deepsort_reid.tracking.score import Aligned, Scores, align, score
+from deepsort_reid.tracking.tracks import Tracks
 
 Variant = Literal["trained", "none", "untrained"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 BATCH_SIZE = 64  # images at a time, where the untrained network is calibrated
-TITLES = {
-    "trained": "the trained network",
-    "none": "no appearance",
-    "untrained": "an untrained network",
-}
 
 
 @dataclass(frozen=True, eq=False)
 class Contender:
-    """A network that shall tell people apart."""
+    """A network that is tried in the tracker."""
 
-    embedder: Embedder
-    max_cosine_distance: float  # see `tracker.by_appearance`
+    embedder: CropEmbedder
+    max_cosine_distance: float  # see `deep_sort.by_appearance`
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,101 +51,36 @@ class Tracked:
         sequence: the sequence.
         detections: how many of its detections were used.
         tracks: by variant.
-        comparisons: with the truth, by variant; empty where there is none.
+        aligned: the tracks beside the truth, by variant; empty where there is no truth.
     """
 
     sequence: mot.Sequence
     detections: int
     tracks: Mapping[Variant, Tracks]
-    comparisons: Mapping[Variant, Comparison]
+    aligned: Mapping[Variant, Aligned]
 
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """What came of it.
+    """The tracks, scores and times of all sequences and variants.
 
     Attributes:
+        tracker: the tracker's name.
         tracked: the sequences.
         thresholds: of the two networks, on 1 - cosine.
         each: a variant's scores by sequence; of the sequences with truth.
         scores: a variant's scores of all of them; empty where no sequence has truth.
         frames: how many all sequences have.
-        seconds: what decoding took, embedding by the trained network, and tracking with it.
+        seconds: of decoding, of embedding by the trained network, and of tracking with it.
     """
 
+    tracker: str
     tracked: Sequence[Tracked]
     thresholds: Mapping[Variant, float]
     each: Mapping[Variant, Mapping[str, Scores]]
     scores: Mapping[Variant, Scores]
     frames: int
     seconds: Mapping[str, float]
-
-    def metrics(self) -> dict[str, Any]:
-        """The numbers of reports/track.json, which are the same at every run.
-
-        The trained network's stand at the top, the others' in sections; `earned` is what the
-        embedding is worth: trained minus none.
-        """
-        numbers: dict[str, Any] = {
-            "threshold": self.thresholds["trained"],
-            "sequences": len(self.tracked),
-            "sequences_with_truth": len(self.each["trained"]),
-            "frames": self.frames,
-            "detections": sum(tracked.detections for tracked in self.tracked),
-        }
-        if not self.scores:
-            return numbers
-        found = {variant: asdict(scores) for variant, scores in self.scores.items()}
-        earned = {name: value - found["none"][name] for name, value in found["trained"].items()}
-        untrained = found["untrained"] | {"threshold": self.thresholds["untrained"]}
-        return {
-            **found["trained"],
-            **numbers,
-            "earned": earned,
-            "none": found["none"],
-            "untrained": untrained,
-        }
-
-    def numbers(self) -> dict[str, float]:
-        """All numbers under flat names, with the speed: what MLflow records."""
-        sections = self.metrics() | self.speed()
-        flat: dict[str, float] = {}
-        for name, value in sections.items():
-            inner = value if isinstance(value, Mapping) else {"": value}
-            flat |= {f"track_{name}_{key}".rstrip("_"): found for key, found in inner.items()}
-        return flat
-
-    def speed(self) -> dict[str, float]:
-        """Frames a second, of everything and of the embedding alone; another at every run."""
-        return {
-            "fps": self.frames / sum(self.seconds.values()),
-            "fps_embedding": self.frames / self.seconds["embed"],
-        }
-
-    def table(self) -> str:
-        """What a person wants to read at the end."""
-        speed = self.speed()
-        lines = ["", f"  {'Deep SORT with':22}   HOTA    IDF1    MOTA  switches  fragments"]
-        lines += [
-            f"  {TITLES[variant]:22} {scores.hota:6.1%}  {scores.idf1:6.1%}  {scores.mota:6.1%}"
-            f"  {scores.id_switches:8,}  {scores.fragments:9,}"
-            for variant, scores in self.scores.items()
-        ]
-        if not self.scores:
-            lines[1:] = ["  no sequence has a gt/gt.txt, so nothing was scored"]
-        return "\n".join(
-            [
-                *lines,
-                f"  {len(self.tracked)} sequence{'s' * (len(self.tracked) > 1)}, {self.frames:,} "
-                f"frames; max_cosine_distance "
-                f"{self.thresholds['trained']:.3f}; {speed['fps']:.0f} frames/s, embedding alone "
-                f"{speed['fps_embedding']:.0f}",
-                "",
-                "  reports/track.webm    what was tracked, without and with the network",
-                "  reports/track.jpg     frames around identity switches",
-                "  reports/tracks.zip    the tracks, as MOTChallenge takes them",
-            ]
-        )
 
 
 def trained(
@@ -170,8 +96,7 @@ def untrained(
     gallery: Part,
     *,
     seed: int,
-    false_match_rate: float,
-    short_range: int,
+    config: EvaluateConfig,
     device: torch.device,
 ) -> Contender:
     """A network like a checkpoint's with random weights, and the threshold evaluate would find.
@@ -180,21 +105,19 @@ def untrained(
 
     Args:
         about: the checkpoint's.
-        query: images as in `evaluation.evaluate`.
+        query: images as in `evaluate.evaluate`.
         gallery: likewise.
         seed: draws the weights.
-        false_match_rate: as in `evaluation.evaluate`.
-        short_range: likewise.
-        device: where to compute.
+        config: the section `evaluate`, of which the calibration's numbers are used.
+        device: the device that computes.
     """
     net = network.build(about.design, len(about.classes), seed=seed)
-    reader = evaluate.Reader(
-        net, mean=about.mean, std=about.std, batch_size=BATCH_SIZE, device=device
-    )
+    predictor = Predictor(net, mean=about.mean, std=about.std, device=device)
+    sides = embedded_sides(embedding_with(predictor, BATCH_SIZE), query, gallery)
     found = calibrate(
-        *evaluate.as_followed(*evaluate.sightings(reader.embeddings, query, gallery)),
-        false_match_rate=false_match_rate,
-        short_range=short_range,
+        *sides_to_calibrate(*sides),
+        false_match_rate=config.false_match_rate,
+        short_range=config.short_range,
     )
     threshold = found.recommended.threshold.value if found.recommended else 0.0
     return Contender(extractor_of(net, about, device), threshold)
@@ -208,26 +131,22 @@ def extractor_of(net: nn.Module, about: Description, device: torch.device) -> Ex
     )
 
 
-def run(
+def compare_variants(
     source: Archive,
     sequences: Sequence[mot.Sequence],
     *,
     trained: Contender,
     untrained: Contender,
-    classes: Collection[int],
-    min_confidence: float,
-    settings: Settings,
+    config: TrackConfig,
 ) -> Trial:
     """Track every sequence in the three ways, and score them.
 
     Args:
-        source: where the frames are.
-        sequences: of it.
+        source: the archive with the frames.
+        sequences: the sequences in it.
         trained: the network.
         untrained: one that has learned nothing.
-        classes: of the truth's boxes, those that are scored.
-        min_confidence: less sure detections are left out.
-        settings: the tracker's.
+        config: the section `track`, but for its `max_cosine_distance`.
 
     Raises:
         DatasetError: a sequence has no detections, or truth of other classes alone, or a frame
@@ -235,43 +154,47 @@ def run(
         SourceError: the archive is damaged.
     """
     for sequence in sequences:
-        check_classes(source, sequence, classes)
+        check_classes(source, sequence, config.classes)
     watch = Stopwatch()
     contenders: dict[Variant, Contender] = {"trained": trained, "untrained": untrained}
-    embedders: dict[str, Embedder] = {variant: one.embedder for variant, one in contenders.items()}
-    looks = embed.look(source, sequences, embedders, min_confidence=min_confidence, watch=watch)
-    thresholds = {variant: one.max_cosine_distance for variant, one in contenders.items()}
+    embedders: dict[str, CropEmbedder] = {name: one.embedder for name, one in contenders.items()}
+    seen = embed_detections(
+        source, sequences, embedders, min_confidence=config.min_confidence, watch=watch
+    )
+    thresholds = {name: one.max_cosine_distance for name, one in contenders.items()}
     frames = sum(len(sequence.images) for sequence in sequences)
     tracked = []
     with Progress("track", len(VARIANTS) * frames, "frames") as progress:
-        for sequence, look in zip(sequences, looks, strict=True):
-            made = {}
-            for variant in VARIANTS:
-                with watch.timing(f"track {variant}"):
-                    made[variant] = track(look, len(sequence.images), settings, variant, thresholds)
-                progress.advance(len(sequence.images))
-            found = compared(sequence, made, classes)
-            tracked.append(Tracked(sequence, len(look.detections), made, found))
+        for sequence, appearances in zip(sequences, seen, strict=True):
+            length = len(sequence.images)
+            tracks: dict[Variant, Tracks] = {}
+            for name in VARIANTS:
+                with watch.timing(f"track {name}"):
+                    tracks[name] = track_variant(name, appearances, length, config, thresholds)
+                progress.advance(length)
+            aligned = align_variants(sequence, tracks, config.classes)
+            tracked.append(Tracked(sequence, len(appearances.detections), tracks, aligned))
     seconds = {
         "decode": watch.seconds["decode"],
         "embed": watch.seconds["trained"],
         "track": watch.seconds["track trained"],
     }
-    return Trial(tracked, thresholds, *scored(tracked), frames, seconds)
+    return Trial(tracker.NAME, tracked, thresholds, *score_variants(tracked), frames, seconds)
 
 
-def track(
-    look: Appearances,
-    frames: int,
-    settings: Settings,
+def track_variant(
     variant: Variant,
+    appearances: Appearances,
+    frames: int,
+    config: TrackConfig,
     thresholds: Mapping[Variant, float],
 ) -> Tracks:
     """Track one sequence in one way."""
+    detections = appearances.detections
     if variant == "none":
-        return by_motion(look.detections, frames, settings)
-    embeddings, threshold = look.embeddings[variant], thresholds[variant]
-    return by_appearance(look.detections, embeddings, frames, settings, threshold)
+        return tracker.by_motion(detections, frames, config)
+    embeddings, threshold = appearances.embeddings[variant], thresholds[variant]
+    return tracker.by_appearance(detections, embeddings, frames, config, threshold)
 
 
 def check_classes(source: Archive, sequence: mot.Sequence, classes: Collection[int]) -> None:
@@ -290,92 +213,25 @@ def check_classes(source: Archive, sequence: mot.Sequence, classes: Collection[i
         )
 
 
-def compared(
+def align_variants(
     sequence: mot.Sequence, tracks: Mapping[Variant, Tracks], classes: Collection[int]
-) -> dict[Variant, Comparison]:
-    """Each variant's tracks with the truth, if there is one."""
+) -> dict[Variant, Aligned]:
+    """Each variant's tracks beside the truth; empty where there is no truth."""
     if sequence.truth is None:
         return {}
     frames = len(sequence.images)
-    return {
-        variant: score.compare(sequence.truth, made, frames, classes)
-        for variant, made in tracks.items()
-    }
+    return {name: align(sequence.truth, made, frames, classes) for name, made in tracks.items()}
 
 
-def scored(
+def score_variants(
     tracked: Sequence[Tracked],
 ) -> tuple[dict[Variant, dict[str, Scores]], dict[Variant, Scores]]:
-    """Each variant's scores by sequence, and of all; nothing where there is no truth."""
+    """Each variant's scores by sequence, and of all sequences; empty where there is no truth."""
     each: dict[Variant, dict[str, Scores]] = {variant: {} for variant in VARIANTS}
     combined: dict[Variant, Scores] = {}
-    known = [one for one in tracked if one.comparisons]
+    known = [one for one in tracked if one.aligned]
     for variant in VARIANTS if known else ():
-        each[variant], combined[variant] = score.score(
-            {one.sequence.name: one.comparisons[variant] for one in known}
+        each[variant], combined[variant] = score(
+            {one.sequence.name: one.aligned[variant] for one in known}
         )
     return each, combined
-
-
-# What is left in reports/
-
-
-def write(folder: Path, source: Archive, trial: Trial) -> list[str]:
-    """Write the numbers, the tracks and the pictures.
-
-    Args:
-        folder: receives track.json, track.csv, tracks.zip, track.jpg and track.webm.
-        source: where the frames are.
-        trial: what to write.
-
-    Returns:
-        the names of what was written.
-    """
-    names = ["track.json", "track.csv", "tracks.zip", "track.jpg", "track.webm"]
-    numbers, table, tracks, page, video = (folder / name for name in names)
-    files.write_json(numbers, trial.metrics())
-    files.write_csv(table, *by_sequence(trial))
-    write_tracks(tracks, trial.tracked)
-    shown = max(trial.tracked, key=lambda one: len(switches(one, "none")))
-    views = [
-        View(TITLES[variant], shown.tracks[variant], switches(shown, variant))
-        for variant in ("none", "trained")
-    ]
-    replay.page(page, source, shown.sequence, views)
-    replay.video(video, source, shown.sequence, views)
-    return names
-
-
-def switches(tracked: Tracked, variant: Variant) -> list[score.Switch]:
-    """A variant's identity switches, as far as anybody knows."""
-    comparison = tracked.comparisons.get(variant)
-    return score.switches(comparison) if comparison else []
-
-
-def by_sequence(trial: Trial) -> tuple[list[str], Iterable[list[object]]]:
-    """The columns and rows of track.csv."""
-    columns = ["sequence", "appearance", "frames", "detections", "tracks"]
-    scores = list(Scores.__dataclass_fields__)
-
-    def rows() -> Iterator[list[object]]:
-        for one in trial.tracked:
-            name = one.sequence.name
-            for variant, tracks in one.tracks.items():
-                found = trial.each[variant].get(name)
-                yield [
-                    *(name, variant, len(one.sequence.images), one.detections),
-                    len(set(tracks.ids.tolist())),
-                    *([""] * len(scores) if found is None else asdict(found).values()),
-                ]
-
-    return columns + scores, rows()
-
-
-def write_tracks(path: Path, tracked: Sequence[Tracked]) -> None:
-    """Zip the trained network's tracks, a text a sequence, as MOTChallenge takes them."""
-    with tempfile.TemporaryDirectory(dir=path.parent) as name:
-        folder = Path(name)
-        for one in tracked:
-            (folder / f"{one.sequence.name}.txt").write_text(one.tracks["trained"].as_table())
-        with files.replacing(path) as temporary:
-            archive.pack(folder, temporary)

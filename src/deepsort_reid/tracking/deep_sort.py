@@ -2,9 +2,11 @@
 
 Wojke, Bewley and Paulus, "Simple Online and Realtime Tracking with a Deep Association Metric", ICIP
 2017, as deep-sort-realtime has it.
+
+A tracker is a module with `NAME`, `by_appearance` and `by_motion`, and compare.py imports the one
+that is tried. For another tracker write such a module, and import it there.
 """
 
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -14,59 +16,58 @@ from deep_sort_realtime.deep_sort.tracker import Tracker
 from deep_sort_realtime.deepsort_tracker import DeepSort
 from numpy.typing import NDArray
 
+from deepsort_reid.core.config import TrackConfig
 from deepsort_reid.data.mot import Boxes
 from deepsort_reid.model.extractor import Embeddings
+from deepsort_reid.tracking.tracks import Tracks
+
+NAME = "Deep SORT"
 
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How boxes become tracks, whatever tells who is who."""
+def by_appearance(
+    detections: Boxes,
+    embeddings: Embeddings,
+    frames: int,
+    config: TrackConfig,
+    max_cosine_distance: float,
+) -> Tracks:
+    """Track detections by their embeddings, within the gate of their motion.
 
-    max_iou_distance: float  # 1 - overlap, at most, of a box and where its track is expected
-    max_age: int  # frames without a detection after which a track ends
-    n_init: int  # detections in a row that make a track
-    nn_budget: int  # embeddings kept of each track
-
-
-@dataclass(frozen=True, eq=False)
-class Tracks:
-    """Who is where: rows in the order of frames, and of identities within a frame."""
-
-    frames: NDArray[np.int64]  # (N,) from 1
-    ids: NDArray[np.int64]  # (N,) from 1
-    ltwh: Floats  # (N, 4) left, top, width, height; pixels from the frame's corner
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def as_table(self) -> str:
-        """The lines of a results file as MOTChallenge takes it, which counts pixels from 1."""
-        return "".join(
-            f"{frame},{identity},{left + 1:.2f},{top + 1:.2f},{width:.2f},{height:.2f},1,-1,-1,-1\n"
-            for frame, identity, (left, top, width, height) in zip(
-                self.frames.tolist(), self.ids.tolist(), self.ltwh.tolist(), strict=True
-            )
-        )
+    Args:
+        detections: (N,) boxes.
+        embeddings: (N, D), one of each box, none of them zero.
+        frames: how many the sequence has.
+        config: the section `track`: `max_iou_distance`, `max_age`, `n_init` and `nn_budget`.
+        max_cosine_distance: 1 - cosine, at most, of a detection and the nearest of a track's.
+    """
+    return updated(deep_sort(config, max_cosine_distance), detections, embeddings, frames)
 
 
-class Motion:
-    """A metric for the library's tracker that knows where a track is expected, not how it looks.
+def by_motion(detections: Boxes, frames: int, config: TrackConfig) -> Tracks:
+    """Track the same detections with no appearance at all; see `MotionMetric`."""
+    library = deep_sort(config, 0.0)
+    library.tracker.metric = MotionMetric(library.tracker)
+    return updated(library, detections, centred(detections.ltwh), frames)
 
-    It stands where the metric of appearances does, so that a track without detections for a while
-    is found again by its motion alone, the youngest losses first. The cost is the squared
-    Mahalanobis distance of a detection's box from the Kalman filter's prediction, the other half of
-    the paper's cost (its equation 1), and the gate is the library's own. Detections carry their
-    boxes in place of embeddings.
+
+class MotionMetric:
+    """A metric for the library's tracker that compares positions, not appearances.
+
+    It replaces the metric of appearances. So a track without detections for a while is found again
+    by its motion alone, the most recently lost tracks first. The cost is the squared Mahalanobis
+    distance of a detection's box from the Kalman filter's prediction, the other half of the
+    paper's cost (its equation 1), and the gate is the library's own. Detections carry their boxes
+    in place of embeddings.
 
     The library can do without appearance in simpler ways, and does worse: with a threshold below 0
-    a track is lost as soon as one frame misses it, and with equal embeddings for everybody
-    whichever detection lies in the gate is as good as any other.
+    a track is lost as soon as one frame misses it, and with equal embeddings for everybody any
+    detection in the gate is as good as any other.
     """
 
     def __init__(self, tracker: Tracker):
-        """Serve a tracker, whose tracks are asked for."""
+        """Serve a tracker, whose tracks give the predictions."""
         self.tracker = tracker
         self.matching_threshold = chi2inv95[4]  # of a box's four numbers, as in the gate
 
@@ -86,41 +87,22 @@ def centred(ltwh: Floats) -> Floats:
     return np.stack([left + width / 2, top + height / 2, width / height, height], axis=1)
 
 
-def by_appearance(
-    detections: Boxes,
-    embeddings: Embeddings,
-    frames: int,
-    settings: Settings,
-    max_cosine_distance: float,
-) -> Tracks:
-    """Track detections by how they look, within the gate of their motion.
-
-    Args:
-        detections: (N,) boxes.
-        embeddings: (N, D), one of each box, none of them zero.
-        frames: how many the sequence has.
-        settings: the tracker's.
-        max_cosine_distance: 1 - cosine, at most, of a detection and the nearest of a track's.
-    """
-    return run(deep_sort(settings, max_cosine_distance), detections, embeddings, frames)
+def deep_sort(config: TrackConfig, max_cosine_distance: float) -> DeepSort:
+    """The library's tracker, without an embedder of its own."""
+    return DeepSort(
+        embedder=None,
+        max_cosine_distance=max_cosine_distance,
+        max_iou_distance=config.max_iou_distance,
+        max_age=config.max_age,
+        n_init=config.n_init,
+        nn_budget=config.nn_budget,
+    )
 
 
-def by_motion(detections: Boxes, frames: int, settings: Settings) -> Tracks:
-    """Track the same detections with no appearance at all; see `Motion`."""
-    library = deep_sort(settings, 0.0)
-    library.tracker.metric = Motion(library.tracker)
-    return run(library, detections, centred(detections.ltwh), frames)
+def updated(library: DeepSort, detections: Boxes, features: NDArray[Any], frames: int) -> Tracks:
+    """Update a tracker with each frame's detections in turn, also where there are none.
 
-
-def deep_sort(settings: Settings, max_cosine_distance: float) -> DeepSort:
-    """The library's tracker, which is given its embeddings."""
-    return DeepSort(embedder=None, max_cosine_distance=max_cosine_distance, **vars(settings))
-
-
-def run(library: DeepSort, detections: Boxes, features: NDArray[Any], frames: int) -> Tracks:
-    """Give a tracker each frame's detections in turn, none where there are none.
-
-    A track counts in a frame if it is confirmed and has a detection there; its box is the Kalman
+    A track counts in a frame if it is confirmed and has a detection there. Its box is the Kalman
     filter's.
     """
     rows: list[tuple[int, int, Floats]] = []

@@ -1,4 +1,4 @@
-"""What the people of a sequence look like: its detections cut out of the frames and embedded."""
+"""The detections of sequences, cut out of the frames and embedded."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,13 +14,13 @@ from deepsort_reid.core.progress import Progress
 from deepsort_reid.data import mot
 from deepsort_reid.data.mot import Boxes
 from deepsort_reid.data.packed import Images
-from deepsort_reid.model.extractor import Embeddings, Order, cut
+from deepsort_reid.model.extractor import Embeddings, Order, cut_boxes
 from deepsort_reid.sources.archive import Archive
 from deepsort_reid.tracking import frames
 
 
-class Embedder(Protocol):
-    """What turns pictures of people into embeddings: an `extractor.Extractor`, say."""
+class CropEmbedder(Protocol):
+    """Turns crops into embeddings, as `extractor.Extractor` does."""
 
     def __call__(self, crops: Sequence[Images], *, order: Order) -> Embeddings:
         """(H, W, 3) uint8 crops of any sizes, none empty -> (N, D) of unit length."""
@@ -29,7 +29,7 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Appearances:
-    """A sequence's detections, with what each network sees in them.
+    """A sequence's detections with their embeddings.
 
     Attributes:
         detections: (N,) those that are sure enough and lie in the frame, in the order of frames.
@@ -41,7 +41,7 @@ class Appearances:
 
 
 class Stopwatch:
-    """Adds up the seconds that each part of the work takes."""
+    """Adds up the seconds of each part of the work."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -64,22 +64,22 @@ class Stopwatch:
             yield item
 
 
-def look(
+def embed_detections(
     archive: Archive,
     sequences: Sequence[mot.Sequence],
-    embedders: Mapping[str, Embedder],
+    embedders: Mapping[str, CropEmbedder],
     *,
     min_confidence: float,
     watch: Stopwatch,
 ) -> list[Appearances]:
     """Embed every detection of some sequences with each network, in one pass over the archive.
 
-    One frame at a time is decoded, and its detections are embedded together, as a tracker that
-    follows a camera does it.
+    Frames are decoded one at a time, and the detections of a frame are embedded together, as a
+    tracker does it with a camera.
 
     Args:
-        archive: where the frames are.
-        sequences: whose detections are wanted.
+        archive: the archive with the frames.
+        sequences: the sequences in it.
         embedders: networks, by name.
         min_confidence: less sure detections are left out.
         watch: receives the seconds of "decode", and of each network under its name.
@@ -103,14 +103,14 @@ def look(
     ]
     with (
         Progress("embed", len(places), "frames") as progress,
-        closing(frames.read(archive, list(places))) as found,
+        closing(frames.read_frames(archive, list(places))) as found,
     ):
         for name, picture in watch.timed("decode", found):
             number, frame = places[name]
             here = np.flatnonzero(chosen[number].frames == frame)
-            here = here[lie_in(picture, chosen[number].ltwh[here])]
+            here = here[in_frame(picture, chosen[number].ltwh[here])]
             kept[number][here] = True
-            crops = cut(picture, chosen[number].ltwh[here], form="ltwh")
+            crops = cut_boxes(picture, chosen[number].ltwh[here], form="ltwh")
             for network, embedder in embedders.items():
                 with watch.timing(network):
                     seen[number][network].append((frame, embedder(crops, order="rgb")))
@@ -118,7 +118,7 @@ def look(
     return [
         Appearances(
             boxes.select(which),
-            {network: joined(parts) for network, parts in by_network.items()},
+            {network: concatenated(parts) for network, parts in by_network.items()},
         )
         for boxes, which, by_network in zip(chosen, kept, seen, strict=True)
     ]
@@ -143,14 +143,14 @@ def sure(detections: Boxes, min_confidence: float) -> Boxes:
     return detections.select(detections.confidences >= min_confidence)
 
 
-def lie_in(picture: Images, ltwh: NDArray[np.float64]) -> NDArray[np.bool_]:
+def in_frame(picture: Images, ltwh: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which of (N, 4) boxes have a part of the picture in them: (N,)."""
     size = np.array([picture.shape[1], picture.shape[0]])
     inside: NDArray[np.bool_] = (ltwh[:, :2] < size) & (ltwh[:, :2] + ltwh[:, 2:] > 0)
     return np.logical_and(inside[:, 0], inside[:, 1])
 
 
-def joined(parts: Sequence[tuple[int, Embeddings]]) -> Embeddings:
+def concatenated(parts: Sequence[tuple[int, Embeddings]]) -> Embeddings:
     """The frames' embeddings as one array, in the order of frames."""
     ordered = sorted(parts, key=lambda part: part[0])
     return np.concatenate([embeddings for _, embeddings in ordered])

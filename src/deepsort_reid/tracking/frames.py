@@ -9,11 +9,13 @@ from deepsort_reid.data.packed import Images
 from deepsort_reid.sources.archive import Archive
 
 
-def read(archive: Archive, names: Sequence[str]) -> Generator[tuple[str, Images], None, None]:
+def read_frames(
+    archive: Archive, names: Sequence[str]
+) -> Generator[tuple[str, Images], None, None]:
     """Yield each of the named images as (H, W, 3) uint8 RGB, in the archive's order.
 
     Raises:
-        DatasetError: one cannot be decoded.
+        DatasetError: an image cannot be decoded.
         SourceError: the archive is damaged.
     """
     with closing(archive.read(names)) as members:
@@ -27,18 +29,18 @@ def read(archive: Archive, names: Sequence[str]) -> Generator[tuple[str, Images]
             yield name, image
 
 
-def in_order(archive: Archive, names: Sequence[str]) -> Generator[Images, None, None]:
+def frames_in_order(archive: Archive, names: Sequence[str]) -> Generator[Images, None, None]:
     """Yield the named images in the order of `names`, each of which is there once.
 
-    One that comes too early is kept until it is due; in archives that are sorted none does.
+    An image that comes too early is kept until it is due. In sorted archives none does.
 
     Raises:
-        DatasetError, SourceError: as in `read`.
+        DatasetError, SourceError: as in `read_frames`.
     """
     early: dict[str, Images] = {}
     due = iter(names)
     expected = next(due, None)
-    with closing(read(archive, names)) as found:
+    with closing(read_frames(archive, names)) as found:
         for name, image in found:
             early[name] = image
             while expected in early:

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from trackeval.metrics import CLEAR, HOTA, Identity
 
 from deepsort_reid.core.boxes import intersections_over_unions
 from deepsort_reid.data.mot import PEDESTRIAN, Boxes
-from deepsort_reid.tracking.deep_sort import Tracks
+from deepsort_reid.tracking.tracks import Tracks
 
 DISTRACTORS = (2, 7, 8, 12)  # person on vehicle, static person, distractor, reflection
 OVERLAP = 0.5  # intersection over union from which on a box is somebody's
@@ -30,7 +29,7 @@ Results = dict[str, dict[str, Any]]  # a metric's name -> its numbers, as TrackE
 
 @dataclass(frozen=True)
 class Scores:
-    """What tracks are worth; shares in [0, 1], MOTA below 0 where mistakes outnumber the boxes."""
+    """Scores of tracks; shares in [0, 1], but MOTA below 0 where mistakes outnumber the boxes."""
 
     hota: float  # mean over the overlaps 0.05 to 0.95
     idf1: float
@@ -51,8 +50,8 @@ class Switch:
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
-    """Truth and tracks, frame by frame, as MOTChallenge's preprocessing leaves them.
+class Aligned:
+    """Truth and tracks side by side, frame by frame, as MOTChallenge's preprocessing leaves them.
 
     Attributes:
         truth: the identities in each frame, (G,) each.
@@ -80,28 +79,30 @@ class Comparison:
         }
 
 
-def metrics() -> dict[str, Any]:
+def trackeval_metrics() -> dict[str, Any]:
     """TrackEval's metrics by name, told not to print their settings."""
+    from trackeval.metrics import CLEAR, HOTA, Identity
+
     settings = {"THRESHOLD": OVERLAP, "PRINT_CONFIG": False}
     return {"HOTA": HOTA(), "CLEAR": CLEAR(dict(settings)), "Identity": Identity(dict(settings))}
 
 
-def score(comparisons: Mapping[str, Comparison]) -> tuple[dict[str, Scores], Scores]:
+def score(sequences: Mapping[str, Aligned]) -> tuple[dict[str, Scores], Scores]:
     """Score each sequence, and all of them together as TrackEval combines them.
 
     Args:
-        comparisons: one a sequence, by name; at least one.
+        sequences: truth and tracks of each, by name; at least one.
 
     Returns:
         the scores by sequence, and of all.
     """
-    measures = metrics()
+    measures = trackeval_metrics()
     each: dict[str, Results] = {
         sequence: {
-            name: measure.eval_sequence(comparison.as_trackeval())
+            name: measure.eval_sequence(aligned.as_trackeval())
             for name, measure in measures.items()
         }
-        for sequence, comparison in comparisons.items()
+        for sequence, aligned in sequences.items()
     }
     combined = {
         name: measure.combine_sequences({key: found[name] for key, found in each.items()})
@@ -122,13 +123,13 @@ def as_scores(found: Results) -> Scores:
     )
 
 
-def compare(
+def align(
     truth: Boxes, tracks: Tracks, frames: int, classes: Collection[int] = (PEDESTRIAN,)
-) -> Comparison:
-    """Bring truth and tracks together, as MOTChallenge prepares them.
+) -> Aligned:
+    """Align truth and tracks, as MOTChallenge prepares them.
 
-    A track's box that is a distractor's (somebody on a bicycle, a statue, a reflection) is neither
-    right nor wrong and goes out; so does all of the truth but what is of the classes and counts.
+    A track's box on a distractor (somebody on a bicycle, a statue, a reflection) is neither right
+    nor wrong and is left out. So is all truth that does not count or is of other classes.
 
     Args:
         truth: the sequence's.
@@ -136,7 +137,7 @@ def compare(
         frames: how many it has.
         classes: what is scored; none of it is a distractor.
     """
-    found = Comparison([], [], [])
+    found = Aligned([], [], [])
     scored = np.isin(truth.classes, list(classes))
     counts = scored & (truth.confidences != 0) & (truth.ids >= 0)
     distracts = np.isin(truth.classes, DISTRACTORS) & ~scored
@@ -174,16 +175,16 @@ def renumbered(ids: list[Ids]) -> tuple[list[Ids], int]:
     return [np.searchsorted(known, values) for values in ids], len(known)
 
 
-def switches(comparison: Comparison) -> list[Switch]:
+def find_switches(aligned: Aligned) -> list[Switch]:
     """Every identity switch, in the order of frames: those that the CLEAR metrics count.
 
-    Who had a box in the frame before keeps it if it still fits; the rest are matched so that the
-    boxes overlap most.
+    A person keeps the track of the frame before if its box still overlaps enough. The others are
+    matched so that the boxes overlap most.
     """
     found = []
     holder: dict[int, tuple[int, int]] = {}  # person -> their track, and the frame of that
     previous = 0  # the last frame with both people and tracks
-    frames = zip(comparison.truth, comparison.tracks, comparison.overlaps, strict=True)
+    frames = zip(aligned.truth, aligned.tracks, aligned.overlaps, strict=True)
     for frame, (truth, tracks, overlaps) in enumerate(frames, start=1):
         if not overlaps.size:
             continue

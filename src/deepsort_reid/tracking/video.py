@@ -1,7 +1,7 @@
 """Pictures of tracks: a page of the frames around identity switches, and a short video.
 
-Each track has a colour of its own, by its identity. A box about somebody whose track has changed
-is drawn thick, with the old identity beside the new one, for a while.
+Each track has a colour of its own, by its identity. After an identity switch the box is drawn
+thick for a while, with the old identity beside the new one.
 """
 
 import colorsys
@@ -24,15 +24,15 @@ from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.data import mot
 from deepsort_reid.data.packed import Images
 from deepsort_reid.sources.archive import Archive
-from deepsort_reid.tracking import frames as film
-from deepsort_reid.tracking.deep_sort import Tracks
+from deepsort_reid.tracking.frames import frames_in_order
 from deepsort_reid.tracking.score import Switch
+from deepsort_reid.tracking.tracks import Tracks
 
 CELL = (480, 360)  # width and height of one frame on the page, at most, in pixels
 COLUMNS, EVENTS = 4, 3
 PANE = (384, 384)  # of one of the video's two halves, at most
 SECONDS = 7.0  # of video, at most
-FRAME_RATE = 15.0  # of video, at most; of faster sequences not every frame is shown
+MAX_FRAME_RATE = 15.0  # of video, at most; of faster sequences not every frame is shown
 MARKED = 0.8  # seconds for which a switch stays marked
 GAP, TITLE = 6, 26  # pixels
 INK, PAPER, ALARM = (255, 255, 255), (24, 24, 24), (255, 40, 40)
@@ -40,8 +40,8 @@ GOLDEN = 0.61803398875  # hues so far apart never come near each other
 
 
 @dataclass(frozen=True, eq=False)
-class View:
-    """One way to have tracked a sequence."""
+class TrackView:
+    """A sequence's tracks by one variant, as the pictures show them."""
 
     title: str
     tracks: Tracks
@@ -49,37 +49,39 @@ class View:
 
 
 @dataclass(frozen=True)
-class Moment:
-    """A row of the page: some frames of a sequence, and what happens there."""
+class Excerpt:
+    """A row of the page: some frames of a sequence, and a caption."""
 
     frames: Sequence[int]  # from 1, in order
     caption: str
 
 
-def page(path: Path, archive: Archive, sequence: mot.Sequence, views: Sequence[View]) -> None:
+def write_page(
+    path: Path, archive: Archive, sequence: mot.Sequence, views: Sequence[TrackView]
+) -> None:
     """Draw frames around the first view's identity switches, the views below each other.
 
-    Where nothing is switched, or nobody knows, the frames are spread over the sequence.
+    Where there is no switch or no truth, the frames are spread over the sequence.
 
     Args:
         path: a JPEG.
-        archive: where the frames are.
+        archive: the archive with the frames.
         sequence: which has detections.
         views: the baseline first.
     """
-    moments = choose_moments(sequence, views[0].switches, views[-1].switches)
-    wanted = sorted({frame for moment in moments for frame in moment.frames})
+    excerpts = choose_excerpts(sequence, views[0].switches, views[-1].switches)
+    wanted = sorted({frame for excerpt in excerpts for frame in excerpt.frames})
     names = [sequence.images[frame - 1] for frame in wanted]
     pictures = {
         frame: fitted(picture, CELL)
-        for frame, picture in zip(wanted, film.in_order(archive, names), strict=True)
+        for frame, picture in zip(wanted, frames_in_order(archive, names), strict=True)
     }
     rows = [
         titled(
-            [annotated(pictures[f], view, f, sequence.frame_rate) for f in moment.frames],
-            f"{view.title}{moment.caption}",
+            [with_boxes(pictures[f], view, f, sequence.frame_rate) for f in excerpt.frames],
+            f"{view.title}{excerpt.caption}",
         )
-        for moment in moments
+        for excerpt in excerpts
         for view in views
     ]
     encoded = io.BytesIO()
@@ -104,10 +106,10 @@ def fitted(picture: Images, size: tuple[int, int]) -> Scaled:
     return Scaled(Image.fromarray(picture).resize(even, Image.Resampling.BOX), scale)
 
 
-def choose_moments(
+def choose_excerpts(
     sequence: mot.Sequence, switches: Sequence[Switch], others: Sequence[Switch]
-) -> list[Moment]:
-    """The moments that are worth a look: first those that only one of the two views gets wrong."""
+) -> list[Excerpt]:
+    """The excerpts around switches, first those that only one of the two views has."""
     count = len(sequence.images)
     shared = {(switch.person, switch.frame) for switch in others}
     ranked = sorted(switches, key=lambda s: ((s.person, s.frame) in shared, s.frame))
@@ -118,17 +120,17 @@ def choose_moments(
             chosen.append(switch)
     if not chosen:
         spread = np.linspace(1, count, COLUMNS * EVENTS).round().astype(int).reshape(EVENTS, -1)
-        return [Moment(sorted(set(row.tolist())), "") for row in spread]
+        return [Excerpt(sorted(set(row.tolist())), "") for row in spread]
     after = max(1, round(sequence.frame_rate / 5))
-    moments = []
+    excerpts = []
     for s in sorted(chosen, key=lambda s: s.frame):
         four = (max(1, s.last - after), (s.last + s.frame) // 2, s.frame, s.frame + after)
         kept = sorted({min(frame, count) for frame in four})
-        moments.append(Moment(kept, f": around frame {s.frame}"))
-    return moments
+        excerpts.append(Excerpt(kept, f": around frame {s.frame}"))
+    return excerpts
 
 
-def annotated(frame: Scaled, view: View, number: int, frame_rate: float) -> Image.Image:
+def with_boxes(frame: Scaled, view: TrackView, number: int, frame_rate: float) -> Image.Image:
     """A frame with a view's boxes, identities and recent switches."""
     picture = frame.picture.copy()
     draw = ImageDraw.Draw(picture)
@@ -138,7 +140,7 @@ def annotated(frame: Scaled, view: View, number: int, frame_rate: float) -> Imag
         if 0 <= number - switch.frame <= MARKED * frame_rate
     }
     here = view.tracks.frames == number
-    # The marked ones last, over the others.
+    # Boxes with a recent switch last, over the others.
     boxes = sorted(
         zip(view.tracks.ids[here].tolist(), view.tracks.ltwh[here], strict=True),
         key=lambda item: item[0] in recent,
@@ -150,8 +152,8 @@ def annotated(frame: Scaled, view: View, number: int, frame_rate: float) -> Imag
             draw.rectangle([box[0] - 3, box[1] - 3, box[2] + 3, box[3] + 3], outline=ALARM, width=3)
             tag(draw, box, f"{recent[identity]} > {identity}", ALARM)
         else:
-            tag(draw, box, str(identity), colour(identity))
-        draw.rectangle(box, outline=colour(identity), width=2)
+            tag(draw, box, str(identity), track_colour(identity))
+        draw.rectangle(box, outline=track_colour(identity), width=2)
     tag(draw, (0, 0, 0, 0), f"frame {number}", PAPER)
     return picture
 
@@ -171,7 +173,7 @@ def tag(
     draw.text((left + 2, top), text, INK if dark else PAPER, font)
 
 
-def colour(identity: int) -> tuple[int, int, int]:
+def track_colour(identity: int) -> tuple[int, int, int]:
     """A track's colour, which is always the same."""
     hue = identity * GOLDEN % 1
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.75 if identity % 2 else 0.5, 1.0)
@@ -204,7 +206,9 @@ def stacked(rows: Sequence[Image.Image]) -> Image.Image:
 # The video
 
 
-def video(path: Path, archive: Archive, sequence: mot.Sequence, views: Sequence[View]) -> None:
+def write_video(
+    path: Path, archive: Archive, sequence: mot.Sequence, views: Sequence[TrackView]
+) -> None:
     """Write a video of the views beside each other, of the seconds with most switches.
 
     Noise is smoothed before the boxes are drawn: OpenCV takes no bit rate for its encoder, which
@@ -212,7 +216,7 @@ def video(path: Path, archive: Archive, sequence: mot.Sequence, views: Sequence[
 
     Args:
         path: a WebM.
-        archive: where the frames are.
+        archive: the archive with the frames.
         sequence: which has detections.
         views: the baseline first.
 
@@ -220,25 +224,25 @@ def video(path: Path, archive: Archive, sequence: mot.Sequence, views: Sequence[
         DatasetError: the frames have several sizes.
         OSError: the file cannot be written.
     """
-    step = math.ceil(sequence.frame_rate / FRAME_RATE)
+    step = math.ceil(sequence.frame_rate / MAX_FRAME_RATE)
     shown = busiest(sequence, views)[::step]
     names = [sequence.images[frame - 1] for frame in shown]
     with files.replacing(path) as temporary:
         with open_video(temporary, sequence.frame_rate / step) as writer:
-            pictures = film.in_order(archive, names)
+            pictures = frames_in_order(archive, names)
             for frame, name, picture in zip(shown, names, pictures, strict=True):
                 small = smoothed(fitted(picture, PANE))
                 panes = [
-                    titled([annotated(small, view, frame, sequence.frame_rate)], view.title)
+                    titled([with_boxes(small, view, frame, sequence.frame_rate)], view.title)
                     for view in views
                 ]
-                writer.write(beside(panes), name)
+                writer.write(side_by_side(panes), name)
         check_frames(temporary, len(names))
         temporary.write_bytes(anonymous(temporary.read_bytes()))
 
 
-def busiest(sequence: mot.Sequence, views: Sequence[View]) -> range:
-    """The frames of the part of the sequence with most switches, as long as the video may be."""
+def busiest(sequence: mot.Sequence, views: Sequence[TrackView]) -> range:
+    """The consecutive frames with most switches, as many as the video may show."""
     count = len(sequence.images)
     length = min(count, max(1, round(SECONDS * sequence.frame_rate)))
     at = np.zeros(count + 1)
@@ -257,7 +261,7 @@ def smoothed(frame: Scaled) -> Scaled:
     return Scaled(Image.fromarray(picture), frame.scale)
 
 
-def beside(panes: Sequence[Image.Image]) -> Image.Image:
+def side_by_side(panes: Sequence[Image.Image]) -> Image.Image:
     """Pictures beside each other, of even size, as video codecs need it."""
     width = sum(pane.width for pane in panes)
     height = max(pane.height for pane in panes)
@@ -270,10 +274,10 @@ def beside(panes: Sequence[Image.Image]) -> Image.Image:
 
 
 class Video:
-    """A WebM that is being written, VP8, which every browser plays."""
+    """Writes a WebM file of VP8, which every browser plays."""
 
     def __init__(self, path: Path, frame_rate: float):
-        """Wait for the first frame, which says the size."""
+        """Wait for the first frame, which gives the size."""
         self.path, self.frame_rate = path, frame_rate
         self.size: tuple[int, int] | None = None
         self.writer = cv2.VideoWriter()
@@ -292,7 +296,7 @@ class Video:
         """Open the file for frames of a width and a height."""
         self.size = size
         codec = cv2.VideoWriter.fourcc(*"VP80")
-        with quiet():
+        with without_stderr():
             opened = self.writer.open(str(self.path), cv2.CAP_FFMPEG, codec, self.frame_rate, size)
         if not opened:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
@@ -309,10 +313,10 @@ def open_video(path: Path, frame_rate: float) -> Iterator[Video]:
 
 
 def check_frames(path: Path, expected: int) -> None:
-    """Play a video, since OpenCV does not say when it cannot write.
+    """Count a video's frames by playing it, since OpenCV does not report a failed write.
 
     Raises:
-        OSError: frames are missing; a disk that is full is what cuts a file.
+        OSError: frames are missing, as on a full disk.
     """
     video = cv2.VideoCapture(str(path))
     count = 0
@@ -324,8 +328,8 @@ def check_frames(path: Path, expected: int) -> None:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Keep FFmpeg's remark on the codec's name from standard error, to which it writes itself."""
+def without_stderr() -> Iterator[None]:
+    """Silence standard error, to which FFmpeg writes a remark on the codec's name by itself."""
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
@@ -338,7 +342,7 @@ def quiet() -> Iterator[None]:
 
 
 def anonymous(data: bytes) -> bytes:
-    """A WebM without the random number that FFmpeg calls its track by, so that bytes repeat.
+    """A WebM without FFmpeg's random track number, so that the same frames give the same bytes.
 
     TrackUID, element 0x73C5 of 8 bytes, and the tags that refer to it, 0x63C5 likewise
     (https://www.rfc-editor.org/rfc/rfc9559).

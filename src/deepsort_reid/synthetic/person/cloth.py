@@ -24,7 +24,8 @@ def folds(along: Array, around: Array, offset: float, depth: float) -> Array:
     """Light and shade of creases, (N, 1) about 1, at places in metres along and around a limb."""
     row = (along * 90 + offset * 977).astype(np.int32) & 127
     column = (around * 150 + offset * 3571).astype(np.int32) & 127
-    return 1.0 + np.float32(depth) * CREASES[row, column, None]
+    shades: Array = 1.0 + np.float32(depth) * CREASES.take(row * CREASES.shape[1] + column)
+    return shades[:, None]
 
 
 def dye(fabric: Fabric, along: Array, around: Array) -> Array:

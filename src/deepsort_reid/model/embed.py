@@ -1,0 +1,108 @@
+"""The one way from images to embeddings: a network in eval mode, and its pass over a part."""
+
+import copy
+import itertools
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from deepsort_reid.core.progress import Progress
+from deepsort_reid.data.augment import normalise
+from deepsort_reid.data.loader import Loader, Prefetcher
+from deepsort_reid.data.packed import Part
+from deepsort_reid.data.sampler import plan_validation
+from deepsort_reid.model import network
+
+
+class Predictor:
+    """A copy of a network in eval mode on one device, with the preprocessing it was trained with.
+
+    It takes images (B, H, W, 3) uint8 RGB of the size that the network was trained on, on any
+    device. It computes in float32, colours innermost in memory, without gradients.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        device: torch.device,
+        fold: bool = False,
+    ):
+        """Copy the network to the device; the original stays as it is.
+
+        Args:
+            net: a network of `network.build`.
+            mean: RGB, of colours in [0, 1], as in the network's checkpoint.
+            std: likewise.
+            device: the device that computes.
+            fold: fold each batch normalisation into the convolution before it. That is faster,
+                and rounds differently.
+        """
+        own = folded(net) if fold else copy.deepcopy(net)
+        self.net = own.eval().to(device).to(memory_format=torch.channels_last)
+        self.mean, self.std, self.device = tuple(mean), tuple(std), device
+
+    @torch.inference_mode()
+    def embed(self, images: Tensor, *, mirrored: bool = False) -> Tensor:
+        """(B, D) float32 of unit length on the device, of the images or their mirror images."""
+        return network.embed(self.net, self.prepared(images.flip(2) if mirrored else images))
+
+    @torch.inference_mode()
+    def classify(self, images: Tensor) -> Tensor:
+        """(B,) int64 on the device: the class with the highest logit."""
+        logits: Tensor = self.net(self.prepared(images))
+        return logits.argmax(1)
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) float32 on the device, normalised."""
+        return normalise(images.to(self.device, non_blocking=True), self.mean, self.std)
+
+
+def over_part(
+    compute: Callable[[Tensor], Tensor],
+    part: Part,
+    what: str,
+    *,
+    batch_size: int,
+    device: torch.device,
+) -> Tensor:
+    """Compute something of all images of a part, batch by batch and in their order.
+
+    Args:
+        compute: takes images (B, H, W, 3) uint8 on the device and returns a tensor (B, …).
+        part: the images; the next batch is read while one is computed.
+        what: the progress bar's name.
+        batch_size: images at a time.
+        device: the device that computes.
+
+    Returns:
+        (N, …) on the CPU.
+    """
+    loader = Loader(part, device)
+    batches = plan_validation(len(part), batch_size=batch_size, rank=0, world_size=1)
+    results = []
+    with Progress(what, len(part), "images") as progress:
+        for wanted, _ in Prefetcher(1)(loader.read, batches):
+            results.append(compute(loader.place(wanted)).cpu())
+            progress.advance(len(wanted))
+    return torch.cat(results)
+
+
+def folded(net: nn.Module) -> nn.Module:
+    """A copy in eval mode, each batch normalisation folded into the convolution before it.
+
+    The networks of `network.build` run each convolution right before the normalisation that stands
+    next to it. In eval mode both are linear maps, so that one convolution does the same.
+    """
+    net = copy.deepcopy(net).eval().requires_grad_(False)
+    for parent in list(net.modules()):
+        children = list(parent.named_children())
+        for (name, first), (next_name, second) in itertools.pairwise(children):
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                setattr(parent, name, fuse_conv_bn_eval(first, second))
+                setattr(parent, next_name, nn.Identity())
+    return net

@@ -1,0 +1,150 @@
+"""The numbers, tables and pictures that stage track leaves in reports/."""
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from deepsort_reid.core import files
+from deepsort_reid.sources import archive
+from deepsort_reid.sources.archive import Archive
+from deepsort_reid.tracking import video
+from deepsort_reid.tracking.compare import Tracked, Trial, Variant
+from deepsort_reid.tracking.score import Scores, Switch, find_switches
+from deepsort_reid.tracking.video import TrackView
+
+TITLES: Mapping[Variant, str] = {
+    "trained": "the trained network",
+    "none": "no appearance",
+    "untrained": "an untrained network",
+}
+
+
+def metrics(trial: Trial) -> dict[str, Any]:
+    """The numbers of reports/track.json, which are the same at every run.
+
+    The trained network's stand at the top, the others' in sections. `earned` is what the embedding
+    gains: trained minus none.
+    """
+    numbers: dict[str, Any] = {
+        "threshold": trial.thresholds["trained"],
+        "sequences": len(trial.tracked),
+        "sequences_with_truth": len(trial.each["trained"]),
+        "frames": trial.frames,
+        "detections": sum(tracked.detections for tracked in trial.tracked),
+    }
+    if not trial.scores:
+        return numbers
+    found = {variant: asdict(scores) for variant, scores in trial.scores.items()}
+    earned = {name: value - found["none"][name] for name, value in found["trained"].items()}
+    untrained = found["untrained"] | {"threshold": trial.thresholds["untrained"]}
+    return {
+        **found["trained"],
+        **numbers,
+        "earned": earned,
+        "none": found["none"],
+        "untrained": untrained,
+    }
+
+
+def flat_metrics(trial: Trial) -> dict[str, float]:
+    """All numbers under flat names, with the speed, as MLflow records them."""
+    sections = metrics(trial) | speed(trial)
+    flat: dict[str, float] = {}
+    for name, value in sections.items():
+        inner = value if isinstance(value, Mapping) else {"": value}
+        flat |= {f"track_{name}_{key}".rstrip("_"): found for key, found in inner.items()}
+    return flat
+
+
+def speed(trial: Trial) -> dict[str, float]:
+    """Frames a second, of everything and of the embedding alone; another at every run."""
+    return {
+        "fps": trial.frames / sum(trial.seconds.values()),
+        "fps_embedding": trial.frames / trial.seconds["embed"],
+    }
+
+
+def closing_table(trial: Trial) -> str:
+    """The scores and the names of the files, for the end of the stage."""
+    rate, count = speed(trial), len(trial.tracked)
+    lines = ["", f"  {f'{trial.tracker} with':22}   HOTA    IDF1    MOTA  switches  fragments"]
+    lines += [
+        f"  {TITLES[variant]:22} {scores.hota:6.1%}  {scores.idf1:6.1%}  {scores.mota:6.1%}"
+        f"  {scores.id_switches:8,}  {scores.fragments:9,}"
+        for variant, scores in trial.scores.items()
+    ]
+    if not trial.scores:
+        lines[1:] = ["  no sequence has a gt/gt.txt, so nothing was scored"]
+    return "\n".join(
+        [
+            *lines,
+            f"  {count} sequence{'s' * (count > 1)}, {trial.frames:,} frames; max_cosine_distance "
+            f"{trial.thresholds['trained']:.3f}; {rate['fps']:.0f} frames/s, embedding alone "
+            f"{rate['fps_embedding']:.0f}",
+            "",
+            "  reports/track.webm    what was tracked, without and with the network",
+            "  reports/track.jpg     frames around identity switches",
+            "  reports/tracks.zip    the tracks, as MOTChallenge takes them",
+        ]
+    )
+
+
+def write_trial(folder: Path, source: Archive, trial: Trial) -> list[str]:
+    """Write the numbers, the tracks and the pictures.
+
+    Args:
+        folder: receives track.json, track.csv, tracks.zip, track.jpg and track.webm.
+        source: the archive with the frames.
+        trial: the results.
+
+    Returns:
+        the names of the files.
+    """
+    names = ["track.json", "track.csv", "tracks.zip", "track.jpg", "track.webm"]
+    numbers, table, tracks, page, film = (folder / name for name in names)
+    files.write_json(numbers, metrics(trial))
+    files.write_csv(table, *scores_by_sequence(trial))
+    write_tracks(tracks, trial.tracked)
+    shown = max(trial.tracked, key=lambda one: len(switches_of(one, "none")))
+    variants: tuple[Variant, ...] = ("none", "trained")
+    views = [TrackView(TITLES[v], shown.tracks[v], switches_of(shown, v)) for v in variants]
+    video.write_page(page, source, shown.sequence, views)
+    video.write_video(film, source, shown.sequence, views)
+    return names
+
+
+def switches_of(tracked: Tracked, variant: Variant) -> list[Switch]:
+    """A variant's identity switches; none where there is no truth."""
+    aligned = tracked.aligned.get(variant)
+    return find_switches(aligned) if aligned else []
+
+
+def scores_by_sequence(trial: Trial) -> tuple[list[str], Iterable[list[object]]]:
+    """The columns and rows of track.csv."""
+    columns = ["sequence", "appearance", "frames", "detections", "tracks"]
+    scores = list(Scores.__dataclass_fields__)
+
+    def rows() -> Iterator[list[object]]:
+        for one in trial.tracked:
+            name = one.sequence.name
+            for variant, tracks in one.tracks.items():
+                found = trial.each[variant].get(name)
+                yield [
+                    *(name, variant, len(one.sequence.images), one.detections),
+                    len(set(tracks.ids.tolist())),
+                    *([""] * len(scores) if found is None else asdict(found).values()),
+                ]
+
+    return columns + scores, rows()
+
+
+def write_tracks(path: Path, tracked: Sequence[Tracked]) -> None:
+    """Zip the trained network's tracks, a text file a sequence, as MOTChallenge takes them."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as name:
+        folder = Path(name)
+        for one in tracked:
+            (folder / f"{one.sequence.name}.txt").write_text(one.tracks["trained"].as_table())
+        with files.replacing(path) as temporary:
+            archive.pack(folder, temporary)
