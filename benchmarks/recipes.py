@@ -272,7 +272,7 @@ def code_digest() -> str:
     program = Path(__file__).resolve()
     paths = {program, *fingerprint.used_by(program)}
     sums = files.checksums(sorted(paths))
-    text = json.dumps([checksum for _, checksum in sorted(sums.items())])
+    text = json.dumps([[path.name, checksum] for path, checksum in sorted(sums.items())])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

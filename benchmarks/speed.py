@@ -111,8 +111,10 @@ def origin_of(line: str) -> tuple[str, str]:
 
 
 def rows_in(text: str) -> Iterator[str]:
-    """Yield the rows that stand in the Markdown text."""
-    yield from (line for line in text.splitlines() if line.startswith("| `"))
+    """Yield the rows of the table between the markers; the page has other tables too."""
+    section = SECTION.search(text)
+    lines = section[0].splitlines() if section else []
+    yield from (line for line in lines if line.startswith("| `"))
 
 
 def write(measured: Mapping[str, list[str]]) -> None:

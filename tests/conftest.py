@@ -24,8 +24,9 @@ PIPELINE = {
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Two workers for folders unless -n says otherwise; none for files, whose prints are seen."""
-    folders = not all(".py" in argument for argument in config.args)
-    if folders and getattr(config.option, "numprocesses", 0) is None:
+    if hasattr(config, "workerinput") or all(".py" in argument for argument in config.args):
+        return
+    if getattr(config.option, "numprocesses", 0) is None:
         config.option.numprocesses = 2
 
 

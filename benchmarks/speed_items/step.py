@@ -14,8 +14,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from deepsort_reid.training import fingerprint, parallel
 from deepsort_reid.training.checkpointer import open_checkpointer
 from deepsort_reid.training.distributed import Process
 from deepsort_reid.training.learner import TrainingForward
-from deepsort_reid.training.observers import Observer, RunMetrics
+from deepsort_reid.training.observers import Console, Observer, RunMetrics
 from deepsort_reid.training.optim import make_optimizer, set_lr
 from deepsort_reid.training.trainer import Trainer
 from speed_items import launch, noise
@@ -124,7 +124,10 @@ def row(
 
 @dataclass
 class Clock(Observer):
-    """Tells the time after all other observers, and lets the bare network run."""
+    """Measures the seconds of each epoch, and lets the bare network run after it.
+
+    It is every rank's last observer, so that the others' work counts.
+    """
 
     bare: "Bare"
     process: Process
@@ -132,7 +135,7 @@ class Clock(Observer):
     rates: list[tuple[float, float]] = field(default_factory=list)  # bare training, bare forward
     began: float = 0.0
 
-    def on_epoch_end(self, *_: object, is_best: bool) -> None:  # noqa: ARG002
+    def on_epoch_end(self, *_: object, **__: object) -> None:
         """Stop the clock until the bare network has had its turn."""
         self.seconds.append(launch.now(self.process) - self.began)
         self.rates.append(self.bare.turn())
@@ -149,31 +152,29 @@ class Bare:
             trainer: whose network, optimizer and arithmetic to take.
             steps: in a turn.
         """
-        config, device = trainer.config, trainer.process.device
-        self.learner, self.steps, self.process = trainer.learner, steps, trainer.process
+        config, device, learner = trainer.config, trainer.process.device, trainer.learner
+        self.trainer, self.steps = trainer, steps
         classes, size = len(trainer.train.classes), trainer.train.image_size
         net = network.build(network.Design(**config.design), classes).to(device)
-        self.net = net.to(memory_format=self.learner.layout)
-        self.forward = parallel.wrap(TrainingForward(self.net), trainer.process, size)
+        self.net = net.to(memory_format=learner.layout)
+        self.parallel = parallel.wrap(TrainingForward(self.net), trainer.process, size)
         self.optimizer = make_optimizer(
             self.net.parameters(), config.optimizer, momentum=config.momentum,
             weight_decay=config.weight_decay,
         )  # fmt: skip
         set_lr(self.optimizer, 1e-3)
         self.images, self.val_images = (
-            torch.randn(count, 3, *size, device=device).contiguous(
-                memory_format=self.learner.layout
-            )
+            torch.randn(count, 3, *size, device=device).contiguous(memory_format=learner.layout)
             for count in (config.batch_size, trainer.val_batches.batch_size)
         )
         self.labels = torch.arange(config.batch_size, device=device) % classes
-        self.learn: Callable[..., Tensor] = self.backward
-        if isinstance(trainer.learner.backward, cuda_graph.Replayed):
+        self.learn = self.backward
+        if isinstance(learner.backward, cuda_graph.Replayed):
             self.learn = cuda_graph.Replayed(self.backward, self.net.parameters())
 
     def turn(self) -> tuple[float, float]:
         """Images a second of all ranks together: trained, and passed forward."""
-        process = self.process
+        process = self.trainer.process
         self.net.train()
         for _ in range(2):
             self.step()
@@ -182,7 +183,7 @@ class Bare:
             self.step()
         middle = launch.now(process)
         self.net.eval()
-        with torch.no_grad(), self.learner.autocast():
+        with torch.no_grad(), self.trainer.learner.autocast():
             for _ in range(self.steps // 4):
                 self.net(self.val_images)
         end = launch.now(process)
@@ -198,8 +199,8 @@ class Bare:
 
     def backward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Forward, loss and backward; the loss."""
-        with self.learner.autocast():
-            logits, _ = self.forward(images)
+        with self.trainer.learner.autocast():
+            logits, _ = self.parallel(images)
         loss = F.cross_entropy(logits.float(), labels)
         loss.backward()
         return loss.detach()
@@ -216,11 +217,14 @@ def train(
     train_part, val = noise.open_parts(data)
     net = network.build(network.Design(**config.design), len(train_part.classes))
     trainer = Trainer(net, train_part, val, config, process)
+    made_of = fingerprint.of_training(config, process, data_digest="0" * 64)
     clock = Clock(Bare(trainer, 4 if quick else BARE_STEPS), process)
     with ExitStack() as stack:
-        observers = stack.enter_context(recording(trainer)) if process.is_first else []
+        observers: list[Observer] = [clock]
+        if process.is_first:
+            observers = [*rank_0(stack, trainer, made_of), clock]
         clock.began = launch.now(process)
-        history = trainer.fit([*observers, clock])
+        history = trainer.fit(observers)
     counts = [sizes.count(part) * sizes.identities for part in noise.PARTS]
     return [
         Epoch(
@@ -236,29 +240,26 @@ def train(
     ]
 
 
-@contextmanager
-def recording(trainer: Trainer) -> Iterator[list[Observer]]:
-    """What rank 0 does in stage train: states, checkpoint, table and MLflow run."""
-    config, train = trainer.config, trainer.train
-    made_of = fingerprint.of_training(config, trainer.process, data_digest="0" * 64)
+def rank_0(stack: ExitStack, trainer: Trainer, made_of: fingerprint.Fingerprint) -> list[Observer]:
+    """What writes the files and the run of stage train, until the stack is left."""
     description = {
-        **config.design,
+        **trainer.config.design,
         "embedding_size": trainer.learner.net.feature_size,
-        "image_size": train.image_size,
+        "image_size": trainer.train.image_size,
         "mean": augment.MEAN,
         "std": augment.STD,
-        "classes": train.classes,
+        "classes": trainer.train.classes,
         "data_digest": "0" * 64,
         "identity": made_of.as_plain(),
     }
-    with (
+    checkpointer = stack.enter_context(
         open_checkpointer(
             Path("models/model.pth"), Path("reports/history.csv"), description,
             fingerprint=made_of, every=30,
-        ) as checkpointer,
-        logger.open_run(key=checkpointer.run_key, name="speed", tags={}) as run,
-    ):  # fmt: skip
-        yield [checkpointer, RunMetrics(run)]
+        )
+    )  # fmt: skip
+    run = stack.enter_context(logger.open_run(key=checkpointer.run_key, name="speed", tags={}))
+    return [checkpointer, RunMetrics(run), Console(trainer.config.num_workers)]
 
 
 # The plain training

@@ -1,4 +1,4 @@
-"""Equal trainings have equal identities, and what differs is named in order."""
+"""Equal trainings have equal fingerprints, and what differs is named in order."""
 
 import dataclasses
 import json
@@ -40,7 +40,7 @@ def test_the_code_is_what_the_stage_imports() -> None:
 def test_differences_are_named_data_first() -> None:
     there = of_training(CONFIG, ALONE, data_digest="ab" * 32)
     here = of_training(
-        dataclasses.replace(CONFIG, lr=0.2, freeze_layers=("conv1",)),
+        CONFIG.model_copy(update={"lr": 0.2, "freeze_layers": ("conv1",)}),
         dataclasses.replace(ALONE, world_size=2),
         data_digest="cd" * 32,
     )
@@ -66,7 +66,7 @@ def test_pretrained_weights_are_data(tmp_path: Path) -> None:
     keys = set()
     for content in (b"one", b"two"):
         path.write_bytes(content)
-        recipe = dataclasses.replace(CONFIG, weights=str(path))
+        recipe = CONFIG.model_copy(update={"weights": str(path)})
         keys.add(of_training(recipe, ALONE, data_digest="ab" * 32).key())
     assert len(keys) == 2
 

@@ -1,5 +1,6 @@
 """The loop: ranks that train one network together, and resume where they were interrupted.
 
 In: packed parts and the training parameters. Out: models/model.pth, the history, the curves.
-Open first: trainer.py. A new loss goes into losses.py.
+Open first: trainer.py, the loop over epochs and steps; then learner.py, what a step does to the
+weights. A new loss goes into losses.py. What rank 0 writes meanwhile are observers.
 """
