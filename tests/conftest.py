@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 PIPELINE = {
     f"tests/{name}.py"
     for name in (
-        "lineage/test_lineage", "test_experiments", "test_pipeline", "test_reruns",
+        "test_experiments", "test_pipeline", "test_reruns",
         "training/test_kills",
     )
 }  # fmt: skip
