@@ -14,7 +14,7 @@ from tests.support.exports import trained
 # A tracker that embeds crops needs none of these.
 HEAVY = """
     cv2 deep_sort_realtime dvc fsspec matplotlib mlflow onnx onnxruntime pandas requests ruamel
-    scipy sklearn sqlalchemy torchvision trackeval yaml
+    scipy sklearn sqlalchemy trackeval yaml
 """.split()
 SCRIPT = """
 import json, sys

@@ -160,7 +160,7 @@ class RunLogger:
 
     def describe(self) -> str:
         """The run's name, where to look at it, and what it still misses."""
-        if self.uri is None or self.sync is None:
+        if self.uri is None or self.sync is None or not self.sync.has_run:
             return "not recorded in MLflow"
         known = self.folder.mlflow
         is_there = known.get("store") == label(self.uri)

@@ -28,6 +28,7 @@ class Sync:
     Attributes:
         trouble: why the store failed last; None while it answers.
         hurried: lets `close` wait no longer.
+        has_run: False once the store has answered that there is no such run.
     """
 
     def __init__(self, mirror: Mirror):
@@ -41,6 +42,7 @@ class Sync:
         self.trouble: str | None = None
         self.woken, self.closing = threading.Event(), threading.Event()
         self.hurried = self.left = self.is_last = False
+        self.has_run = True
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
@@ -86,6 +88,7 @@ class Sync:
             if self.is_last:
                 logger.warning("%s: nothing is added to it", error)
                 self.mirror.folder.give_up()
+                self.has_run = False
         except FailedError as error:
             self._suspend(str(error), error.what)
             return False
