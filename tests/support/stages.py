@@ -29,6 +29,7 @@ TINY: dict[str, Any] = {
     "nproc_per_node": 1,
     "epochs": 2,
     "batch_size": 4,
+    "accumulate_steps": 1,
     "warmup_epochs": 0.5,
     "lr": 0.01,
 }

@@ -41,6 +41,7 @@ def config(**changes: Any) -> TrainConfig:
     small: dict[str, Any] = {
         "epochs": 2,
         "batch_size": 8,
+        "accumulate_steps": 1,
         "warmup_epochs": 0.5,
         "optimizer": "sgd",
         "lr": 0.02,
