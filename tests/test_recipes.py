@@ -26,7 +26,7 @@ TINY = (
     "arch=deepsort",
     "epochs=1",
     "warmup_epochs=0.5",
-    "batch_size=4",
+    "batch_size=8",
 )
 OPTIONS = ("--option", "label_smoothing=0.1", "--option", "triplet_weight=1 num_instances=2")
 

@@ -65,14 +65,14 @@ def test_an_edited_room_changes_exactly_the_stages_that_enter_it(
 
 
 @pytest.mark.slow
-def test_an_edit_runs_the_stages_that_use_the_file(project: Path) -> None:
-    path = project / "src/deepsort_reid/data/report.py"
-    path.write_text(path.read_text() + "# another line\n")
-    # split leaves the same parts, so no stage after it has anything new
-    assert repro(project) == ["split"]
-    path = project / "src/deepsort_reid/evaluation/report.py"
-    path.write_text(path.read_text() + "# another line\n")
-    assert repro(project) == ["evaluate"]
+def test_an_edit_runs_the_stages_that_enter_the_room(project: Path) -> None:
+    for file, stages in (
+        ("tracking/report.py", ["track"]),
+        ("evaluation/report.py", ["evaluate", "export", "track"]),
+    ):
+        path = project / "src/deepsort_reid" / file
+        path.write_text(path.read_text() + "# another line\n")
+        assert repro(project) == stages
 
 
 @pytest.mark.slow

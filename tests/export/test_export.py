@@ -28,6 +28,7 @@ from deepsort_reid.export.parity import Parity
 from deepsort_reid.export.runtimes import Floats
 from deepsort_reid.model import checkpoint
 from deepsort_reid.model import network as model
+from deepsort_reid.model.weights import read_safely
 from tests.support import stages
 from tests.support.exports import THRESHOLD, crops, part, trained
 
@@ -139,9 +140,9 @@ def test_the_threshold_travels_with_the_other_files(lowered: tuple[Path, Export]
     extra = {"deepsort_reid.json": ""}
     torch.export.load(folder / "model.pt2", extra_files=extra)
     assert json.loads(extra["deepsort_reid.json"])["max_cosine_distance"] == THRESHOLD
-    content = model.read_safely(folder / "torchreid.pth")
+    content = read_safely(folder / "torchreid.pth")
     assert content["max_cosine_distance"] == THRESHOLD
-    content = model.read_safely(folder / "boxmot.pt")
+    content = read_safely(folder / "boxmot.pt")
     assert content["deepsort_reid"]["max_cosine_distance"] == THRESHOLD
     assert not any(name.startswith(("fc", "classifier")) for name in content["state_dict"])
 
