@@ -40,6 +40,7 @@ CHANGES: dict[str, Any] = {  # a training of some seconds, with a state every ha
     "dataset.synthetic.junk": 2,
     "dataset.synthetic.image_size": [32, 16],
     "split.image_size": [32, 16],
+    "nproc_per_node": 2,
     "epochs": 8,
     "batch_size": 4,
     "erase": 0.5,
