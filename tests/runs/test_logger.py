@@ -525,7 +525,7 @@ def test_a_run_that_was_deleted_refuses_what_is_added(client, caplog):
         again.log_metrics({"mAP": 0.7})
         again.set_tags({"a": "b"})
     assert warnings(caplog) == ["run deleted was deleted in MLflow: nothing is added to it"]
-    assert again.describe().count("\n") == 1  # nothing waits
+    assert again.describe() == "not recorded in MLflow"
     with resume_run(tracker.key) as again:  # it may have been restored
         client.restore_run(tracker.run_id)
         again.log_metrics({"mAP": 0.8})
