@@ -48,6 +48,7 @@ CHANGES: dict[str, Any] = {  # a training of some seconds, with a state every ha
 }
 OUTPUTS = ("data/split", "models", "reports", "data/raw")
 APART = {"run.json"}  # names the run
+TIMINGS = ("images_per_second", "data_wait", "track_fps", "track_fps_embedding")
 TARGETS = ("rank 0", "rank 1", "launcher", "script", "dvc")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 GONE_SECONDS = 40.0  # after a signal, for all processes of the project to end
@@ -257,7 +258,7 @@ def describe(client: Any, run: Any) -> dict[str, Any]:
         if name.startswith("system/"):
             continue
         points = client.get_metric_history(run.info.run_id, name)
-        is_timing = name in ("images_per_second", "data_wait")
+        is_timing = name in TIMINGS
         curves[name] = [(point.step, None if is_timing else point.value) for point in points]
     return {
         "status": run.info.status,
