@@ -45,6 +45,9 @@ CHANGES: dict[str, Any] = {  # a training of some seconds, with a state every ha
     "batch_size": 4,
     "erase": 0.5,
     "run.save_seconds": 0.5,
+    "track.synthetic.sequences": 1,
+    "track.synthetic.frames": 40,
+    "track.synthetic.image_size": [180, 320],
 }
 OUTPUTS = ("data/split", "models", "reports", "data/raw")
 APART = {"run.json"}  # names the run

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -20,11 +20,18 @@ from deepsort_reid.core.errors import ConfigError, nearest_hint
 from deepsort_reid.core.yaml_file import read_yaml, show
 
 MAX_INT = 2**63 - 1  # what NumPy and torch take
+LAYOUTS = Path(__file__).parents[1] / "data" / "layouts"  # one file a layout, of its name
 DESIGN = ("arch", "head", "last_stride", "pooling", "neck")  # what kind of network it is
 
 Side = Annotated[int, Field(ge=16, le=4096)]  # pixels
 FrameSide = Annotated[int, Field(ge=64, le=4096)]  # pixels
 ClassNumber = Annotated[int, Field(ge=0)]
+if TYPE_CHECKING:
+    LayoutName = str
+else:  # read from the folder, so that a new layout needs no word here
+    LayoutName = Literal[
+        ("auto", *sorted({file.stem for file in LAYOUTS.glob("[a-z]*.py")} - {"registry"}))
+    ]
 
 
 class Section(BaseModel):
@@ -76,7 +83,7 @@ class DatasetConfig(Section):
 
     source: str = Field(description="`synthetic`, a folder, an archive (zip, tar), or a URL of one")
     sha256: str | None = Field(description="the archive's SHA-256; `null`: not checked")
-    layout: Literal["auto", "market1501", "folders", "mot"] = Field(
+    layout: LayoutName = Field(
         description="how the files are laid out; `auto` recognises all layouts"
     )
     mot: MotConfig

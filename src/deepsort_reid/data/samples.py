@@ -16,7 +16,7 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".p
 FRAME = re.compile(
     r"(?<![a-z0-9])c(?:am)?\d+(?:s(\d{1,6})_|_f)(\d{1,9})(?![a-z0-9])", re.IGNORECASE
 )
-CUT_OUT = re.compile(r"(\d{1,9})\.\w+#\d+$")  # a crop of a video's frame, as mot_crops.py names it
+CUT_OUT = re.compile(r"(\d{1,9})\.\w+#\d+$")  # a crop of a video's frame, as mot.py names it
 SEQUENCE = 1 << 32  # frames between the beginnings of two sequences: more than any has
 
 Role = Literal["train", "query", "gallery", "any"]

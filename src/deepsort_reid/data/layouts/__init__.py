@@ -1,7 +1,7 @@
 """The layouts of datasets: how to tell identities, cameras and roles from an archive's files.
 
 In: an archive. Out: samples (data/samples.py). One file a layout, listed in registry.py.
-A new layout is a file here and a line in registry.py's table; core/config.py names it as a choice
-of dataset.layout.
+A new layout is a file here and a line in registry.py's table. The file's name is the choice of
+dataset.layout.
 Open first: registry.py, then folders.py as the shortest example.
 """

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from deepsort_reid.core.config import MotConfig
-from deepsort_reid.data.layouts import folders, market1501, mot_crops
+from deepsort_reid.data.layouts import folders, market1501, mot
 from deepsort_reid.data.samples import Dataset, Sample
 from deepsort_reid.sources.archive import Archive
 
@@ -24,7 +24,7 @@ class Layout:
 
 # `auto` takes the first layout that recognises the archive.
 LAYOUTS = (
-    Layout("mot", mot_crops.recognises, mot_crops.read),
+    Layout("mot", mot.recognises, mot.read),
     Layout("market1501", market1501.recognises, lambda _, names, __: market1501.read(names)),
     Layout("folders", folders.recognises, lambda _, names, __: folders.read(names)),
 )
