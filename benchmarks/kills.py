@@ -1,12 +1,14 @@
 """Kills a running `dvc repro` again and again, and compares what it ends in with the undisturbed.
 
-    uv run benchmarks/kills.py [KILLS] [--seed SEED] [--jobs JOBS] [--keep FOLDER]
+    uv run benchmarks/kills.py [KILLS] [--seed SEED] [--again SHARE] [--target STAGE]
+        [--jobs JOBS] [--keep FOLDER]
 
 Each attempt ends by a signal, drawn among SIGKILL, SIGTERM and SIGINT, that one process gets at a
 random moment: a rank, the launcher, a stage's script, or dvc. The same command is then run again,
-until one attempt is let through. Then every output has the bytes of an undisturbed run (run.json
-aside, which names the run), and the MLflow store holds one run, finished, with each point of each
-curve exactly once and the same artifacts. Any difference is printed, and the exit status is 1.
+until one attempt is let through; a share of the pipelines is killed once more before. Then every
+output has the bytes of an undisturbed run (run.json aside, which names the run), and the MLflow
+store holds one run, finished, with each point of each curve exactly once and the same artifacts.
+Any difference is printed, and the exit status is 1.
 """
 
 import argparse
@@ -22,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,24 +80,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("kills", type=int, nargs="?", default=50)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--again", type=float, default=0.3, help="share that is killed once more")
+    parser.add_argument("--target", default="", help="the last stage to run; all by default")
     parser.add_argument("--jobs", type=int, default=1, help="pipelines at a time")
     parser.add_argument("--keep", type=Path, help="folder for the projects; a temporary one else")
     options = parser.parse_args()
     print(
-        f"{options.kills} kills, seed {options.seed}, {options.jobs} at a time; "
+        f"{options.kills} kills, seed {options.seed}, again {options.again}, "
+        f"up to stage {options.target or 'track'}, {options.jobs} at a time; "
         f"torch {torch.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores",
         flush=True,
     )
     with contextlib.ExitStack() as stack:
         folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        sys.exit(run(folder, options.kills, options.seed, options.jobs))
+        sys.exit(run(folder, options))
 
 
-def run(folder: Path, kills: int, seed: int, jobs: int) -> int:
+def run(folder: Path, options: argparse.Namespace) -> int:
     """Kill so many times; return the exit status."""
+    seed, jobs = options.seed, options.jobs
     prepared = prepare(folder / "prepared")
+    command = ["dvc", "repro", *filter(None, [options.target])]
     started = time.monotonic()
-    expected = outcome(repro(copy(prepared, folder / "undisturbed")))
+    expected = outcome(repro(copy(prepared, folder / "undisturbed"), command))
     duration = (time.monotonic() - started) * jobs**0.5  # they are in each other's way
     print(f"undisturbed: {duration:.1f} s, {len(expected['files'])} files", flush=True)
 
@@ -106,33 +113,34 @@ def run(folder: Path, kills: int, seed: int, jobs: int) -> int:
         while len(hits) < count:
             if not hits:
                 copy(prepared, project)
-            hit = kill_once(project, chance, duration)
+            hit = kill_once(project, command, chance, duration)
             hits = [*hits, hit] if hit else []  # it was faster than the signal: begin anew
-        differences = compare(expected, outcome(repro(project)))
+        differences = compare(expected, outcome(repro(project, command)))
         done = ", ".join(f"{hit.target} {hit.signal}" for hit in hits)
         print(f"{number:3}  {done}: {differences or 'same'}", flush=True)
         if not differences:
             shutil.rmtree(project)
         return hits, differences
 
+    counts = plan(options.kills, seed, options.again)
     with ThreadPoolExecutor(jobs) as pool:
-        results = list(pool.map(attempt, *zip(*enumerate(plan(kills, seed), start=1), strict=True)))
+        results = list(pool.map(attempt, *zip(*enumerate(counts, start=1), strict=True)))
     hits = [hit for found, _ in results for hit in found]
     faults = sum(bool(differences) for _, differences in results)
-    counts = Counter((hit.target, hit.signal) for hit in hits)
+    table = Counter((hit.target, hit.signal) for hit in hits)
     print("\nkilled           " + "".join(f"{s.name:>9}" for s in SIGNALS))
     for target in TARGETS:
-        print(f"{target:15}  " + "".join(f"{counts[target, s.name]:9}" for s in SIGNALS))
+        print(f"{target:15}  " + "".join(f"{table[target, s.name]:9}" for s in SIGNALS))
     print(f"{len(hits)} kills in {len(results)} pipelines; {faults} ended in anything but the same")
     print(f"slowest end of all processes after a signal: {max(hit.seconds for hit in hits):.1f} s")
     return int(faults > 0)
 
 
-def plan(kills: int, seed: int) -> list[int]:
-    """How often each pipeline is killed: once mostly, three times in ten once more, and so on."""
+def plan(kills: int, seed: int, again: float) -> list[int]:
+    """How often each pipeline is killed: once, a share of them once more, and so on."""
     chance, counts = random.Random(seed), [1]
     while sum(counts) < kills:
-        if chance.random() < 0.3:
+        if chance.random() < again:
             counts[-1] += 1
         else:
             counts.append(1)
@@ -167,29 +175,31 @@ def copy(source: Path, target: Path) -> Path:
     return Path(shutil.copytree(source, target, symlinks=True))
 
 
-def start(project: Path) -> subprocess.Popen[bytes]:
-    """`dvc repro`, its output in a file."""
+def start(project: Path, command: Sequence[str]) -> subprocess.Popen[bytes]:
+    """The command, its output in a file."""
     with (project / "output.txt").open("ab") as output:
         return subprocess.Popen(
-            ["dvc", "repro"], cwd=project, env=ENVIRON, stdout=output, stderr=subprocess.STDOUT
+            command, cwd=project, env=ENVIRON, stdout=output, stderr=subprocess.STDOUT
         )
 
 
-def repro(project: Path) -> Path:
+def repro(project: Path, command: Sequence[str]) -> Path:
     """Let `dvc repro` go through."""
-    if start(project).wait(600) != 0:
+    if start(project, command).wait(600) != 0:
         raise RuntimeError(f"dvc repro failed: {project / 'output.txt'}")
     return project
 
 
-def kill_once(project: Path, chance: random.Random, duration: float) -> Hit | None:
+def kill_once(
+    project: Path, command: Sequence[str], chance: random.Random, duration: float
+) -> Hit | None:
     """Start the pipeline and send one process a signal at a random moment.
 
     Returns:
         what was hit; None if the pipeline ended before.
     """
     number = chance.choice(SIGNALS)
-    process = start(project)
+    process = start(project, command)
     time.sleep(chance.uniform(0.5, 1.0 * duration))
     victims = processes(project)
     if process.poll() is not None or not victims:
