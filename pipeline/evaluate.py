@@ -6,6 +6,7 @@ from deepsort_reid.core import files
 from deepsort_reid.core.config import load_params
 from deepsort_reid.core.stage import run_stage
 from deepsort_reid.data.packed import open_part, read_summary, verify_parts
+from deepsort_reid.data.sample_size import as_tag
 from deepsort_reid.evaluation import report
 from deepsort_reid.evaluation.evaluate import evaluate
 from deepsort_reid.model import checkpoint
@@ -33,7 +34,6 @@ def main() -> None:
             config=config,
             tuning=summary.tuning,
         )
-    metrics = evaluation.metrics()
     with files.together(folder) as new:
         names = report.write_evaluation(
             new, evaluation, query=query, gallery=gallery, ranked_queries=config.ranked_queries
@@ -41,12 +41,13 @@ def main() -> None:
     key, run_id = logger.read_reference(folder / "run.json")
     unfinished.forget(key)
     with logger.resume_run(key, run_id) as tracker:
-        tracker.log_metrics(metrics)
+        tracker.log_metrics(evaluation.metrics())
+        tracker.set_tags({"too_few": as_tag(evaluation.too_few())})
         for name in [*names, "images_per_identity.png"]:
             tracker.log_artifact(folder / name)
         tracker.promote("mAP")
-    threshold = evaluation.calibration.summary()
-    print(report.closing_summary(metrics, threshold, tracker.describe()))  # noqa: T201
+    numbers, threshold = report.contents(evaluation), evaluation.calibration.summary()
+    print(report.closing_summary(numbers, threshold))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ def main() -> None:
         names = report.write_trial(new, source, trial)
     with logger.resume_run(*logger.read_reference(folder / "run.json")) as tracker:
         tracker.log_metrics(report.flat_metrics(trial))
+        tracker.set_tags(report.tags(trial))
         for name in names:
             tracker.log_artifact(folder / name)
     print(report.closing_table(trial))  # noqa: T201

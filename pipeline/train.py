@@ -15,7 +15,7 @@ from deepsort_reid.runs import logger, provenance
 from deepsort_reid.training import distributed, fingerprint
 from deepsort_reid.training.checkpointer import open_checkpointer
 from deepsort_reid.training.history import EpochResult
-from deepsort_reid.training.observers import Console, Observer, RunMetrics
+from deepsort_reid.training.observers import Console, Observer, RunMetrics, opening
 from deepsort_reid.training.report import write_report
 from deepsort_reid.training.trainer import Trainer
 
@@ -84,7 +84,8 @@ def train_and_record(trainer: Trainer, params: Params, summary: Summary) -> None
                 profile=summary.flat(),
                 context="training",
             )
-            observers = [checkpointer, RunMetrics(run), Console(config.num_workers)]
+            console = Console(config.num_workers, opening(trainer))
+            observers = [checkpointer, RunMetrics(run), console]
             history = fit(trainer, checkpointer.newest(), observers)
             write_report(REPORTS, CHECKPOINT, history, run, run_key=checkpointer.run_key)
         checkpointer.finish(REPORTS / "run.json")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from deepsort_reid.core import files
 from deepsort_reid.data.packed import Images, Part
+from deepsort_reid.data.sample_size import verdict
 from deepsort_reid.export import parity, quantize, runtimes
 from deepsort_reid.export.formats import FORMS, Form, Trained
 from deepsort_reid.export.parity import Parity
@@ -79,6 +80,11 @@ def export(
     for form in (*forms, *lower):
         rows += verify_file(folder, form, images, expected)
     done = Export([*forms, *lower], obstacles, rows, {})
+    if why := trained.threshold_too_few:
+        logger.warning(
+            "max_cosine_distance %.3f is not meaningful, and the files say so: too few %s",
+            trained.max_cosine_distance, why,
+        )  # fmt: skip
     if precisions:
         done = replace(
             done, mean_average_precisions=dict(measure(folder, precisions, query, gallery))
@@ -136,9 +142,17 @@ def measure(
         yield name, quantize.mean_average_precision(run, query, gallery)
 
 
-def write_reports(folder: Path, done: Export) -> None:
-    """Write export.json and parity.csv; speeds are never the same twice, so they stay out."""
-    files.write_json(folder / "export.json", done.metrics())
+def write_reports(folder: Path, done: Export, too_few: Mapping[str, str]) -> None:
+    """Write export.json and parity.csv; speeds are never the same twice, so they stay out.
+
+    Args:
+        folder: receives them.
+        done: what to write.
+        too_few: what the evaluation's numbers have too little of; of its ranking the mAP is one.
+    """
+    of_numbers = ("threshold", "ranking") if done.mean_average_precisions else ("threshold",)
+    said = {name: too_few[name] for name in of_numbers if name in too_few}
+    files.write_json(folder / "export.json", done.metrics() | verdict(said))
     files.write_csv(
         folder / "parity.csv",
         ["file", "runtime", "batch", "cosine", "at_least"],
@@ -160,6 +174,7 @@ def readme(trained: Trained, done: Export) -> str:
         f"All files hold the network of `models/model.pth`, epoch {about.epoch}. Each was loaded "
         "by its runtime and compared with it when it was made: `reports/parity.csv`.\n",
         thresholds(threshold),
+        *doubt(trained),
         *(
             f"## {form.file}\n\n```python\n{form.usage.format(**values)}\n```\n"
             for form in done.forms
@@ -190,6 +205,15 @@ def thresholds(threshold: float) -> str:
             f"| ultralytics BoT-SORT | `appearance_thresh: {1 - half:g}` (1 - half of it) |\n",
         ]
     )
+
+
+def doubt(trained: Trained) -> Iterator[str]:
+    """That the threshold is not meaningful, if it is not."""
+    if why := trained.threshold_too_few:
+        yield (
+            f"**This threshold is not meaningful.** It was found from too few {why}. Find it again "
+            "with more people in the test part before you rely on it.\n"
+        )
 
 
 def not_there(done: Export) -> Iterator[str]:

@@ -71,6 +71,7 @@ class Trial:
         each: a variant's scores by sequence; of the sequences with truth.
         scores: a variant's scores of all of them; empty where no sequence has truth.
         frames: how many all sequences have.
+        people: how many identities the truth has that is scored.
         seconds: of decoding, of embedding by the trained network, and of tracking with it.
     """
 
@@ -80,6 +81,7 @@ class Trial:
     each: Mapping[Variant, Mapping[str, Scores]]
     scores: Mapping[Variant, Scores]
     frames: int
+    people: int
     seconds: Mapping[str, float]
 
 
@@ -179,7 +181,9 @@ def compare_variants(
         "embed": watch.seconds["trained"],
         "track": watch.seconds["track trained"],
     }
-    return Trial(tracker.NAME, tracked, thresholds, *score_variants(tracked), frames, seconds)
+    each, scores = score_variants(tracked)
+    people = sum(one.aligned["none"].people for one in tracked if one.aligned)
+    return Trial(tracker.NAME, tracked, thresholds, each, scores, frames, people, seconds)
 
 
 def track_variant(

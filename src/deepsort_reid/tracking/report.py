@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deepsort_reid.core import files
+from deepsort_reid.data.sample_size import LEAST, as_tag, shortage, verdict
 from deepsort_reid.sources import archive
 from deepsort_reid.sources.archive import Archive
 from deepsort_reid.tracking import video
@@ -19,6 +20,11 @@ TITLES: Mapping[Variant, str] = {
     "none": "no appearance",
     "untrained": "an untrained network",
 }
+LEAST_PEOPLE = LEAST
+WORSE = (
+    "by HOTA, the trained network is worse here than no appearance; what usually helps: more",
+    "people, more epochs, real data for real videos, a pretrained network (weights)",
+)
 
 
 def metrics(trial: Trial) -> dict[str, Any]:
@@ -31,6 +37,7 @@ def metrics(trial: Trial) -> dict[str, Any]:
         "threshold": trial.thresholds["trained"],
         "sequences": len(trial.tracked),
         "sequences_with_truth": len(trial.each["trained"]),
+        "people": trial.people,
         "frames": trial.frames,
         "detections": sum(tracked.detections for tracked in trial.tracked),
     }
@@ -45,6 +52,34 @@ def metrics(trial: Trial) -> dict[str, Any]:
         "earned": earned,
         "none": found["none"],
         "untrained": untrained,
+    }
+
+
+def contents(trial: Trial) -> dict[str, Any]:
+    """The content of track.json: the numbers, and what to know before trusting them."""
+    content = metrics(trial)
+    if trial.scores:
+        content |= verdict(too_few(trial)) | {"worse_than_no_appearance": is_worse(trial)}
+    return content
+
+
+def too_few(trial: Trial) -> dict[str, str]:
+    """What the scores have too little of to mean something; "" if of nothing."""
+    return {"scores": shortage({"people": (trial.people, LEAST_PEOPLE)}) if trial.scores else ""}
+
+
+def is_worse(trial: Trial) -> bool:
+    """Whether the trained network tracks worse, by HOTA, than no appearance at all."""
+    return bool(trial.scores) and trial.scores["trained"].hota < trial.scores["none"].hota
+
+
+def tags(trial: Trial) -> dict[str, str]:
+    """The same as tags of the run."""
+    if not trial.scores:
+        return {"track_too_few": "not scored", "worse_than_no_appearance": "not scored"}
+    return {
+        "track_too_few": as_tag(too_few(trial)),
+        "worse_than_no_appearance": str(is_worse(trial)).lower(),
     }
 
 
@@ -67,28 +102,26 @@ def speed(trial: Trial) -> dict[str, float]:
 
 
 def closing_table(trial: Trial) -> str:
-    """The scores and the names of the files, for the end of the stage."""
+    """The closing lines of stage track, eight at most."""
     rate, count = speed(trial), len(trial.tracked)
-    lines = ["", f"  {f'{trial.tracker} with':22}   HOTA    IDF1    MOTA  switches  fragments"]
+    seen = f"{trial.frames:,} frames" + (f", {trial.people:,} people" if trial.scores else "")
+    lines = [f"{f'{trial.tracker} with':22}   HOTA    IDF1    MOTA  switches  fragments"]
     lines += [
-        f"  {TITLES[variant]:22} {scores.hota:6.1%}  {scores.idf1:6.1%}  {scores.mota:6.1%}"
+        f"{TITLES[variant]:22} {scores.hota:6.1%}  {scores.idf1:6.1%}  {scores.mota:6.1%}"
         f"  {scores.id_switches:8,}  {scores.fragments:9,}"
         for variant, scores in trial.scores.items()
     ]
     if not trial.scores:
-        lines[1:] = ["  no sequence has a gt/gt.txt, so nothing was scored"]
-    return "\n".join(
-        [
-            *lines,
-            f"  {count} sequence{'s' * (count > 1)}, {trial.frames:,} frames; max_cosine_distance "
-            f"{trial.thresholds['trained']:.3f}; {rate['fps']:.0f} frames/s, embedding alone "
-            f"{rate['fps_embedding']:.0f}",
-            "",
-            "  reports/track.webm    what was tracked, without and with the network",
-            "  reports/track.jpg     frames around identity switches",
-            "  reports/tracks.zip    the tracks, as MOTChallenge takes them",
-        ]
+        lines = ["no sequence has a gt/gt.txt, so nothing was scored; see reports/track.webm"]
+    lines.append(
+        f"{count} sequence{'s' * (count > 1)}, {seen}; max_cosine_distance "
+        f"{trial.thresholds['trained']:.3f}; {rate['fps']:.0f} frames/s, embedding alone "
+        f"{rate['fps_embedding']:.0f}"
     )
+    lines += [f"not meaningful, too few {text}" for text in too_few(trial).values() if text]
+    if is_worse(trial):
+        lines += WORSE
+    return "\n".join(f"  {line}" for line in lines)
 
 
 def write_trial(folder: Path, source: Archive, trial: Trial) -> list[str]:
@@ -104,7 +137,7 @@ def write_trial(folder: Path, source: Archive, trial: Trial) -> list[str]:
     """
     names = ["track.json", "track.csv", "tracks.zip", "track.jpg", "track.webm"]
     numbers, table, tracks, page, film = (folder / name for name in names)
-    files.write_json(numbers, metrics(trial))
+    files.write_json(numbers, contents(trial))
     files.write_csv(table, *scores_by_sequence(trial))
     write_tracks(tracks, trial.tracked)
     shown = max(trial.tracked, key=lambda one: len(switches_of(one, "none")))
