@@ -1,6 +1,7 @@
 """What a training leaves behind is a function of what it did, and is in its run too."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from torch import nn
 from deepsort_reid.core import files
 from deepsort_reid.model import checkpoint, network
 from deepsort_reid.training.history import EpochResult, Meter, write_history
-from deepsort_reid.training.observers import Console, RunMetrics, line
+from deepsort_reid.training.observers import LEGEND, Console, RunMetrics, line, opening
 from deepsort_reid.training.report import write_report
+from tests.support.trainings import trainer
 
 
 class Remember:
@@ -126,10 +128,29 @@ def test_everything_is_in_the_run(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_an_epoch_in_one_line() -> None:
-    assert line(HISTORY[0]) == (
-        "epoch   1   loss 2.000 / 2.100   error 90.0% / 80.0%   lr 1.0e-01   40 images/s"
-    )
+def test_an_epoch_is_a_line_below_the_legend() -> None:
+    assert [LEGEND, line(HISTORY[0])] == [
+        "epoch  train loss  val loss  train error  val error  learning rate  images/s",
+        "    1       2.000     2.100        90.0%      80.0%        1.0e-01        40",
+    ]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_training_opens_with_what_it_is(ranks: int, caplog: pytest.LogCaptureFixture) -> None:
+    own = trainer(weights="a.pth" if ranks > 1 else None)
+    own.process = replace(own.process, world_size=ranks)
+    with caplog.at_level(logging.INFO, "deepsort_reid"):
+        Console(num_workers=0, opening=opening(own)).on_start([], 0)
+    *lines, legend = [record.getMessage() for record in caplog.records]
+    assert legend == LEGEND
+    weights = ("random at the start", "starting from a.pth")[ranks - 1]
+    assert lines == [
+        "data        44 images of 4 identities to learn, 12 other images of them to validate; "
+        "32×16 pixels",
+        f"network     resnet18, 0.0 million weights, {weights}",
+        f"parameters  2 epochs of 6 steps, {8 * ranks} images a step, sgd, lr 0.02, seed 0",
+        f"device      cpu, 1 thread, {('1 rank', '2 ranks')[ranks - 1]}",
+    ]
 
 
 def test_slow_data_is_advised_on_once(caplog: pytest.LogCaptureFixture) -> None:

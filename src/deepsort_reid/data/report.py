@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepsort_reid.core import files
 from deepsort_reid.core.figure import BLUE, ORANGE, drawn
-from deepsort_reid.data.packed import Summary
+from deepsort_reid.data.packed import PARTS, Summary
 from deepsort_reid.data.sample_size import LEAST, shortage
 from deepsort_reid.data.samples import Split
 from deepsort_reid.data.split import images_per_identity
@@ -44,13 +44,12 @@ def write_report(folder: Path, summary: Summary, split: Split) -> None:
 
 def closing_line(summary: Summary) -> str:
     """What the parts hold, for the end of stage split."""
-    parts = [
-        f"{name} {counts['images']:,} images of {counts['identities']:,} identities"
-        for name, counts in summary.counts.items()
-        if name != "val"  # its identities are those of train
-    ]
-    parts.insert(1, f"val {summary.counts['val']['images']:,} images of them")
-    return f"  {', '.join(parts)}"
+    train, val, query, gallery = (summary.counts[part] for part in PARTS)
+    return (
+        f"  train {train['images']:,} and val {val['images']:,} images of "
+        f"{train['identities']:,} identities; query {query['images']:,} and gallery "
+        f"{gallery['images']:,} images of {query['identities']:,} others"
+    )
 
 
 def warn_of_few(summary: Summary) -> None:

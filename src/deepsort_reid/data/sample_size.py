@@ -2,7 +2,7 @@
 
 A share that was measured on n independent observations is known to within Wilson's interval
 ("Probable Inference, the Law of Succession, and Statistical Inference", JASA 22, 1927). At 95 %
-and at its widest it reaches 1.96 / (2 sqrt(n + 1.96^2)) to each side: 40 points with 2
+and at its widest it reaches 1.96 / (2 sqrt(n + 1.96^2)) to each side: 41 points with 2
 observations, 20 points with `LEAST`, 10 points with 92. With fewer than `LEAST` a good network
 cannot be told from a poor one. Images of one identity are alike, so identities are what counts.
 

@@ -66,6 +66,11 @@ def export(
         ExportError: a file does not do what the checkpoint does; `folder` is not to be used then.
         OSError: the disk is full.
     """
+    if why := trained.threshold_too_few:
+        logger.warning(
+            "max_cosine_distance %.3f is not meaningful, and the files say so: too few %s",
+            trained.max_cosine_distance, why,
+        )  # fmt: skip
     images = parity.spread_sample(query, max(parity.BATCHES))
     expected = parity.reference(trained, images)
     obstacles = {form.file: why for form in FORMS if (why := form.obstacle(trained))}
@@ -80,11 +85,6 @@ def export(
     for form in (*forms, *lower):
         rows += verify_file(folder, form, images, expected)
     done = Export([*forms, *lower], obstacles, rows, {})
-    if why := trained.threshold_too_few:
-        logger.warning(
-            "max_cosine_distance %.3f is not meaningful, and the files say so: too few %s",
-            trained.max_cosine_distance, why,
-        )  # fmt: skip
     if precisions:
         done = replace(
             done, mean_average_precisions=dict(measure(folder, precisions, query, gallery))
