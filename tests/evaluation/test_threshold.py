@@ -62,7 +62,7 @@ def test_what_it_rests_on_too_little_of(tmp_path: Path, text: str, found: dict[s
 def test_a_damaged_account_of_it(tmp_path: Path, text: str) -> None:
     path = tmp_path / "metrics.json"
     path.write_text(text)
-    with pytest.raises(ReportError, match="its too_few is .*dvc repro -f evaluate"):
+    with pytest.raises(ReportError, match=r"its too_few is .*dvc repro -f evaluate"):
         read_too_few(path)
 
 
