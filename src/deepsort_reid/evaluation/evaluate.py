@@ -137,7 +137,6 @@ def evaluate(
     seen = embedded_sides(embedding_with(predictor, config.batch_size), query, gallery)
     sides = sides_to_rank(*(side.images for side in seen))
     scored = ranking(*sides)
-    calibration = calibrated(*seen, config)
     best, flipped = sides, None
     if config.flip:
         mirror = embedding_with(predictor, config.batch_size, mirrored=True)
@@ -147,7 +146,7 @@ def evaluate(
         ranking=scored,
         neighbours=nearest(*sides, k=NEAREST),
         histograms=distance_histograms(*sides),
-        calibration=calibration,
+        calibration=calibrated(*seen, config),
         val_accuracy=val_accuracy(predictor, val, config.batch_size),
         val_images=len(val),
         cameras_known=seen[0].images.camids is not None,

@@ -66,10 +66,10 @@ def export(
         ExportError: a file does not do what the checkpoint does; `folder` is not to be used then.
         OSError: the disk is full.
     """
-    if why := trained.threshold_too_few:
+    if trained.threshold_too_few:
         logger.warning(
             "max_cosine_distance %.3f is not meaningful, and the files say so: too few %s",
-            trained.max_cosine_distance, why,
+            trained.max_cosine_distance, trained.threshold_too_few,
         )  # fmt: skip
     images = parity.spread_sample(query, max(parity.BATCHES))
     expected = parity.reference(trained, images)

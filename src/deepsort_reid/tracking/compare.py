@@ -71,7 +71,6 @@ class Trial:
         each: a variant's scores by sequence; of the sequences with truth.
         scores: a variant's scores of all of them; empty where no sequence has truth.
         frames: how many all sequences have.
-        people: how many identities the truth has that is scored.
         seconds: of decoding, of embedding by the trained network, and of tracking with it.
     """
 
@@ -81,8 +80,12 @@ class Trial:
     each: Mapping[Variant, Mapping[str, Scores]]
     scores: Mapping[Variant, Scores]
     frames: int
-    people: int
     seconds: Mapping[str, float]
+
+    @property
+    def people(self) -> int:
+        """How many identities the truth has that is scored."""
+        return sum(one.aligned["none"].people for one in self.tracked if one.aligned)
 
 
 def trained(
@@ -181,9 +184,7 @@ def compare_variants(
         "embed": watch.seconds["trained"],
         "track": watch.seconds["track trained"],
     }
-    each, scores = score_variants(tracked)
-    people = sum(one.aligned["none"].people for one in tracked if one.aligned)
-    return Trial(tracker.NAME, tracked, thresholds, each, scores, frames, people, seconds)
+    return Trial(tracker.NAME, tracked, thresholds, *score_variants(tracked), frames, seconds)
 
 
 def track_variant(
