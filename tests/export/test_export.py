@@ -295,7 +295,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         stages.run(stage)
     network = trained()
     checkpoint.save(tmp_path / "models/model.pth", network.net.state_dict(), network.about)
-    files.write_json(tmp_path / "reports/metrics.json", {"max_cosine_distance": THRESHOLD})
+    files.write_json(tmp_path / "reports/evaluation.json", {"max_cosine_distance": THRESHOLD})
     files.write_json(tmp_path / "reports/run.json", {"key": None, "run_id": None})
     return tmp_path
 
@@ -322,7 +322,7 @@ def test_the_stage(
         return replace(form, write=damaged(form.write)) if is_last else form
 
     monkeypatch.setattr(export, "FORMS", tuple(map(broken, FORMS)))
-    files.write_json(project / "reports/metrics.json", {"max_cosine_distance": 0.5})
+    files.write_json(project / "reports/evaluation.json", {"max_cosine_distance": 0.5})
     with pytest.raises(SystemExit):
         stages.run("export")
     (line,) = [s for s in capsys.readouterr().err.splitlines() if s.startswith("error: ")]
