@@ -21,8 +21,8 @@ def main() -> None:
     params, data = load_params().export, Path("data/split")
     folder, reports = Path("models/export"), Path("reports")
     net, about = checkpoint.load(Path("models/model.pth"))
-    threshold = read_threshold(reports / "metrics.json")
-    too_few = read_too_few(reports / "metrics.json")
+    threshold = read_threshold(reports / "evaluation.json")
+    too_few = read_too_few(reports / "evaluation.json")
     verify_parts(data, read_summary(data), READ)
     train, query, gallery = (open_part(data, name) for name in READ)
     with (

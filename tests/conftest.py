@@ -74,6 +74,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prepared")
     out = projects.make(folder, projects.PREPARED)
     assert "mAP" in out
+    assert "uv run mlflow ui" in out
     return folder
 
 

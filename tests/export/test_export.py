@@ -295,7 +295,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         stages.run(stage)
     network = trained()
     checkpoint.save(tmp_path / "models/model.pth", network.net.state_dict(), network.about)
-    files.write_json(tmp_path / "reports/metrics.json", {"max_cosine_distance": THRESHOLD})
+    files.write_json(tmp_path / "reports/evaluation.json", {"max_cosine_distance": THRESHOLD})
     files.write_json(tmp_path / "reports/run.json", {"key": None, "run_id": None})
     return tmp_path
 
@@ -327,7 +327,7 @@ def test_the_stage(
 
     monkeypatch.setattr(export, "FORMS", tuple(map(broken, FORMS)))
     doubtful = {"max_cosine_distance": 0.5, "too_few": {"threshold": "identities: 2 (needs 20)"}}
-    files.write_json(project / "reports/metrics.json", doubtful)
+    files.write_json(project / "reports/evaluation.json", doubtful)
     with pytest.raises(SystemExit):
         stages.run("export")
     said = capsys.readouterr()

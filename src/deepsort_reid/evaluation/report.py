@@ -24,8 +24,8 @@ def write_evaluation(
     """Write the metrics, the tables behind DVC's plots, and four pictures.
 
     Args:
-        folder: receives metrics.json, cmc.csv, distances.csv, cmc.png, distances.png, ranked.jpg,
-            and calibration.json, .csv and .png.
+        folder: receives evaluation.json, cmc.csv, distances.csv, cmc.png, distances.png,
+            ranked.jpg, and calibration.json, .csv and .png.
         evaluation: what to write.
         query: the part, for its images.
         gallery: likewise.
@@ -35,9 +35,16 @@ def write_evaluation(
         the names of what was written, the metrics first.
     """
     ranking, histograms = evaluation.ranking, evaluation.histograms
-    names = ("metrics.json", "cmc.csv", "distances.csv", "cmc.png", "distances.png", "ranked.jpg")
+    names = (
+        "evaluation.json",
+        "cmc.csv",
+        "distances.csv",
+        "cmc.png",
+        "distances.png",
+        "ranked.jpg",
+    )
     paths = {name: folder / name for name in names}
-    files.write_json(paths["metrics.json"], contents(evaluation))
+    files.write_json(paths["evaluation.json"], contents(evaluation))
     files.write_csv(
         paths["cmc.csv"], ["k", "found"], enumerate(ranking.cmc[:CMC_DEPTH].tolist(), start=1)
     )
@@ -62,7 +69,7 @@ def write_evaluation(
 
 
 def contents(evaluation: Evaluation) -> dict[str, Any]:
-    """The content of metrics.json: the numbers, and what they have too little of."""
+    """The content of evaluation.json: the numbers, and what they have too little of."""
     return {**evaluation.metrics(), **verdict(evaluation.too_few())}
 
 
@@ -125,7 +132,7 @@ def closing_summary(metrics: Mapping[str, Any], threshold: str) -> str:
     """The closing lines of stage evaluate, eight at most.
 
     Args:
-        metrics: as reports/metrics.json has them.
+        metrics: as reports/evaluation.json has them.
         threshold: the text of `Calibration.summary`.
     """
     too_few = metrics["too_few"]

@@ -7,18 +7,22 @@ from typing import Any
 from deepsort_reid.core import files
 from deepsort_reid.core.errors import ReportError
 
-KEY = "max_cosine_distance"
+KEY, HEADLINE = "max_cosine_distance", "threshold"
 REMEDY = "make it again: dvc repro -f evaluate"
 
 
 def read_threshold(path: str | Path) -> float:
-    """Read the recommended threshold on 1 - cosine, in [0, 2], from reports/metrics.json.
+    """Read the recommended threshold on 1 - cosine, in [0, 2].
+
+    Args:
+        path: of reports/evaluation.json, or of the headline reports/metrics.json, which calls it
+            `threshold`.
 
     Raises:
         ReportError: the file is missing, damaged, or recommends none.
     """
     content = read_report(path)
-    found = content.get(KEY) if isinstance(content, dict) else None
+    found = content.get(KEY, content.get(HEADLINE)) if isinstance(content, dict) else None
     if isinstance(content, dict) and found is None:
         raise ReportError(
             f"{path}: recommends no {KEY}, the test part has no pairs to find one by; hold out "
@@ -30,7 +34,7 @@ def read_threshold(path: str | Path) -> float:
 
 
 def read_too_few(path: str | Path) -> dict[str, str]:
-    """Read which numbers of reports/metrics.json rest on too little, and on how little.
+    """Read which numbers of reports/evaluation.json rest on too little, and on how little.
 
     Returns:
         `ranking`, `threshold`, `val_accuracy` -> a text; empty where all numbers are meaningful,
