@@ -3,11 +3,13 @@
 import json
 import re
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 import torch
 
 from deepsort_reid.core.config import SequencesConfig
@@ -80,24 +82,34 @@ def test_the_run_holds_it_all(project: Path) -> None:
     assert store.get_model_version_by_alias("deepsort-reid", "best").version == version.version
 
 
-def test_the_page_about_videos_tracks_one(project: Path) -> None:
+@pytest.fixture(scope="module")
+def filmed(project: Path) -> Path:
+    """The project with a video and the programs of the page about videos, in their folder."""
     page = (Path(__file__).parents[1] / "docs" / "video.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(import cv2\n.*?)```", page, re.DOTALL)
+    (project / "footage").mkdir()
+    for name, code in re.findall(r"```python\n# (footage/\w+\.py)\n(.*?)```", page, re.DOTALL):
+        (project / name).write_text(code)
     config = SequencesConfig(
         seed=0, sequences=1, frames=16, people=6, image_size=(360, 640), missed=0.15
     )
-    write_sequences(project / "street.zip", config)
-    video = cv2.VideoWriter(
-        str(project / "yard.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 14, (640, 360)
-    )
-    with zipfile.ZipFile(project / "street.zip") as frames:
-        for name in sorted(frames.namelist()):
-            if name.endswith(".jpg"):
-                data = np.frombuffer(frames.read(name), np.uint8)
-                video.write(cv2.imdecode(data, cv2.IMREAD_COLOR))
-    video.release()
-    (project / "example.py").write_text(code)
-    lines = run(project, sys.executable, "example.py").splitlines()
+    with tempfile.TemporaryDirectory() as folder:
+        write_sequences(Path(folder) / "street.zip", config)
+        video = cv2.VideoWriter(
+            str(project / "footage/yard.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 14, (640, 360)
+        )
+        with zipfile.ZipFile(Path(folder) / "street.zip") as frames:
+            for name in sorted(frames.namelist()):
+                if name.endswith(".jpg"):
+                    data = np.frombuffer(frames.read(name), np.uint8)
+                    video.write(cv2.imdecode(data, cv2.IMREAD_COLOR))
+        video.release()
+    said = run(project, sys.executable, "footage/prepare.py", "footage/yard.mp4")
+    assert re.match(r"footage/yard: 16 frames, \d+ detections", said)
+    return project
+
+
+def test_the_page_about_videos_tracks_one(filmed: Path) -> None:
+    lines = run(filmed, sys.executable, "footage/follow.py").splitlines()
     assert len(lines) > 10
     for line in lines:
         number, track, left, top, width, height = map(float, line.split())
@@ -106,6 +118,28 @@ def test_the_page_about_videos_tracks_one(project: Path) -> None:
         assert 0 < width < height < 400
         assert left < 640
         assert top < 360
+    film = cv2.VideoCapture(str(filmed / "footage/yard-tracked.mp4"))
+    assert film.get(cv2.CAP_PROP_FRAME_COUNT) == 16
+
+
+def test_git_and_dvc_leave_the_users_footage_alone(filmed: Path) -> None:
+    """603 frames of somebody's video were once staged by `git add .`."""
+    assert run(filmed, "git", "status", "--short") == ""
+    assert "footage" in run(filmed, "git", "status", "--short", "--ignored")
+    assert run(filmed, "dvc", "check-ignore", "footage/yard/img1/000001.jpg")
+
+
+@pytest.mark.slow
+def test_ones_own_video_is_tracked_without_rendering_another(filmed: Path, tmp_path: Path) -> None:
+    with copied(filmed, tmp_path / "project") as project:
+        out = run(project, "dvc", "exp", "run", "-S", "track.source=footage/yard")
+        assert {"sequences", "track"} <= set(ran(out))
+        assert "train" not in ran(out)
+        assert "nothing was scored" in out
+        tracked = read(project / "reports/track.json")
+        assert (tracked["sequences"], tracked["sequences_with_truth"]) == (1, 0)
+        film = cv2.VideoCapture(str(project / "reports/track.webm"))
+        assert film.get(cv2.CAP_PROP_FRAME_COUNT) == 16
 
 
 def test_plots_are_drawn(project: Path) -> None:

@@ -13,7 +13,7 @@ interval of a Poisson distribution is 4.8 to 18.4.
 from collections.abc import Mapping
 from typing import Any
 
-LEAST = 20  # identities, queries, images to classify, pairs of one person, people in videos
+LEAST = 20  # identities, queries, images to classify, pairs of one person
 LEAST_EVENTS = 10  # pairs of two people that match at the chosen false-match rate
 
 

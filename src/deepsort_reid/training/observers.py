@@ -122,8 +122,8 @@ def opening(trainer: "Trainer") -> list[str]:
     steps = trainer.train_batches.steps
     batch = config.batch_size * config.accumulate_steps * process.world_size
     return [
-        f"data        {len(train):,} images of {len(train.classes):,} identities to learn, "
-        f"{len(trainer.val):,} other images of them to validate; {height}×{width} pixels",
+        f"data        {len(train):,} images of {len(train.classes):,} identities, "
+        f"{len(trainer.val):,} more of them for val; {height}×{width} pixels",
         f"network     {config.arch}, {weights / 1e6:.1f} million weights, "
         f"{f'starting from {config.weights}' if config.weights else 'random at the start'}",
         f"parameters  {config.epochs} epochs of {steps:,} steps, {batch:,} images a step, "
