@@ -14,7 +14,7 @@ import torch
 
 from deepsort_reid.core.config import SequencesConfig
 from deepsort_reid.synthetic.sequences import write_sequences
-from tests.support.projects import client, read, run, run_all, run_of
+from tests.support.projects import client, copied, ran, read, run, run_all, run_of
 
 
 def test_everything_promised_is_there(project: Path) -> None:
