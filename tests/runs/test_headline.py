@@ -110,7 +110,10 @@ STATE = Standing(
         ({"differs": ""}, ["dvc metrics diff", "git commit -m 'New result'"]),
         ({"committed": True}, ["0a1b2c3", "dvc exp run --set-param lr=0.2"]),
         ({"experiment": "misty-fox"}, ["dvc exp show", "git commit -m 'lr0.2'", "git restore ."]),
-        ({"experiment": "misty-fox", "is_elsewhere": True}, ["dvc exp show", "dvc exp apply misty-fox"]),
+        ({"experiment": "misty-fox", "is_elsewhere": True},
+         ["dvc exp show", "dvc exp apply misty-fox"]),
+        ({"experiment": "misty-fox", "has_result": False},
+         ["git restore params.yaml && dvc repro", "dvc exp apply misty-fox"]),
     ],
 )  # fmt: skip
 def test_the_next_command_is_right_in_each_state(

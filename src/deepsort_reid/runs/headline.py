@@ -162,6 +162,14 @@ def next_commands(state: Standing) -> list[tuple[str, str]]:
             ("beside the others", show),
             ("bring it here", f"{run}dvc exp apply {state.experiment}"),
         ]
+    if state.experiment and not state.has_result:
+        return [
+            (
+                "the last commit has no result; bring it",
+                f"git restore params.yaml && {run}dvc repro",
+            ),
+            ("then commit it, and come back", f"{run}dvc exp apply {state.experiment}"),
+        ]
     if state.experiment:
         return [
             ("beside the others", show),
