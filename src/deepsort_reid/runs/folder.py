@@ -25,6 +25,8 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from configparser import ConfigParser
+from configparser import Error as ConfigParserError
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -302,6 +304,36 @@ def is_key(key: object) -> bool:
 def files_below(folder: Path) -> list[Path]:
     """All files below a folder, sorted; none if it is not there."""
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def share_with_cache(folder: Path) -> None:
+    """Let large files below a folder be links to DVC's cache, where it has the same bytes.
+
+    MLflow's folder then takes no room for them, and keeps them when DVC forgets them. DVC fills
+    its cache at the end of a stage, so a file is found there from the next stage on.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    cache = dvc_cache()
+    for path in files_below(folder):
+        status = path.lstat()
+        if status.st_nlink > 1 or status.st_size < LINK_FROM:
+            continue
+        digest = files.md5(path)
+        cached = cache / digest[:2] / digest[2:]
+        if cached.is_file() and files.md5(cached) == digest:
+            with suppress(OSError), files.temporary(path) as new:  # it may be on another disk
+                os.link(cached, new)
+                new.replace(path)
+
+
+def dvc_cache() -> Path:
+    """Where DVC keeps files by their MD5, as far as the project's own settings say."""
+    settings, place = ConfigParser(interpolation=None), project_root() / ".dvc"
+    with suppress(ConfigParserError):
+        settings.read([place / "config", place / "config.local"])
+    return place / settings.get("cache", "dir", fallback="cache") / "files" / "md5"
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from deepsort_reid.model.retrieval import RetrievalSample
 from deepsort_reid.runs.logger import RunLogger
 from deepsort_reid.training.history import EpochResult
 
@@ -86,7 +87,7 @@ class Console(Observer):
 
 
 class RunMetrics(Observer):
-    """Records each epoch's numbers in the run."""
+    """Records each epoch's numbers in the run, as curves."""
 
     def __init__(self, run: RunLogger):
         """Record nothing yet."""
@@ -100,7 +101,40 @@ class RunMetrics(Observer):
         is_best: bool,
     ) -> None:
         """Record the last epoch."""
-        self.run.log_metrics(history[-1].numbers(), step=history[-1].epoch)
+        log_curves(self.run, history[-1].metrics(), history[-1].epoch)
+
+
+class RetrievalCurve(Observer):
+    """Records how well people are found whom the network has never seen, by epoch.
+
+    The error on val tells of people the network has learned. What it is worth to a tracker shows
+    only on others, and may fall while that error still does. The whole test part would cost too
+    much and is for the end; see `retrieval.sample`.
+    """
+
+    def __init__(self, run: RunLogger, sample: RetrievalSample):
+        """Record nothing yet."""
+        self.run, self.sample = run, sample
+
+    def on_epoch_end(
+        self,
+        history: Sequence[EpochResult],
+        net: nn.Module,
+        *,
+        is_best: bool,
+    ) -> None:
+        """Measure the epoch's network; the network itself stays as it is."""
+        scores = self.sample.scores(net)
+        curves = {"reid/mAP": scores.mAP, "reid/rank-1": scores.rank1}
+        log_curves(self.run, curves, history[-1].epoch)
+
+
+def log_curves(run: RunLogger, metrics: Mapping[str, float], epoch: int) -> None:
+    """Record an epoch's numbers as points of curves, in sections before all others.
+
+    MLflow's pages sort sections by name, and `by_epoch` comes before `calibration`.
+    """
+    run.log_metrics({f"by_epoch/{name}": value for name, value in metrics.items()}, step=epoch)
 
 
 def line(result: EpochResult) -> str:
