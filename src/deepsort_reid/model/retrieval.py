@@ -30,7 +30,7 @@ Indices = NDArray[np.int64]
 class Scores(NamedTuple):
     """Shares in [0, 1]."""
 
-    mAP: float
+    mean_average_precision: float
     rank1: float
 
 
@@ -57,7 +57,7 @@ class RetrievalSample:
     def scores(self, net: nn.Module) -> Scores:
         """Measure a network of `network.build`, of which a copy in eval mode is used."""
         predictor = Predictor(net, mean=self.mean, std=self.std, device=self.device)
-        batches = self.images.split(BATCH_SIZE)
+        batches = torch.split(self.images, BATCH_SIZE)
         embeddings = torch.cat([predictor.embed(batch).cpu() for batch in batches]).numpy()
         queries = len(self.relevant)
         distances = 1 - embeddings[:queries] @ embeddings[queries:].T
@@ -114,7 +114,7 @@ def crosses_cameras(query: Part, gallery: Part) -> bool:
 
 
 def has_match(query: Part, gallery: Part, *, by_camera: bool) -> NDArray[np.bool_]:
-    """(Q,) whether the gallery has an image of each query's identity, of another camera if asked."""
+    """(Q,) whether the gallery shows each query's identity, under another camera if asked."""
     cameras = defaultdict[int, set[int]](set)
     for pid, camid in zip(gallery.pids.tolist(), gallery.camids.tolist(), strict=True):
         cameras[pid].add(camid)
@@ -122,7 +122,8 @@ def has_match(query: Part, gallery: Part, *, by_camera: bool) -> NDArray[np.bool
         cameras[pid] - {camid} if by_camera else cameras[pid]
         for pid, camid in zip(query.pids.tolist(), query.camids.tolist(), strict=True)
     ]
-    return (query.pids > DISTRACTOR) & np.array([bool(found) for found in seen], bool)
+    matched: NDArray[np.bool_] = np.array([bool(found) for found in seen], bool)
+    return matched & (query.pids > DISTRACTOR)
 
 
 def chosen(rng: np.random.Generator, candidates: NDArray[np.bool_], count: int) -> Indices:

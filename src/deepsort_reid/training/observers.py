@@ -125,7 +125,7 @@ class RetrievalCurve(Observer):
     ) -> None:
         """Measure the epoch's network; the network itself stays as it is."""
         scores = self.sample.scores(net)
-        curves = {"reid/mAP": scores.mAP, "reid/rank-1": scores.rank1}
+        curves = {"reid/mAP": scores.mean_average_precision, "reid/rank-1": scores.rank1}
         log_curves(self.run, curves, history[-1].epoch)
 
 
