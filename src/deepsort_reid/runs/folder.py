@@ -11,7 +11,8 @@
     system.csv    the same for the machine's load
     artifacts/    files, as they shall lie in the MLflow run, until they do
     model/        the exported network, until the MLflow run has it
-    promote       a metric's name: the alias `best` is to be moved; until it is
+    promote       a metric's name, by which the alias `best` is to be moved, and below it what the
+                  version's page is to say; until that is done
     mlflow.json   the MLflow run, and the state of the files above that it is known to equal
 
 Any process may write to it at any time. JSON files are replaced whole, lines are appended, each
