@@ -21,7 +21,7 @@ def main() -> None:
     params, data = load_params().export, Path("data/split")
     folder, reports = Path("models/export"), Path("reports")
     net, about = checkpoint.load(Path("models/model.pth"))
-    threshold = read_threshold(reports / "metrics.json")
+    threshold = read_threshold(reports / "evaluation.json")
     verify_parts(data, read_summary(data), READ)
     train, query, gallery = (open_part(data, name) for name in READ)
     with (

@@ -23,7 +23,7 @@ def main() -> None:
     net, about = checkpoint.load(Path("models/model.pth"))
     threshold = params.track.max_cosine_distance
     if threshold is None:
-        threshold = read_threshold(folder / "metrics.json")
+        threshold = read_threshold(folder / "evaluation.json")
     archive = archive_in(Path("data/sequences"))
     source = Archive(archive)
     sequences = read_sequences(source)

@@ -74,8 +74,10 @@ def train_and_record(trainer: Trainer, params: Params, summary: Summary) -> None
     ) as checkpointer:
         with logger.open_run(
             key=checkpointer.run_key,
-            name=provenance.run_name(config.arch),
-            tags=provenance.provenance_tags(data_digest=summary.digest, arch=config.arch),
+            name=provenance.run_name(config.arch, params.raw),
+            tags=provenance.provenance_tags(
+                data_digest=summary.digest, arch=config.arch, params=params.raw
+            ),
         ) as run:
             run.log_params({**params.raw, "derived": derived(trainer)})
             run.log_dataset(

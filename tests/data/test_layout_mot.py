@@ -324,7 +324,7 @@ def test_from_videos_to_a_report(
     prepare(workspace, tmp_path)
     for stage in ("download", "split", "train", "evaluate"):
         stages.run(stage)
-    metrics = json.loads((workspace / "reports/metrics.json").read_text())
+    metrics = json.loads((workspace / "reports/evaluation.json").read_text())
     assert (metrics["same_camera_removed"], metrics["cameras_known"]) == (False, True)
     assert metrics["queries_without_match"] == 0
     assert 0 < metrics["mAP"] <= 1

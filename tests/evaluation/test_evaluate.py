@@ -237,11 +237,11 @@ def test_the_stage_with_both_options(workspace: Path, capsys: pytest.CaptureFixt
     stages.write_params(workspace, {"epochs": 1})
     for stage in ("download", "split", "train", "evaluate"):
         stages.run(stage)
-    before = read(workspace / "reports/metrics.json")
+    before = read(workspace / "reports/evaluation.json")
     options = {"evaluate.flip": True, "evaluate.rerank": True, "evaluate.rerank_k1": 3}
     stages.write_params(workspace, {"epochs": 1, **options})
     stages.run("evaluate")
-    after = read(workspace / "reports/metrics.json")
+    after = read(workspace / "reports/evaluation.json")
     assert {name: after[name] for name in before} == before
     logged = run_of(workspace).data.metrics
     for name in ("mAP_flip", "mAP_reranked", "rank10_reranked"):
@@ -275,13 +275,13 @@ def test_what_is_written(tmp_path: Path) -> None:
         tmp_path, found, query=QUERY, gallery=GALLERY, ranked_queries=2
     )
     assert sorted(written) == sorted(path.name for path in tmp_path.iterdir())
-    assert files.read_json(tmp_path / "metrics.json")["rank1"] == 1.0
+    assert files.read_json(tmp_path / "evaluation.json")["rank1"] == 1.0
     with (tmp_path / "cmc.csv").open() as file:
         assert next(csv.DictReader(file)) == {"k": "1", "found": "1.0"}
     with (tmp_path / "distances.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert sum(float(row["same"]) for row in rows) == pytest.approx(1)
-    metrics = files.read_json(tmp_path / "metrics.json")
+    metrics = files.read_json(tmp_path / "evaluation.json")
     table = files.read_json(tmp_path / "calibration.json")
     assert table["max_cosine_distance"] == metrics["max_cosine_distance"]
     assert table["kinds"]["within"]["equal_error_rate"]["value"] == metrics["eer_within"] == 0.0

@@ -27,7 +27,7 @@ from deepsort_reid.export.formats import FORMS, Form, Trained
 from deepsort_reid.export.parity import Parity
 from deepsort_reid.export.runtimes import Floats
 from deepsort_reid.model import checkpoint
-from deepsort_reid.model import network as model
+from deepsort_reid.model import network
 from deepsort_reid.model.weights import read_safely
 from tests.support import stages
 from tests.support.exports import THRESHOLD, crops, part, trained
@@ -199,7 +199,7 @@ def damaged(write: Callable[[Path, Trained], None]) -> Callable[[Path, Trained],
     """Write another network than the one that is asked for."""
 
     def write_other(path: Path, network: Trained) -> None:
-        other = model.build(model.Design(network.about.arch), 4, seed=7).eval()
+        other = network.build(network.Design(network.about.arch), 4, seed=7).eval()
         write(path, replace(network, net=other))
 
     return write_other
@@ -295,7 +295,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         stages.run(stage)
     network = trained()
     checkpoint.save(tmp_path / "models/model.pth", network.net.state_dict(), network.about)
-    files.write_json(tmp_path / "reports/metrics.json", {"max_cosine_distance": THRESHOLD})
+    files.write_json(tmp_path / "reports/evaluation.json", {"max_cosine_distance": THRESHOLD})
     files.write_json(tmp_path / "reports/run.json", {"key": None, "run_id": None})
     return tmp_path
 
@@ -322,7 +322,7 @@ def test_the_stage(
         return replace(form, write=damaged(form.write)) if is_last else form
 
     monkeypatch.setattr(export, "FORMS", tuple(map(broken, FORMS)))
-    files.write_json(project / "reports/metrics.json", {"max_cosine_distance": 0.5})
+    files.write_json(project / "reports/evaluation.json", {"max_cosine_distance": 0.5})
     with pytest.raises(SystemExit):
         stages.run("export")
     (line,) = [s for s in capsys.readouterr().err.splitlines() if s.startswith("error: ")]

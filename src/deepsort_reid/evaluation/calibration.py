@@ -125,7 +125,7 @@ class Calibration:
         return next(iter(self.kinds.values()), None)
 
     def metrics(self) -> dict[str, float]:
-        """The numbers for reports/metrics.json, without those that too few pairs give."""
+        """The numbers for reports/evaluation.json, without those that too few pairs give."""
         found = {}
         if self.recommended is not None:
             found["max_cosine_distance"] = self.recommended.threshold.value

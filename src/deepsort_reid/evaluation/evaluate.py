@@ -58,7 +58,7 @@ class Evaluation:
     reranked: Ranking | None = None  # of those embeddings if there are any, else of the plain ones
 
     def metrics(self) -> dict[str, float | int | bool]:
-        """The numbers of reports/metrics.json: flat, shares in [0, 1]."""
+        """The numbers of reports/evaluation.json: flat, shares in [0, 1]."""
         ranking = self.ranking
         return {
             **shares(ranking),

@@ -33,8 +33,8 @@ def write_evaluation(
     """Write the metrics, the tables behind DVC's plots, and four pictures.
 
     Args:
-        folder: receives metrics.json, cmc.csv, distances.csv, cmc.png, distances.png, ranked.jpg,
-            and calibration.json, .csv and .png.
+        folder: receives evaluation.json, cmc.csv, distances.csv, cmc.png, distances.png,
+            ranked.jpg, and calibration.json, .csv and .png.
         evaluation: what to write.
         query: the part, for its images.
         gallery: likewise.
@@ -44,9 +44,16 @@ def write_evaluation(
         the names of what was written, the metrics first.
     """
     ranking, histograms = evaluation.ranking, evaluation.histograms
-    names = ("metrics.json", "cmc.csv", "distances.csv", "cmc.png", "distances.png", "ranked.jpg")
+    names = (
+        "evaluation.json",
+        "cmc.csv",
+        "distances.csv",
+        "cmc.png",
+        "distances.png",
+        "ranked.jpg",
+    )
     paths = {name: folder / name for name in names}
-    files.write_json(paths["metrics.json"], evaluation.metrics())
+    files.write_json(paths["evaluation.json"], evaluation.metrics())
     files.write_csv(
         paths["cmc.csv"], ["k", "found"], enumerate(ranking.cmc[:CMC_DEPTH].tolist(), start=1)
     )
@@ -158,7 +165,7 @@ def closing_summary(metrics: Mapping[str, float], threshold: str, where_to_look:
     """The closing summary of stage evaluate.
 
     Args:
-        metrics: as reports/metrics.json has them.
+        metrics: as reports/evaluation.json has them.
         threshold: the text of `Calibration.summary`.
         where_to_look: the run logger's lines on the MLflow run.
     """

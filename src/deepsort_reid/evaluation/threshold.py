@@ -5,11 +5,15 @@ from pathlib import Path
 from deepsort_reid.core import files
 from deepsort_reid.core.errors import ReportError
 
-KEY = "max_cosine_distance"
+KEY, HEADLINE = "max_cosine_distance", "threshold"
 
 
 def read_threshold(path: str | Path) -> float:
-    """Read the recommended threshold on 1 - cosine, in [0, 2], from reports/metrics.json.
+    """Read the recommended threshold on 1 - cosine, in [0, 2].
+
+    Args:
+        path: of reports/evaluation.json, or of the headline reports/metrics.json, which calls it
+            `threshold`.
 
     Raises:
         ReportError: the file is missing, damaged, or recommends none.
@@ -19,7 +23,7 @@ def read_threshold(path: str | Path) -> float:
         content = files.read_json(Path(path))
     except (OSError, ValueError) as error:
         raise ReportError(f"{path}: cannot be read ({error}); {remedy}") from None
-    found = content.get(KEY) if isinstance(content, dict) else None
+    found = content.get(KEY, content.get(HEADLINE)) if isinstance(content, dict) else None
     if isinstance(content, dict) and found is None:
         raise ReportError(
             f"{path}: recommends no {KEY}, the test part has no pairs to find one by; hold out "
