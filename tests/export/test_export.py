@@ -27,7 +27,7 @@ from deepsort_reid.export.formats import FORMS, Form, Trained
 from deepsort_reid.export.parity import Parity
 from deepsort_reid.export.runtimes import Floats
 from deepsort_reid.model import checkpoint
-from deepsort_reid.model import network
+from deepsort_reid.model.network import Design, build
 from deepsort_reid.model.weights import read_safely
 from tests.support import stages
 from tests.support.exports import THRESHOLD, crops, part, trained
@@ -202,7 +202,7 @@ def damaged(write: Callable[[Path, Trained], None]) -> Callable[[Path, Trained],
     """Write another network than the one that is asked for."""
 
     def write_other(path: Path, network: Trained) -> None:
-        other = network.build(network.Design(network.about.arch), 4, seed=7).eval()
+        other = build(Design(network.about.arch), 4, seed=7).eval()
         write(path, replace(network, net=other))
 
     return write_other
