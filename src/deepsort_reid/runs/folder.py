@@ -311,22 +311,20 @@ def share_with_cache(folder: Path) -> None:
     """Let large files below a folder be links to DVC's cache, where it has the same bytes.
 
     MLflow's folder then takes no room for them, and keeps them when DVC forgets them. DVC fills
-    its cache at the end of a stage, so a file is found there from the next stage on.
-
-    Raises:
-        OSError: a file cannot be read.
+    its cache at the end of a stage, so a file is found there from the next stage on. A file that
+    cannot be read, or linked from another disk, stays as it is.
     """
     cache = dvc_cache()
     for path in files_below(folder):
-        status = path.lstat()
-        if status.st_nlink > 1 or status.st_size < LINK_FROM:
-            continue
-        digest = files.md5(path)
-        cached = cache / digest[:2] / digest[2:]
-        if cached.is_file() and files.md5(cached) == digest:
-            with suppress(OSError), files.temporary(path) as new:  # it may be on another disk
-                os.link(cached, new)
-                new.replace(path)
+        with suppress(OSError):
+            if (status := path.lstat()).st_nlink > 1 or status.st_size < LINK_FROM:
+                continue
+            digest = files.md5(path)
+            cached = cache / digest[:2] / digest[2:]
+            if cached.is_file() and files.md5(cached) == digest:
+                with files.temporary(path) as new:
+                    os.link(cached, new)
+                    new.replace(path)
 
 
 def dvc_cache() -> Path:
