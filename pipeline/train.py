@@ -105,7 +105,7 @@ def retrieval_curve(trainer: Trainer, run: logger.RunLogger) -> list[Observer]:
         std=augment.STD,
         device=trainer.process.device,
     )
-    return [RetrievalCurve(run, sample)] if sample else []
+    return [RetrievalCurve(run, sample, trainer.learner.net_to_keep)] if sample else []
 
 
 def derived(trainer: Trainer) -> dict[str, object]:

@@ -112,9 +112,16 @@ class RetrievalCurve(Observer):
     much and is for the end; see `retrieval.sample`.
     """
 
-    def __init__(self, run: RunLogger, sample: RetrievalSample):
-        """Record nothing yet."""
+    def __init__(self, run: RunLogger, sample: RetrievalSample, net: nn.Module):
+        """Record what the network is worth before its first epoch, as epoch 0.
+
+        Args:
+            run: the training's.
+            sample: what is measured on.
+            net: the network with its first weights, also where a training goes on.
+        """
         self.run, self.sample = run, sample
+        self.record(net, epoch=0)
 
     def on_epoch_end(
         self,
@@ -123,10 +130,14 @@ class RetrievalCurve(Observer):
         *,
         is_best: bool,
     ) -> None:
-        """Measure the epoch's network; the network itself stays as it is."""
+        """Record the epoch's network."""
+        self.record(net, history[-1].epoch)
+
+    def record(self, net: nn.Module, epoch: int) -> None:
+        """Measure a network, which stays as it is."""
         scores = self.sample.scores(net)
         curves = {"reid/mAP": scores.mean_average_precision, "reid/rank-1": scores.rank1}
-        log_curves(self.run, curves, history[-1].epoch)
+        log_curves(self.run, curves, epoch)
 
 
 def log_curves(run: RunLogger, metrics: Mapping[str, float], epoch: int) -> None:
