@@ -52,7 +52,12 @@ CHANGES: dict[str, Any] = {  # a training of some seconds, with a state every ha
 }
 OUTPUTS = ("data/split", "models", "reports", "data/raw")
 APART = {"run.json", "record.json"}  # name the run
-TIMINGS = ("images_per_second", "data_wait", "track_fps", "track_fps_embedding")
+TIMINGS = (
+    "by_epoch/train/images_per_second",
+    "by_epoch/train/data_wait",
+    "track/fps",
+    "track/fps_embedding",
+)
 TARGETS = ("rank 0", "rank 1", "launcher", "script", "dvc")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 GONE_SECONDS = 40.0  # after a signal, for all processes of the project to end

@@ -19,7 +19,8 @@ EVALUATED = ("query", "gallery", "val")
 
 def main() -> None:
     """Embed query and gallery, rank them, write the reports, add them to the training's run."""
-    config, data, folder = load_params().evaluate, Path("data/split"), Path("reports")
+    params, data, folder = load_params(), Path("data/split"), Path("reports")
+    config, source = params.evaluate, params.dataset.source
     net, description = checkpoint.load(Path("models/model.pth"))
     summary = read_summary(data)
     verify_parts(data, summary, EVALUATED)
@@ -38,14 +39,18 @@ def main() -> None:
         names = report.write_evaluation(
             new, evaluation, query=query, gallery=gallery, ranked_queries=config.ranked_queries
         )
+    metrics = evaluation.metrics()
     key, run_id = logger.read_reference(folder / "run.json")
     unfinished.forget(key)
     with logger.resume_run(key, run_id) as tracker:
-        tracker.log_metrics(evaluation.metrics())
+        tracker.log_numbers(report.numbers_of_run(metrics))
         tracker.set_tags({"too_few": as_tag(evaluation.too_few())})
         for name in [*names, "images_per_identity.png"]:
             tracker.log_artifact(folder / name)
-        tracker.promote("mAP")
+        tracker.promote(
+            "reid/mAP",
+            report.describe_version(metrics, data=f"{source} ({summary.digest[:12]})"),
+        )
     numbers, threshold = report.contents(evaluation), evaluation.calibration.summary()
     print(report.closing_summary(numbers, threshold))  # noqa: T201
 

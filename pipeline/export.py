@@ -41,7 +41,7 @@ def main() -> None:
         export.write_reports(tables, done, too_few)
     print(parity.summary(done.rows))  # noqa: T201
     with logger.resume_run(*logger.read_reference(reports / "run.json")) as tracker:
-        tracker.log_metrics({f"export_{name}": value for name, value in done.metrics().items()})
+        tracker.log_numbers(export.numbers_of_run(done))
         tracker.log_artifact(folder, "export")
         tracker.log_artifact(reports / "parity.csv")
 

@@ -40,7 +40,7 @@ def locked(project: Path, at: str) -> str:
 def assert_whole(project: Path, found: Any, at: str) -> None:
     """A run is finished with each point once, and its experiment leads to its checkpoint."""
     assert found.info.status == "FINISHED"
-    assert "mAP" in found.data.metrics
+    assert "reid/mAP" in found.data.metrics
     for curve in CURVES:
         points = client(project).get_metric_history(found.info.run_id, curve)
         assert [point.step for point in points] == [1, 2, 3, 4], curve

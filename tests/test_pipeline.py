@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from deepsort_reid.core.config import SequencesConfig
+from deepsort_reid.runs.folder import LINK_FROM
 from deepsort_reid.synthetic.sequences import write_sequences
 from tests.support.projects import client, copied, ran, read, run, run_all, run_of
 
@@ -61,25 +62,64 @@ def test_the_run_holds_it_all(project: Path) -> None:
     assert found.data.params["dataset.source"] == "synthetic"
     assert found.data.params["derived.world_size"] == "2"
     metrics = read(project / "reports/evaluation.json")
-    for name in ("mAP", "max_cosine_distance", "eer_across"):
-        assert found.data.metrics[name] == metrics[name]
+    names = {
+        "reid/mAP": "mAP",
+        "reid/rank-1": "rank1",
+        "calibration/max_cosine_distance": "max_cosine_distance",
+        "calibration/eer_across": "eer_across",
+        "val/accuracy": "val_accuracy",
+    }
+    for name, reported in names.items():
+        assert found.data.metrics[name] == metrics[reported]
+    assert found.data.tags["reid.queries"] == str(metrics["queries"])
     tracked = read(project / "reports/track.json")
-    assert found.data.metrics["track_hota"] == tracked["hota"]
-    assert found.data.metrics["track_none_hota"] == tracked["none"]["hota"]  # type: ignore[index]
-    assert found.data.metrics["track_fps"] > 0
-    losses = store.get_metric_history(run_id, "train_loss")
-    assert [point.step for point in losses] == [1, 2, 3, 4]
+    assert found.data.metrics["track/hota"] == tracked["hota"]
+    assert found.data.metrics["track/none/hota"] == tracked["none"]["hota"]  # type: ignore[index]
+    assert found.data.metrics["track/fps"] > 0
+    for name, first in (("train/loss", 1), ("val/error", 1), ("reid/mAP", 0), ("reid/rank-1", 0)):
+        curve = store.get_metric_history(run_id, f"by_epoch/{name}")
+        assert [point.step for point in curve] == list(range(first, 5))
+    sections = {name.partition("/")[0] for name in found.data.metrics}
+    assert sections == {
+        "by_epoch", "calibration", "export", "reid", "system", "track", "train", "val",
+    }  # fmt: skip
     head = run(project, "git", "rev-parse", "HEAD~1").strip()  # before the results
     assert found.data.tags["git_commit"] == head
     digest = found.data.tags["data_digest"]
-    assert found.inputs.dataset_inputs[0].dataset.digest == digest[:12]
+    datasets = {
+        tag.value: entry.dataset for entry in found.inputs.dataset_inputs for tag in entry.tags
+    }
+    assert datasets["training"].digest == digest[:12]
     checkpoint = torch.load(project / "models/model.pth", weights_only=True)
     assert checkpoint["data_digest"] == digest
     artifacts = {item.path for item in store.list_artifacts(run_id)}
     assert {"train.jpg", "ranked.jpg", "cmc.png", "distances.png", "calibration.png"} <= artifacts
     assert {"track.jpg", "track.webm", "tracks.zip", "checkpoint"} <= artifacts
     (version,) = store.search_model_versions(f"run_id='{run_id}'")
-    assert store.get_model_version_by_alias("deepsort-reid", "best").version == version.version
+    for alias in ("best", "candidate"):
+        assert store.get_model_version_by_alias("deepsort-reid", alias).version == version.version
+    assert f"mAP {metrics['mAP']:.1%}" in version.description
+    (output,) = found.outputs.model_outputs
+    model = store.get_logged_model(output.model_id)
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [
+        {"name": "deepsort-reid", "version": str(version.version)}
+    ]
+    measured_on = {metric.key: metric.dataset_digest for metric in model.metrics}
+    assert measured_on["reid/mAP"] == digest[:12]
+    assert measured_on["track/hota"] == datasets["track"].digest
+
+
+def test_the_run_takes_no_room_for_what_dvc_has(prepared: Path) -> None:
+    kept = [path for path in (prepared / "mlruns").glob("*/artifacts/*/*") if large(path)]
+    assert {"model.pth", "boxmot.onnx", "model.pt2"} <= {path.name for path in kept}
+    assert [path.name for path in kept if path.stat().st_nlink == 1] == []
+    assert [
+        path for path in (prepared / ".runs").rglob("*") if path.is_file() and large(path)
+    ] == []
+
+
+def large(path: Path) -> bool:
+    return path.stat().st_size >= LINK_FROM
 
 
 @pytest.fixture(scope="module")

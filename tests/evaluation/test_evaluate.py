@@ -404,6 +404,36 @@ def test_a_query_without_a_right_answer_does_not_count() -> None:
     assert found.too_few()["ranking"] == "queries: 19 (needs 20), identities: 19 (needs 20)"
 
 
+def test_the_run_gets_numbers_in_sections_and_counts_as_tags() -> None:
+    metrics = search(ColourNet(), flip=True, rerank=True).metrics()
+    measured, told = report.numbers_of_run(metrics)
+    assert len(measured) + len(told) == len(metrics)
+    assert {name.partition("/")[0] for name in measured} == {"reid", "val", "calibration"}
+    for name, reported in {
+        "reid/mAP": "mAP",
+        "reid/rank-1": "rank1",
+        "reid/rank-20_flip": "rank20_flip",
+        "reid/mINP_reranked": "mINP_reranked",
+        "val/accuracy": "val_accuracy",
+    }.items():
+        assert measured[name] == metrics[reported]
+    assert not [name for name, value in measured.items() if isinstance(value, bool)]
+    assert told["reid.queries"] == metrics["queries"]
+    assert told["reid.same_camera_removed"] is True
+
+
+def test_a_version_is_described_by_data_scores_and_threshold() -> None:
+    metrics = search(ColourNet()).metrics()
+    text = report.describe_version(metrics | {"max_cosine_distance": 0.25}, data="street (ab12)")
+    assert text == (
+        f"Trained on street (ab12); mAP 100.0%, rank-1 100.0% ({metrics['queries']} queries, "
+        f"{metrics['gallery_images']} gallery images); max_cosine_distance 0.250"
+    )
+    del metrics["max_cosine_distance"]
+    text = report.describe_version(metrics, data="street (ab12)")
+    assert text.endswith("; no max_cosine_distance could be recommended")
+
+
 def test_in_videos_neighbours_in_time_are_compared_for_the_threshold() -> None:
     """A query lies half a track from its answers; a tracker compares frames that follow."""
 

@@ -81,12 +81,21 @@ def test_a_network_that_does_harm_is_told(done: Trial) -> None:
         assert all(len(line) <= 100 for line in text.splitlines())
 
 
-def test_mlflow_gets_flat_numbers_and_the_speed(done: Trial) -> None:
-    numbers = report.flat_metrics(done)
-    assert numbers["track_hota"] == report.metrics(done)["hota"]
-    assert numbers["track_none_idf1"] == report.metrics(done)["none"]["idf1"]
-    assert numbers["track_fps_embedding"] > numbers["track_fps"] > 0
-    assert all(isinstance(value, int | float) for value in numbers.values())
+def test_mlflow_gets_scores_and_speed_in_sections_and_counts_as_tags(done: Trial) -> None:
+    measured, told = report.numbers_of_run(done)
+    assert measured["track/hota"] == report.metrics(done)["hota"]
+    assert measured["track/none/idf1"] == report.metrics(done)["none"]["idf1"]
+    assert measured["track/fps_embedding"] > measured["track/fps"] > 0
+    assert all(isinstance(value, int | float) for value in measured.values())
+    assert told == {
+        "track.threshold": 0.2,
+        "track.untrained_threshold": 0.1,
+        "track.sequences": 1,
+        "track.sequences_with_truth": 1,
+        "track.frames": 40,
+        "track.people": 2,
+        "track.detections": report.metrics(done)["detections"],
+    }
 
 
 def test_no_clock_gets_into_the_files(done: Trial) -> None:

@@ -31,6 +31,10 @@ class Remember:
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
         self.metrics.append((dict(metrics), step))
 
+    def log_numbers(self, numbers: Any) -> None:
+        self.log_metrics(numbers.metrics)
+        self.tags |= numbers.tags
+
     def log_artifact(self, path: Path, folder: str = "") -> None:
         self.artifacts.append(f"{folder}/{path.name}")
         assert path.exists()
@@ -109,17 +113,26 @@ def test_everything_is_in_the_run(tmp_path: Path) -> None:
         observer.on_epoch_end(HISTORY[:epochs], nn.Identity(), is_best=False)
     write(tmp_path, run)
     assert [step for _, step in run.metrics] == [1, 2, 3, None]
-    assert run.metrics[0][0]["images_per_second"] == 40.0
-    assert run.metrics[0][0]["data_wait"] == 0.01
-    assert "epoch" not in run.metrics[0][0]
-    assert run.metrics[3][0]["best/val_error"] == 0.4
+    assert run.metrics[0][0] == {
+        "by_epoch/train/loss": 2.0,
+        "by_epoch/train/error": 0.9,
+        "by_epoch/train/lr": 0.1,
+        "by_epoch/train/images_per_second": 40.0,
+        "by_epoch/train/data_wait": 0.01,
+        "by_epoch/val/loss": 2.1,
+        "by_epoch/val/error": 0.8,
+    }
+    assert run.metrics[3][0] == {
+        "train/loss": 1.0, "train/error": 0.5, "val/loss": 1.6, "val/error": 0.4,
+    }  # fmt: skip
     assert run.artifacts == [
         "/train.jpg",
         "/history.csv",
         "/identity.json",
         "checkpoint/model.pth",
     ]
-    assert run.tags
+    assert run.tags["best_epoch"] == 2
+    assert len(run.tags["checkpoint_md5"]) == 32
     ((_, shape, metadata),) = run.models
     assert shape == (2, 3, 32, 16)
     assert (metadata["epoch"], metadata["arch"]) == (2, "resnet18")

@@ -1,5 +1,6 @@
 """The tables and pictures that the evaluate stage leaves in reports/."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,8 +15,22 @@ from deepsort_reid.evaluation import plots
 from deepsort_reid.evaluation.calibration import CURVE, PLACES, Calibration, Estimate, MatchRates
 from deepsort_reid.evaluation.evaluate import RANKS, Evaluation
 from deepsort_reid.evaluation.pairs import STEP
+from deepsort_reid.runs.names import Numbers
 
 CMC_DEPTH = 50
+SETTINGS = (  # of `Evaluation.metrics`: counts and answers, which are no measured numbers
+    "val_images",
+    "queries",
+    "queries_without_match",
+    "query_identities",
+    "gallery_images",
+    "pairs_of_one_person",
+    "pairs_of_two_people",
+    "same_camera_removed",
+    "cameras_known",
+    "tuning",
+    "reranked_flip",
+)
 
 
 def write_evaluation(
@@ -126,6 +141,35 @@ def rates_table(kinds: Mapping[str, MatchRates]) -> tuple[list[str], list[Sequen
             values = told[end].tolist() if end in told else []
             columns[name + end] = [""] * (len(rates) - len(values)) + values
     return list(columns), list(zip(*columns.values(), strict=True))
+
+
+def numbers_of_run(metrics: Mapping[str, float | int | bool]) -> Numbers:
+    """The numbers of `Evaluation.metrics` as the training's run records them."""
+    measured: dict[str, float] = {}
+    told: dict[str, object] = {}
+    for name, value in metrics.items():
+        if name in SETTINGS:
+            told[f"reid.{name}"] = value
+        elif name == "val_accuracy":
+            measured["val/accuracy"] = value
+        elif name.startswith(("mAP", "mINP", "rank")):
+            measured["reid/" + re.sub(r"^rank(\d)", r"rank-\1", name)] = value
+        else:
+            measured[f"calibration/{name}"] = value
+    return Numbers(measured, told)
+
+
+def describe_version(metrics: Mapping[str, float | int | bool], *, data: str) -> str:
+    """A registered model's version in a few words: its data, mAP and threshold."""
+    words = [
+        f"Trained on {data}",
+        f"mAP {metrics['mAP']:.1%}, rank-1 {metrics['rank1']:.1%} "
+        f"({metrics['queries']:,} queries, {metrics['gallery_images']:,} gallery images)",
+        f"max_cosine_distance {metrics['max_cosine_distance']:.3f}"
+        if "max_cosine_distance" in metrics
+        else "no max_cosine_distance could be recommended",
+    ]
+    return "; ".join(words)
 
 
 def closing_summary(metrics: Mapping[str, Any], threshold: str) -> str:

@@ -13,6 +13,7 @@ from deepsort_reid.export.formats import FORMS, Form, Trained
 from deepsort_reid.export.parity import Parity
 from deepsort_reid.export.runtimes import Floats, Runtime
 from deepsort_reid.model.extractor import Extractor
+from deepsort_reid.runs.names import Numbers
 
 logger = logging.getLogger(__name__)
 
@@ -140,6 +141,14 @@ def measure(
     for name, file in (("fp32", "boxmot.onnx"), *((p, f"boxmot.{p}.onnx") for p in precisions)):
         run: Runtime = runtimes.onnx_normalised(folder / file)
         yield name, quantize.mean_average_precision(run, query, gallery)
+
+
+def numbers_of_run(done: Export) -> Numbers:
+    """The numbers of `Export.metrics` as the training's run records them."""
+    metrics = done.metrics()
+    count = metrics.pop("files")
+    measured = {f"export/{name}": value for name, value in metrics.items()}
+    return Numbers(measured, {"export.files": count})
 
 
 def write_reports(folder: Path, done: Export, too_few: Mapping[str, str]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from deepsort_reid.core import files
 from deepsort_reid.data.sample_size import as_tag, shortage, verdict
+from deepsort_reid.runs.names import Numbers
 from deepsort_reid.sources import archive
 from deepsort_reid.sources.archive import Archive
 from deepsort_reid.tracking import video
@@ -27,6 +28,9 @@ WORSE = (
     "by HOTA, the trained network is worse here than no appearance; what usually helps: more",
     "people, more epochs, real data for real videos, a pretrained network (weights)",
 )
+
+# Of `metrics`: counts, and what the tracker was told; these are no measured numbers.
+SETTINGS = ("threshold", "sequences", "sequences_with_truth", "frames", "people", "detections")
 
 
 def metrics(trial: Trial) -> dict[str, Any]:
@@ -85,14 +89,23 @@ def tags(trial: Trial) -> dict[str, str]:
     }
 
 
-def flat_metrics(trial: Trial) -> dict[str, float]:
-    """All numbers under flat names, with the speed, as MLflow records them."""
-    sections = metrics(trial) | speed(trial)
-    flat: dict[str, float] = {}
-    for name, value in sections.items():
-        inner = value if isinstance(value, Mapping) else {"": value}
-        flat |= {f"track_{name}_{key}".rstrip("_"): found for key, found in inner.items()}
-    return flat
+def numbers_of_run(trial: Trial) -> Numbers:
+    """All numbers and the speed as the training's run records them.
+
+    The trained network's scores are in the section `track`, the others in `track/none` and so on.
+    """
+    measured, told = dict[str, float](), dict[str, object]()
+    for name, value in (metrics(trial) | speed(trial)).items():
+        if isinstance(value, Mapping):
+            scores = dict(value)
+            if "threshold" in scores:
+                told[f"track.{name}_threshold"] = scores.pop("threshold")
+            measured |= {f"track/{name}/{key}": score for key, score in scores.items()}
+        elif name in SETTINGS:
+            told[f"track.{name}"] = value
+        else:
+            measured[f"track/{name}"] = value
+    return Numbers(measured, told)
 
 
 def speed(trial: Trial) -> dict[str, float]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from deepsort_reid.model.retrieval import RetrievalSample
 from deepsort_reid.runs.logger import RunLogger
 from deepsort_reid.training.history import EpochResult
 
@@ -97,7 +98,7 @@ class Console(Observer):
 
 
 class RunMetrics(Observer):
-    """Records each epoch's numbers in the run."""
+    """Records each epoch's numbers in the run, as curves."""
 
     def __init__(self, run: RunLogger):
         """Record nothing yet."""
@@ -111,7 +112,51 @@ class RunMetrics(Observer):
         is_best: bool,
     ) -> None:
         """Record the last epoch."""
-        self.run.log_metrics(history[-1].numbers(), step=history[-1].epoch)
+        log_curves(self.run, history[-1].metrics(), history[-1].epoch)
+
+
+class RetrievalCurve(Observer):
+    """Records how well people are found whom the network has never seen, by epoch.
+
+    The error on val tells of people the network has learned. What it is worth to a tracker shows
+    only on others, and may fall while that error still does. The whole test part would cost too
+    much and is for the end; see `retrieval.sample`.
+    """
+
+    def __init__(self, run: RunLogger, sample: RetrievalSample, net: nn.Module):
+        """Record what the network is worth before its first epoch, as epoch 0.
+
+        Args:
+            run: the training's.
+            sample: what is measured on.
+            net: the network with its first weights, also where a training goes on.
+        """
+        self.run, self.sample = run, sample
+        self.record(net, epoch=0)
+
+    def on_epoch_end(
+        self,
+        history: Sequence[EpochResult],
+        net: nn.Module,
+        *,
+        is_best: bool,
+    ) -> None:
+        """Record the epoch's network."""
+        self.record(net, history[-1].epoch)
+
+    def record(self, net: nn.Module, epoch: int) -> None:
+        """Measure a network, which stays as it is."""
+        scores = self.sample.scores(net)
+        curves = {"reid/mAP": scores.mean_average_precision, "reid/rank-1": scores.rank1}
+        log_curves(self.run, curves, epoch)
+
+
+def log_curves(run: RunLogger, metrics: Mapping[str, float], epoch: int) -> None:
+    """Record an epoch's numbers as points of curves, in sections before all others.
+
+    MLflow's pages sort sections by name, and `by_epoch` comes before `calibration`.
+    """
+    run.log_metrics({f"by_epoch/{name}": value for name, value in metrics.items()}, step=epoch)
 
 
 def opening(trainer: "Trainer") -> list[str]:
