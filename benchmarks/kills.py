@@ -13,6 +13,7 @@ Any difference is printed, and the exit status is 1.
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import platform
@@ -110,8 +111,11 @@ def run(folder: Path, options: argparse.Namespace) -> int:
     print(f"undisturbed: {duration:.1f} s, {len(expected['files'])} files", flush=True)
     hits: list[Hit] = []
     number, faults = 0, 0
-    while len(hits) < options.kills:
-        project = copy(prepared, folder / "project")
+    for attempt in itertools.count():
+        if len(hits) >= options.kills:
+            break
+        # Each has a path of its own, since MLflow keeps connections to stores that it has read.
+        project = copy(prepared, folder / f"project-{attempt}")
         # A pipeline that is faster than the next signal has ended by itself, or was never killed.
         found = [hit] if (hit := kill_once(project, command, chance, duration)) else []
         while found and chance.random() < options.again:
@@ -119,15 +123,16 @@ def run(folder: Path, options: argparse.Namespace) -> int:
                 break
             found.append(hit)
         if not found:
+            shutil.rmtree(project)
             continue
         number += 1
         hits += found
         differences = compare(expected, outcome(repro(project, command)))
         done = ", ".join(f"{hit.target} {hit.signal}" for hit in found)
         print(f"{number:3}  {done}: {differences or 'same'}", flush=True)
-        if differences:
-            faults += 1
-            project.rename(folder / f"fault-{number}")
+        faults += bool(differences)
+        if not differences:
+            shutil.rmtree(project)
     table = Counter((hit.target, hit.signal) for hit in hits)
     print("\nkilled           " + "".join(f"{s.name:>9}" for s in SIGNALS))
     for target in TARGETS:
