@@ -23,6 +23,7 @@ from deepsort_reid.core.config import (
     TrainConfig,
     describe,
     expected_range,
+    meanings,
     parse,
 )
 from deepsort_reid.core.yaml_file import parse_yaml, read_yaml, show
@@ -207,7 +208,7 @@ def made() -> set[str]:
 
 @each_page
 def test_parameters_that_are_named_exist(page: Path) -> None:
-    known = {key for name, section in SECTIONS.items() for key, _ in describe(section, f"{name}.")}
+    known = set(meanings())
     known |= {key.rpartition(".")[0] for key in known}
     pattern = rf"`((?:{'|'.join(SECTIONS)})\.[\w.]+)(?:: [^`]+)?`"
     for name in re.findall(pattern, prose(page)):

@@ -65,4 +65,4 @@ def parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     logging.disable()  # what the libraries have to say while we look is no part of the answer
-    run_stage(lambda: main(sys.argv[1:]))
+    run_stage(lambda: main(sys.argv[1:]), ())
