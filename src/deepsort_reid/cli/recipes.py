@@ -11,6 +11,7 @@ from ruamel.yaml.representer import RoundTripRepresenter
 
 from deepsort_reid.core import config, files
 from deepsort_reid.core.errors import ConfigError, nearest_hint
+from deepsort_reid.core.project import resolve
 from deepsort_reid.core.yaml_file import parse_yaml, read_text, read_yaml, show
 
 FOLDER, SUFFIX = "recipes", ".yaml"  # of the project
@@ -63,20 +64,34 @@ def describe(path: Path) -> list[str]:
 
 
 def apply(recipe: Path, params: Path) -> list[Change]:
-    """Write a recipe's values into params.yaml; its comments and its other values stay.
+    """Write a recipe's values into params.yaml; see `write`.
 
     Args:
         recipe: a file that states some of the parameters, nested as in params.yaml.
+        params: the file to change.
+
+    Raises:
+        ConfigError: also if the recipe is no YAML.
+    """
+    return write(read_yaml(recipe), params, str(recipe))
+
+
+def write(wanted: Mapping[str, Any], params: Path, label: str) -> list[Change]:
+    """Write values into params.yaml; its comments and its other values stay.
+
+    Args:
+        wanted: some of the parameters, nested as in params.yaml.
         params: the file to change, whole or not at all.
+        label: who wants them, in errors.
 
     Returns:
         the parameters whose values are different now.
 
     Raises:
-        ConfigError: one of the files is no YAML, or the recipe's values are none of params.yaml, or
-            do not go together with the others.
+        ConfigError: params.yaml is no YAML, or the values are none of its, or do not go together
+            with the others.
     """
-    before, wanted = read_yaml(params), read_yaml(recipe)
+    before = read_yaml(params)
     yaml = YAML()
     yaml.preserve_quotes, yaml.width, yaml.Representer = True, WIDTH, Representer
     document = yaml.load(read_text(params))
@@ -86,7 +101,7 @@ def apply(recipe: Path, params: Path) -> list[Change]:
         yaml.dump(document, changed)
         config.parse(parse_yaml(changed.getvalue()))
     except ConfigError as error:
-        raise ConfigError(f"{recipe}: {error}") from None
+        raise ConfigError(f"{label}: {error}") from None
     if changes:
         files.write_text(params, changed.getvalue())
     return changes
@@ -127,15 +142,16 @@ def listing(root: Path) -> str:
     return "\n".join([*lines, "", "`deepsort-reid recipe NAME` writes one into params.yaml."])
 
 
-def report(recipe: Path, changes: list[Change], source: str, *, is_missing: bool) -> str:
+def report(recipe: Path, changes: list[Change], params: Path) -> str:
     """What has changed, and the next command.
 
     Args:
         recipe: the recipe's file.
         changes: by `apply`.
-        source: `dataset.source`, as params.yaml states it now.
-        is_missing: whether it is a path at which there is nothing.
+        params: the file that was changed.
     """
+    source = config.load_params(params).dataset.source
+    is_missing = source != "synthetic" and "://" not in source and not resolve(source).exists()
     width = max((len(change.key) for change in changes), default=0)
     lines = [
         f"  {change.key:{width}}  {show(change.before)} -> {show(change.after)}"
