@@ -150,8 +150,8 @@ def train(
 ) -> None:
     """Train a network without DVC, in a folder.
 
-    The stages download, split and train. A new folder gets the default params.yaml. A checkpoint that is there stays, unless --overwrite.
-    When training is interrupted, the same command with --overwrite goes on.
+    The stages download, split and train. A new folder gets the default params.yaml. A checkpoint
+    that is there stays, unless --overwrite; an interrupted training goes on with --overwrite.
 
     \b
     deepsort-reid train --folder run1 --source street --set epochs=40
@@ -266,7 +266,8 @@ def recipe(
 ) -> None:
     """List the recipes, or write one into params.yaml.
 
-    That of the current folder. A recipe states some parameters; comments and the other parameters stay.
+    That of the current folder. A recipe states some of the parameters; the others and the comments
+    stay.
 
     \b
     deepsort-reid recipe
