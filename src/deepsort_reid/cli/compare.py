@@ -72,12 +72,12 @@ def table(runs: Sequence[str], *, list_all: bool) -> str:
         runs: see `read_metrics`.
         list_all: whether to show all metrics, not the first few.
     """
-    found = {run: read_metrics(run) for run in runs}
-    names = list(dict.fromkeys(name for metrics in found.values() for name in metrics))
+    found = [read_metrics(run) for run in runs]
+    names = list(dict.fromkeys(name for metrics in found for name in metrics))
     left_out = 0 if list_all else max(0, len(names) - FEW)
     rows = [["", *runs]]
     rows += [
-        [name, *(shown(metrics.get(name)) for metrics in found.values())]
+        [name, *(shown(metrics.get(name)) for metrics in found)]
         for name in names[: len(names) - left_out]
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
