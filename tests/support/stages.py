@@ -37,10 +37,10 @@ TINY: dict[str, Any] = {
 }
 
 
-def write_params(folder: Path, changes: dict[str, Any]) -> None:
-    """Write the project's params.yaml, made tiny and changed, into a folder."""
+def write_params(folder: Path, changes: dict[str, Any], *, tiny: bool = True) -> None:
+    """Write the project's params.yaml, made tiny unless not wanted, and changed, into a folder."""
     content = read_yaml(ROOT / "params.yaml")
-    for key, value in (TINY | changes).items():
+    for key, value in ((TINY if tiny else {}) | changes).items():
         *sections, name = key.split(".")
         target = content
         for section in sections:

@@ -35,6 +35,23 @@ Folder = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is there already")]
 
+Video = Annotated[
+    Path | None, typer.Argument(help="video file; without it, the stage track of --folder")
+]
+Detections = Annotated[
+    Path | None,
+    typer.Option(help="boxes: frame,-1,left,top,width,height,confidence; pixels, from 1"),
+]
+Detector = Annotated[
+    str, typer.Option(help="hog, or a torchvision detection model (downloads its weights)")
+]
+MaxCosineDistance = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=2, help="largest distance of one person's images  [default: as recommended]"
+    ),
+]
+
 
 @app.command()
 def embed(
@@ -71,29 +88,15 @@ def embed(
 
 @app.command()
 def track(
-    video: Annotated[
-        Path | None, typer.Argument(help="video file; without it, the stage track of --folder")
-    ] = None,
+    video: Video = None,
     weights: Weights = Path("models/model.pth"),
-    detections: Annotated[
-        Path | None,
-        typer.Option(help="boxes: frame,-1,left,top,width,height,confidence; pixels, from 1"),
-    ] = None,
-    detector: Annotated[
-        str, typer.Option(help="hog, or a torchvision detection model (downloads its weights)")
-    ] = "hog",
-    max_cosine_distance: Annotated[
-        float | None,
-        typer.Option(
-            min=0, max=2, help="largest distance of one person's images  [default: as recommended]"
-        ),
-    ] = None,
+    detections: Detections = None,
+    detector: Detector = "hog",
+    max_cosine_distance: MaxCosineDistance = None,
     min_confidence: Annotated[float, typer.Option(help="least confidence of a detection")] = 0.3,
     max_age: Annotated[int, typer.Option(min=1, help="frames out of sight that end a track")] = 60,
     n_init: Annotated[int, typer.Option(min=1, help="detections that confirm a track")] = 3,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="folder for the two files")
-    ] = Path(),
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder of the files")] = Path(),
     device: Device = None,
     overwrite: Overwrite = False,
     folder: Folder = Path(),
@@ -101,12 +104,12 @@ def track(
     """Track the people of a video: an annotated copy, and a table.
 
     NAME.tracks.webm is the video with boxes and identities drawn in. NAME.tracks.txt has a line for
-    each box, as MOTChallenge takes it: frames and pixels are counted from 1. The threshold
-    is the one that stage evaluate recommends (reports/metrics.json beside the folder of --weights).
+    each box, as MOTChallenge takes it, which counts frames and pixels from 1. The threshold is the
+    one that stage evaluate recommends: reports/metrics.json beside the folder of --weights.
 
-    The default detector is OpenCV's HOG. It needs no file, but finds only upright people of about
-    100 pixels' height or more, misses the half hidden, and takes a second for a few frames. For
-    results, bring your own detector's boxes by --detections, or name a model of torchvision.
+    The default detector, OpenCV's HOG, needs no file. It finds upright people of about 100 pixels
+    or more, misses the half hidden, and is slow. For good tracks bring the boxes of your own
+    detector by --detections, or name a model of torchvision.
 
     \b
     deepsort-reid track street.mp4 -w models/model.pth

@@ -54,9 +54,12 @@ def hog() -> Detector:
     machine's margin, from 0 up.
     """
     descriptor = cv2.HOGDescriptor()
+    least = descriptor.winSize  # width and height
     descriptor.setSVMDetector(np.array(cv2.HOGDescriptor.getDefaultPeopleDetector()))
 
     def detect(_: int, frame: Images) -> Detections:
+        if frame.shape[1] < least[0] or frame.shape[0] < least[1]:
+            return np.empty((0, 4)), np.empty(0)  # OpenCV would write beyond its memory
         found, weights = descriptor.detectMultiScale(
             cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), winStride=(8, 8), padding=(8, 8), scale=1.05
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from deepsort_reid.core import files
 from deepsort_reid.core.config import TrackConfig
@@ -100,11 +101,7 @@ def track_footage(
                 embeddings = embedder(cut_boxes(picture, ltwh[kept], form="ltwh"), order="rgb")
                 seen = deep_sort.step(library, ltwh[kept], confidences[kept], embeddings)
                 here = [(number, identity, box) for identity, box in seen]
-                view = TrackView(footage.path.name, deep_sort.as_tracks(here), ())
-                size = [min(side, LARGEST) for side in (picture.shape[1], picture.shape[0])]
-                drawn = with_boxes(
-                    fitted(picture, (size[0], size[1])), view, number, footage.frame_rate
-                )
+                drawn = annotated(picture, deep_sort.as_tracks(here), number, footage.frame_rate)
                 writer.write(drawn, f"{footage.path}, frame {number}")
                 rows += here
                 progress.advance()
@@ -112,6 +109,13 @@ def track_footage(
             raise SourceError(f"{footage.path}: no frame of it can be decoded")
         check_frames(temporary, number)
     return deep_sort.as_tracks(rows), number
+
+
+def annotated(picture: Images, tracks: Tracks, number: int, frame_rate: float) -> Image.Image:
+    """A frame with its tracks drawn in, made smaller if it is large."""
+    height, width = picture.shape[:2]
+    small = fitted(picture, (min(width, LARGEST), min(height, LARGEST)))
+    return with_boxes(small, TrackView("", tracks, ()), number, frame_rate)
 
 
 def count_identities(tracks: Tracks) -> int:

@@ -73,11 +73,7 @@ class Learner:
         self.forward = parallel.wrap(TrainingForward(self.net), process, image_size)
         self.loss = TrainingLoss(self.net, config, process, classes=classes)
         self.lr = scale_lr(config.lr, config.lr_scale, process.world_size)
-        if config.fitted_warmup < config.warmup_epochs:
-            logger.info(
-                "warmup_epochs=%g is more than half of epochs=%d: the warm-up takes %g epochs",
-                config.warmup_epochs, config.epochs, config.fitted_warmup,
-            )  # fmt: skip
+        log_warmup(config)
         self.optimizer = make_optimizer(
             self.net.parameters(),
             config.optimizer,
@@ -279,3 +275,12 @@ def loss_and_errors(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
     """A batch's summed loss and number of wrong top-1 answers, (2,) float64."""
     wrong = (logits.detach().argmax(1) != labels).sum()
     return torch.stack([loss.detach().double(), wrong.double()])
+
+
+def log_warmup(config: TrainConfig) -> None:
+    """Say so where the warm-up is shorter than the parameters state."""
+    if config.fitted_warmup < config.warmup_epochs:
+        logger.info(
+            "warmup_epochs=%g is more than half of epochs=%d: the warm-up takes %g epochs",
+            config.warmup_epochs, config.epochs, config.fitted_warmup,
+        )  # fmt: skip
