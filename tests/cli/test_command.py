@@ -14,6 +14,7 @@ import typer
 from PIL import Image
 
 from deepsort_reid.cli import app, stages, start
+from deepsort_reid.core.project import home
 from deepsort_reid.model import checkpoint
 from deepsort_reid.model.extractor import Extractor
 from tests.support import tracks
@@ -27,6 +28,7 @@ Run = Callable[..., tuple[int, str, str]]
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs the command in an empty folder -> status, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("logging.disable", lambda: None)  # it would last beyond a test
 
     def call(*arguments: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as caught:
@@ -312,7 +314,7 @@ def test_what_holds_no_metrics_is_refused(
 
 def test_a_recipe_is_listed_and_written(run: Run, tmp_path: Path) -> None:
     assert "\nquick\n" in run("recipe")[1]
-    (tmp_path / "params.yaml").write_text((stages.home() / "params.yaml").read_text())
+    (tmp_path / "params.yaml").write_text((home() / "params.yaml").read_text())
     status, out, err = run("recipe", "market1501")
     assert status == 0, err
     assert "  lrf                 0.01 -> 0.002\n" in out
@@ -321,8 +323,7 @@ def test_a_recipe_is_listed_and_written(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("workspace")
-def test_lineage_and_deliver_are_the_modules_own(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("logging.disable", lambda: None)  # it would last beyond this test
+def test_lineage_and_deliver_are_the_modules_own(run: Run) -> None:
     status, out, _ = run("lineage", "--help")
     assert status == 0
     assert "usage: deepsort-reid lineage" in out

@@ -277,11 +277,11 @@ def recipe(
     deepsort-reid recipe market1501
     """
     with needing("pipeline"):
-        from deepsort_reid.cli import recipes, stages
+        from deepsort_reid.cli import recipes
+        from deepsort_reid.core.project import home
 
         if name is None:
-            typer.echo(recipes.listing(stages.home()))
+            typer.echo(recipes.listing(home()))
             return
-        path = recipes.find(stages.home(), name)
-        changes = recipes.apply(path, stages.PARAMS)
-        typer.echo(recipes.report(path, changes, stages.PARAMS))
+        path, params = recipes.find(home(), name), Path("params.yaml")
+        typer.echo(recipes.report(path, recipes.apply(path, params), params))

@@ -10,20 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import deepsort_reid
 from deepsort_reid.cli import recipes
 from deepsort_reid.core import config, files
 from deepsort_reid.core.errors import ConfigError
+from deepsort_reid.core.project import home
 from deepsort_reid.core.yaml_file import parse_yaml, read_text
 
-PACKAGE = Path(deepsort_reid.__file__).parent
 PARAMS, CHECKPOINT = Path("params.yaml"), Path("models/model.pth")
-
-
-def home() -> Path:
-    """The folder of params.yaml, pipeline/ and recipes/: in the wheel, or of the project itself."""
-    packed = PACKAGE / "project"
-    return packed if packed.is_dir() else PACKAGE.parents[1]
 
 
 def prepare(

@@ -6,6 +6,8 @@ from typing import NamedTuple
 from deepsort_reid.core import config, files
 from deepsort_reid.core.config import TrackConfig
 from deepsort_reid.core.errors import ConfigError
+from deepsort_reid.core.project import home
+from deepsort_reid.core.yaml_file import read_yaml
 from deepsort_reid.evaluation.threshold import read_threshold
 from deepsort_reid.model.extractor import Extractor
 from deepsort_reid.tracking import live
@@ -58,10 +60,7 @@ def tracker_config(min_confidence: float, max_age: int, n_init: int) -> TrackCon
     Raises:
         ConfigError: a number is out of its bounds.
     """
-    from deepsort_reid.cli.stages import PARAMS, home
-    from deepsort_reid.core.yaml_file import read_yaml
-
-    raw = read_yaml(home() / PARAMS)
+    raw = read_yaml(home() / "params.yaml")
     raw["track"] |= {
         "min_confidence": min_confidence, "max_age": max_age, "n_init": n_init
     }  # fmt: skip
