@@ -1,7 +1,7 @@
 """Kills a running `dvc repro` again and again, and compares what it ends in with the undisturbed.
 
     uv run benchmarks/kills.py [KILLS] [--seed SEED] [--again SHARE] [--target STAGE]
-        [--jobs JOBS] [--keep FOLDER]
+        [--keep FOLDER]
 
 Each attempt ends by a signal, drawn among SIGKILL, SIGTERM and SIGINT, that one process gets at a
 random moment: a rank, the launcher, a stage's script, or dvc. The same command is then run again,
@@ -25,7 +25,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,8 +51,13 @@ CHANGES: dict[str, Any] = {  # a training of some seconds, with a state every ha
     "track.synthetic.image_size": [180, 320],
 }
 OUTPUTS = ("data/split", "models", "reports", "data/raw")
-APART = {"run.json"}  # names the run
-TIMINGS = ("images_per_second", "data_wait", "track_fps", "track_fps_embedding")
+APART = {"run.json", "record.json"}  # name the run
+TIMINGS = (
+    "by_epoch/train/images_per_second",
+    "by_epoch/train/data_wait",
+    "track/fps",
+    "track/fps_embedding",
+)
 TARGETS = ("rank 0", "rank 1", "launcher", "script", "dvc")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 GONE_SECONDS = 40.0  # after a signal, for all processes of the project to end
@@ -82,12 +86,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--again", type=float, default=0.3, help="share that is killed once more")
     parser.add_argument("--target", default="", help="the last stage to run; all by default")
-    parser.add_argument("--jobs", type=int, default=1, help="pipelines at a time")
     parser.add_argument("--keep", type=Path, help="folder for the projects; a temporary one else")
     options = parser.parse_args()
     print(
         f"{options.kills} kills, seed {options.seed}, again {options.again}, "
-        f"up to stage {options.target or 'track'}, {options.jobs} at a time; "
+        f"up to stage {options.target or 'summary'}; "
         f"torch {torch.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores",
         flush=True,
     )
@@ -98,53 +101,40 @@ def main() -> None:
 
 def run(folder: Path, options: argparse.Namespace) -> int:
     """Kill so many times; return the exit status."""
-    seed, jobs = options.seed, options.jobs
+    chance = random.Random(options.seed)
     prepared = prepare(folder / "prepared")
     command = ["dvc", "repro", *filter(None, [options.target])]
     started = time.monotonic()
     expected = outcome(repro(copy(prepared, folder / "undisturbed"), command))
-    duration = (time.monotonic() - started) * jobs**0.5  # they are in each other's way
+    duration = time.monotonic() - started
     print(f"undisturbed: {duration:.1f} s, {len(expected['files'])} files", flush=True)
-
-    def attempt(number: int, count: int) -> tuple[list[Hit], list[str]]:
-        chance = random.Random(f"{seed}/{number}")
-        project = folder / f"project-{number}"
-        hits: list[Hit] = []
-        while len(hits) < count:
-            if not hits:
-                copy(prepared, project)
-            hit = kill_once(project, command, chance, duration)
-            hits = [*hits, hit] if hit else []  # it was faster than the signal: begin anew
+    hits: list[Hit] = []
+    number, faults = 0, 0
+    while len(hits) < options.kills:
+        project = copy(prepared, folder / "project")
+        # A pipeline that is faster than the next signal has ended by itself, or was never killed.
+        found = [hit] if (hit := kill_once(project, command, chance, duration)) else []
+        while found and chance.random() < options.again:
+            if not (hit := kill_once(project, command, chance, duration)):
+                break
+            found.append(hit)
+        if not found:
+            continue
+        number += 1
+        hits += found
         differences = compare(expected, outcome(repro(project, command)))
-        done = ", ".join(f"{hit.target} {hit.signal}" for hit in hits)
+        done = ", ".join(f"{hit.target} {hit.signal}" for hit in found)
         print(f"{number:3}  {done}: {differences or 'same'}", flush=True)
-        if not differences:
-            shutil.rmtree(project)
-        return hits, differences
-
-    counts = plan(options.kills, seed, options.again)
-    with ThreadPoolExecutor(jobs) as pool:
-        results = list(pool.map(attempt, *zip(*enumerate(counts, start=1), strict=True)))
-    hits = [hit for found, _ in results for hit in found]
-    faults = sum(bool(differences) for _, differences in results)
+        if differences:
+            faults += 1
+            project.rename(folder / f"fault-{number}")
     table = Counter((hit.target, hit.signal) for hit in hits)
     print("\nkilled           " + "".join(f"{s.name:>9}" for s in SIGNALS))
     for target in TARGETS:
         print(f"{target:15}  " + "".join(f"{table[target, s.name]:9}" for s in SIGNALS))
-    print(f"{len(hits)} kills in {len(results)} pipelines; {faults} ended in anything but the same")
+    print(f"{len(hits)} kills in {number} pipelines; {faults} ended in anything but the same")
     print(f"slowest end of all processes after a signal: {max(hit.seconds for hit in hits):.1f} s")
     return int(faults > 0)
-
-
-def plan(kills: int, seed: int, again: float) -> list[int]:
-    """How often each pipeline is killed: once, a share of them once more, and so on."""
-    chance, counts = random.Random(seed), [1]
-    while sum(counts) < kills:
-        if chance.random() < again:
-            counts[-1] += 1
-        else:
-            counts.append(1)
-    return counts
 
 
 def prepare(folder: Path, changes: Mapping[str, Any] = CHANGES) -> Path:

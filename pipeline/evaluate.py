@@ -6,6 +6,7 @@ from deepsort_reid.core import files
 from deepsort_reid.core.config import load_params
 from deepsort_reid.core.stage import run_stage
 from deepsort_reid.data.packed import open_part, read_summary, verify_parts
+from deepsort_reid.data.sample_size import as_tag
 from deepsort_reid.evaluation import report
 from deepsort_reid.evaluation.evaluate import evaluate
 from deepsort_reid.model import checkpoint
@@ -18,7 +19,8 @@ EVALUATED = ("query", "gallery", "val")
 
 def main() -> None:
     """Embed query and gallery, rank them, write the reports, add them to the training's run."""
-    config, data, folder = load_params().evaluate, Path("data/split"), Path("reports")
+    params, data, folder = load_params(), Path("data/split"), Path("reports")
+    config, source = params.evaluate, params.dataset.source
     net, description = checkpoint.load(Path("models/model.pth"))
     summary = read_summary(data)
     verify_parts(data, summary, EVALUATED)
@@ -33,20 +35,24 @@ def main() -> None:
             config=config,
             tuning=summary.tuning,
         )
-    metrics = evaluation.metrics()
     with files.together(folder) as new:
         names = report.write_evaluation(
             new, evaluation, query=query, gallery=gallery, ranked_queries=config.ranked_queries
         )
+    metrics = evaluation.metrics()
     key, run_id = logger.read_reference(folder / "run.json")
     unfinished.forget(key)
     with logger.resume_run(key, run_id) as tracker:
-        tracker.log_metrics(metrics)
+        tracker.log_numbers(report.numbers_of_run(metrics))
+        tracker.set_tags({"too_few": as_tag(evaluation.too_few())})
         for name in [*names, "images_per_identity.png"]:
             tracker.log_artifact(folder / name)
-        tracker.promote("mAP")
-    threshold = evaluation.calibration.summary()
-    print(report.closing_summary(metrics, threshold, tracker.describe()))  # noqa: T201
+        tracker.promote(
+            "reid/mAP",
+            report.describe_version(metrics, data=f"{source} ({summary.digest[:12]})"),
+        )
+    numbers, threshold = report.contents(evaluation), evaluation.calibration.summary()
+    print(report.closing_summary(numbers, threshold))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from deepsort_reid.core.files import together
 from deepsort_reid.core.stage import run_stage
 from deepsort_reid.data import packed, split
 from deepsort_reid.data.layouts.registry import open_dataset
-from deepsort_reid.data.report import write_report
+from deepsort_reid.data.report import closing_line, warn_of_few, write_report
 from deepsort_reid.sources.archive import Archive, archive_in
 
 
@@ -22,6 +22,8 @@ def main() -> None:
         counts = split.count(parts)
         summary = packed.write_summary(folder, dataset.layout, counts, tuning=tuning)
         write_report(reports, summary, parts)
+    warn_of_few(summary)
+    print(closing_line(summary))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -23,8 +23,9 @@ def main() -> None:
     net, about = checkpoint.load(Path("models/model.pth"))
     threshold = params.track.max_cosine_distance
     if threshold is None:
-        threshold = read_threshold(folder / "metrics.json")
-    source = Archive(archive_in(Path("data/sequences")))
+        threshold = read_threshold(folder / "evaluation.json")
+    archive = archive_in(Path("data/sequences"))
+    source = Archive(archive)
     sequences = read_sequences(source)
     verify_parts(data, read_summary(data), COMPARED)
     query, gallery = (open_part(data, name) for name in COMPARED)
@@ -46,7 +47,15 @@ def main() -> None:
     with files.together(folder) as new:
         names = report.write_trial(new, source, trial)
     with logger.resume_run(*logger.read_reference(folder / "run.json")) as tracker:
-        tracker.log_metrics(report.flat_metrics(trial))
+        tracker.log_dataset(
+            name=f"{Path(params.track.source).name.partition('.')[0]}-sequences",
+            source=params.track.source,
+            digest=files.md5(archive),
+            profile={"sequences": len(sequences), "frames": trial.frames},
+            context="track",
+        )
+        tracker.log_numbers(report.numbers_of_run(trial))
+        tracker.set_tags(report.tags(trial))
         for name in names:
             tracker.log_artifact(folder / name)
     print(report.closing_table(trial))  # noqa: T201

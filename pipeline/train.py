@@ -8,14 +8,21 @@ from deepsort_reid.core.config import Params, load_params
 from deepsort_reid.core.project import resolve
 from deepsort_reid.core.stage import run_stage
 from deepsort_reid.data import augment
-from deepsort_reid.data.packed import Summary, open_part, read_summary, verify_parts
+from deepsort_reid.data.packed import PARTS, Summary, open_part, read_summary, verify_parts
+from deepsort_reid.model import retrieval
 from deepsort_reid.model.network import Design, build
 from deepsort_reid.model.weights import load_weights
 from deepsort_reid.runs import logger, provenance
 from deepsort_reid.training import distributed, fingerprint
 from deepsort_reid.training.checkpointer import open_checkpointer
 from deepsort_reid.training.history import EpochResult
-from deepsort_reid.training.observers import Console, Observer, RunMetrics
+from deepsort_reid.training.observers import (
+    Console,
+    Observer,
+    RetrievalCurve,
+    RunMetrics,
+    opening,
+)
 from deepsort_reid.training.report import write_report
 from deepsort_reid.training.trainer import Trainer
 
@@ -33,7 +40,7 @@ def main() -> None:
 
     with distributed.joined(deterministic=config.deterministic) as process:
         if process.local_rank == 0:
-            verify_parts(DATA, summary, ("train", "val"))
+            verify_parts(DATA, summary, PARTS)
         trainer = Trainer(net, train, val, config, process)
         if process.is_first:
             train_and_record(trainer, params, summary)
@@ -73,8 +80,10 @@ def train_and_record(trainer: Trainer, params: Params, summary: Summary) -> None
     ) as checkpointer:
         with logger.open_run(
             key=checkpointer.run_key,
-            name=provenance.run_name(config.arch),
-            tags=provenance.provenance_tags(data_digest=summary.digest, arch=config.arch),
+            name=provenance.run_name(config.arch, params.raw),
+            tags=provenance.provenance_tags(
+                data_digest=summary.digest, arch=config.arch, params=params.raw
+            ),
         ) as run:
             run.log_params({**params.raw, "derived": derived(trainer)})
             run.log_dataset(
@@ -84,10 +93,29 @@ def train_and_record(trainer: Trainer, params: Params, summary: Summary) -> None
                 profile=summary.flat(),
                 context="training",
             )
-            observers = [checkpointer, RunMetrics(run), Console(config.num_workers)]
+            observers = [
+                checkpointer,
+                RunMetrics(run),
+                *retrieval_curve(trainer, run),
+                Console(config.num_workers, opening(trainer)),
+            ]
             history = fit(trainer, checkpointer.newest(), observers)
             write_report(REPORTS, CHECKPOINT, history, run, run_key=checkpointer.run_key)
         checkpointer.finish(REPORTS / "run.json")
+
+
+def retrieval_curve(trainer: Trainer, run: logger.RunLogger) -> list[Observer]:
+    """What records mAP by epoch; nothing where no query could be found."""
+    query, gallery = (open_part(DATA, name) for name in ("query", "gallery"))
+    sample = retrieval.sample(
+        query,
+        gallery,
+        epoch_images=len(trainer.train),
+        mean=augment.MEAN,
+        std=augment.STD,
+        device=trainer.process.device,
+    )
+    return [RetrievalCurve(run, sample, trainer.learner.net_to_keep)] if sample else []
 
 
 def derived(trainer: Trainer) -> dict[str, object]:

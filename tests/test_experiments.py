@@ -13,10 +13,12 @@ from deepsort_reid.core import files
 from deepsort_reid.lineage.commits import experiment_name, files_at, references
 from deepsort_reid.lineage.dvc_cli import cache_folder, cached_file
 from deepsort_reid.lineage.records import CHECKPOINT, PipelineRecords
+from deepsort_reid.runs import headline
 from tests.support.projects import client, commit, copied, ran, run, run_of, runs
 
 CURVES = ("train_loss", "train_error", "val_loss", "val_error", "lr")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # whole pipelines, in a queue
+FULL = dict.fromkeys([*headline.EVALUATED.values(), *headline.TRACKED.values()], 0.5)
 RATES = (0.02, 0.03, 0.04, 0.05)  # 0.01 is committed: DVC would restore it and run nothing
 APART = 0.06
 QUEUE_SECONDS = 240.0
@@ -38,7 +40,7 @@ def locked(project: Path, at: str) -> str:
 def assert_whole(project: Path, found: Any, at: str) -> None:
     """A run is finished with each point once, and its experiment leads to its checkpoint."""
     assert found.info.status == "FINISHED"
-    assert "mAP" in found.data.metrics
+    assert "reid/mAP" in found.data.metrics
     for curve in CURVES:
         points = client(project).get_metric_history(found.info.run_id, curve)
         assert [point.step for point in points] == [1, 2, 3, 4], curve
@@ -55,15 +57,54 @@ def test_an_experiment_adds_a_run_another_checkpoint_and_another_curve(project: 
     before = {name: (project / name).read_bytes() for name in names}
     count = len(runs(project))
     out = run(project, "dvc", "exp", "run", "--set-param", "lr=0.2", "--name", "faster")
-    assert ran(out) == ["train", "evaluate", "export", "track"]
+    assert ran(out) == ["train", "evaluate", "export", "track", "summary"]
     assert all((project / name).read_bytes() != before[name] for name in names)
     assert len(runs(project)) == count + 1
     newest = run_of(project)
-    assert newest.info.run_name == newest.data.tags["dvc_experiment"] == "faster"
+    assert newest.info.run_name == "resnet18-lr0.2"
+    assert newest.data.tags["dvc_experiment"] == "faster"
+    assert newest.data.tags["git_dirty"] == "false"
     assert_whole(project, newest, experiments(project)["faster"])
-    table = run(project, "dvc", "exp", "show", "--csv")
-    assert "faster" in table
-    assert "mAP" in table
+
+
+def test_the_table_and_the_plots_show_both(project: Path) -> None:
+    """The command that the summary prints, on a screen of 120 columns."""
+    wide = {"COLUMNS": "120"}
+    command = ("--only-changed", "--no-pager", "--drop", headline.DROPPED)
+    lines = run(project, "dvc", "exp", "show", *command, **wide).splitlines()
+    columns = next(line for line in lines if "Experiment" in line).split()
+    assert columns == ["Experiment", *headline.headline(FULL, FULL), "lr"]
+    first, faster = (next(line for line in lines if name in line) for name in ("main", "[faster]"))
+    assert first.split()[1:] != faster.split()[-len(first.split()) + 1 :]
+    assert max(map(len, lines)) <= 120
+    assert not any("…" in line for line in lines)
+    run(project, "dvc", "plots", "diff", "main", "faster")
+    page = (project / "dvc_plots/index.html").read_text()
+    assert page.count('"rev": "faster"') == page.count('"rev": "main"') > 0
+
+
+def test_going_back_restores_the_run(project: Path) -> None:
+    """Old parameters bring back the old bytes, with the run that made them, and train nothing."""
+    lock, (count, versions) = (project / "dvc.lock").read_bytes(), counts(project)
+    run(project, "git", "restore", "params.yaml")
+    out = run(project, "dvc", "repro")
+    assert ran(out) == ["summary"]
+    name = run_of(project).info.run_name
+    assert name != "resnet18-lr0.2"
+    assert f"restored from DVC's cache: MLflow run {name}" in out
+    assert run(project, "git", "status", "--short") == ""
+    out = run(project, "dvc", "exp", "run", "--set-param", "lr=0.2")
+    assert ran(out) == ["summary"]
+    assert "restored from DVC's cache: MLflow run resnet18-lr0.2" in out
+    assert run_of(project).info.run_name == "resnet18-lr0.2"
+    assert (project / "dvc.lock").read_bytes() == lock
+    assert counts(project) == (count, versions)
+
+
+def counts(project: Path) -> tuple[int, int]:
+    """How many runs there are, and how many versions of the model."""
+    versions = client(project).search_model_versions("name='deepsort-reid'")
+    return len(runs(project)), len(versions)
 
 
 def test_an_older_commit_and_an_experiment_bring_back_their_bytes(project: Path) -> None:
@@ -108,7 +149,10 @@ def wait_for_queue(project: Path) -> None:
 
 
 def test_experiments_at_the_same_time_lose_nothing(queued: Path) -> None:
-    by_name = {found.info.run_name: found for found in runs(queued)}
+    by_name = {found.data.tags.get("dvc_experiment"): found for found in runs(queued)}
+    assert {found.info.run_name for found in by_name.values()} >= {
+        f"resnet18-lr{rate}" for rate in (*RATES, APART)
+    }
     commits = experiments(queued)
     assert len(commits) == len(RATES) + 1
     assert len(by_name) == len(runs(queued)) == len(commits) + 1  # the one before them

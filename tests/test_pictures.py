@@ -56,7 +56,7 @@ def page(path, size=(128, 64), answers=10):
     gallery = a_part([crop((90, 90, 200), size)] * 12, pids, range(1, 13))
     places = np.where(np.arange(10) < answers, np.arange(10), -1)
     nearest = Neighbours(np.stack([places] * 2), np.stack([np.arange(1, 11) / 10] * 2))
-    scores = Ranking(0.5, 0.5, np.ones(50), np.array([0.5, 0.5]), 2, 0, 12, True)
+    scores = Ranking(0.5, 0.5, np.ones(50), np.array([0.5, 0.5]), 2, 0, 12, True, 1)
     plots.ranked_page(path, query, gallery, ranking=scores, neighbours=nearest, chosen=[0, 1])
 
 

@@ -4,17 +4,19 @@ That another `lr` runs train, evaluate and export alone is seen in test_experime
 """
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 from dvc.repo import Repo
 
-from tests.support.projects import ROOT, ran, run
+from deepsort_reid.core import files
+from tests.support.projects import ROOT, client, ran, run, run_of, runs
 
 PACKAGE = ROOT / "src" / "deepsort_reid"
 ROOMS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists())
-STAGES = ("download", "split", "train", "evaluate", "export", "sequences", "track")
+STAGES = ("download", "split", "train", "evaluate", "export", "sequences", "track", "summary")
 
 
 def repro(project: Path, *arguments: str) -> list[str]:
@@ -23,7 +25,7 @@ def repro(project: Path, *arguments: str) -> list[str]:
 
 
 def state(project: Path) -> dict[str, bytes]:
-    """The bytes of all outputs but the one that names the run."""
+    """The bytes of all outputs but those that name the run."""
     declared = yaml.safe_load((project / "dvc.yaml").read_text())["stages"]
     outs = [
         project / (out if isinstance(out, str) else next(iter(out)))
@@ -32,7 +34,7 @@ def state(project: Path) -> dict[str, bytes]:
     ]
     paths = [path for out in outs for path in (sorted(out.rglob("*")) if out.is_dir() else [out])]
     found = {str(path.relative_to(project)): path.read_bytes() for path in paths if path.is_file()}
-    del found["reports/run.json"]
+    del found["reports/run.json"], found["reports/record.json"]
     return found
 
 
@@ -64,11 +66,36 @@ def test_an_edited_room_changes_exactly_the_stages_that_enter_it(
     assert changed == expected
 
 
+def test_what_was_made_before_comes_back_without_being_made_again(project: Path) -> None:
+    """As when one goes back to old parameters: DVC's run cache has every stage but the last."""
+    before, versions = {run_of(project).info.run_id}, model_versions(project)
+    outputs = state(project)
+    for name in ("models", "reports", "dvc.lock", "data"):
+        files.remove(project / name)
+    began = time.monotonic()
+    out = run(project, "dvc", "repro")
+    assert ran(out) == ["summary"]
+    assert time.monotonic() - began < 30  # a few seconds on a quiet machine
+    assert f"restored from DVC's cache: MLflow run {run_of(project).info.run_name}" in out
+    assert {found.info.run_id for found in runs(project)} == before
+    assert {run_of(project).info.run_id} == before
+    assert model_versions(project) == versions
+    assert state(project) == outputs
+    assert run(project, "git", "status", "--short") == ""
+
+
+def model_versions(project: Path) -> list[str]:
+    """The versions of the registered model."""
+    return [
+        found.version for found in client(project).search_model_versions("name='deepsort-reid'")
+    ]
+
+
 @pytest.mark.slow
 def test_an_edit_runs_the_stages_that_enter_the_room(project: Path) -> None:
     for file, stages in (
-        ("tracking/report.py", ["track"]),
-        ("evaluation/report.py", ["evaluate", "export", "track"]),
+        ("tracking/report.py", ["track", "summary"]),
+        ("evaluation/report.py", ["evaluate", "export", "track", "summary"]),
     ):
         path = project / "src/deepsort_reid" / file
         path.write_text(path.read_text() + "# another line\n")

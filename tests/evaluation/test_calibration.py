@@ -118,10 +118,9 @@ def test_thresholds_and_rates_by_hand(by_hand):
     # At 0.4 false matches go from 2/5 to 3/5, misses from 1 to 1/2: they cross at 6/7 of the way.
     assert across.eer.value == pytest.approx(0.4 + 6 / 7 * 0.2)
     assert found.metrics()["max_cosine_distance"] == 819 / 2048
-    assert found.summary().splitlines() == [
-        "max_cosine_distance 0.400: so near lie 25.0% of the pairs of two people in one camera,",
-        "and 50.0% of those of one person; by the nearest image of a track 0.0% and 50.0%",
-    ]
+    assert found.summary() == (
+        "max_cosine_distance 0.400: 50.0% of 2 pairs of one person match, 25.0% of 4 pairs of two"
+    )
 
 
 @pytest.mark.parametrize(("rate", "step", "true_match"), [(0.5, 3276, 1.0), (0.24, 0, 0.0)])
@@ -155,7 +154,7 @@ def test_without_cameras_there_is_one_kind(by_hand):
     assert found.kinds["all"].same.sum() == 5  # query 0: images 0, 1, 2; query 1: images 3, 7
     assert found.kinds["all"].different.sum() == 9
     assert {"max_cosine_distance", "threshold_all", "tmr_all", "eer_all"} <= set(found.metrics())
-    assert "two people in any camera" in found.summary()
+    assert "of 5 pairs of one person match" in found.summary()
 
 
 def random_case(seed, images=90, cameras=3):
@@ -327,6 +326,10 @@ def test_too_few_pairs_for_a_rate(by_hand):
     )
     assert "which takes 100" in str(found.doubts)
     assert found.untold[0] == "within: 4 pairs of two people tell nothing at 1e-2, 1e-3, 1e-4"
+    assert found.too_few == (
+        "identities: 2 (needs 20), pairs of one person: 2 (needs 20), "
+        "pairs of two people: 4 (needs 1,000)"
+    )
     assert set(found.kinds["within"].at.values()) == {None}
     assert not [name for name in found.metrics() if name.startswith("tmr_within_")]
 
@@ -367,6 +370,7 @@ def test_a_kind_without_pairs_is_left_out_and_named(different, same, missing):
     alone = judge({"all": lacking}, false_match_rate=0.01)
     assert alone.metrics() == {}
     assert "no max_cosine_distance" in alone.summary()
+    assert alone.too_few.startswith("identities: 0 (needs 20), ")
 
 
 @pytest.mark.parametrize("value", [1.0, 0.0])

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,10 @@ def predictor(net: nn.Module) -> Predictor:
     return Predictor(net, mean=MEAN, std=STD, device=torch.device("cpu"))
 
 
+def closing(found: Evaluation) -> str:
+    return report.closing_summary(report.contents(found), found.calibration.summary())
+
+
 def embeddings(
     net: nn.Module, part: Part, batch_size: int = 2, *, mirrored: bool = False
 ) -> Tensor:
@@ -156,7 +161,7 @@ def test_without_cameras_nothing_is_removed() -> None:
     found = search(ColourNet(), *without)
     metrics = found.metrics()
     assert (metrics["same_camera_removed"], metrics["cameras_known"]) == (False, False)
-    assert "no cameras known" in report.closing_summary(metrics, "", "")
+    assert "cameras unknown" in closing(found)
     assert list(found.calibration.kinds) == ["all"]
     assert found.histograms.same.sum() == 5  # 2 of identity 1, 1 of 2, 2 of 3
 
@@ -168,7 +173,7 @@ def test_where_nobody_is_seen_by_two_cameras_nothing_is_removed() -> None:
     metrics = found.metrics()
     assert (metrics["same_camera_removed"], metrics["cameras_known"]) == (False, True)
     assert (metrics["mAP"], metrics["queries_without_match"]) == (1.0, 0)
-    assert "nobody is seen by two cameras" in report.closing_summary(metrics, "", "")
+    assert "nobody is seen by two cameras" in closing(found)
 
 
 def test_embeddings_do_not_depend_on_the_batch() -> None:
@@ -223,8 +228,9 @@ def test_re_ranking_follows_the_protocol_of_the_search() -> None:
 def test_the_closing_summary_has_a_line_for_each_option() -> None:
     def ends(*, flip: bool, rerank: bool) -> list[str]:
         found = search(ColourNet(), flip=flip, rerank=rerank)
-        text = report.closing_summary(found.metrics(), "", "")
-        return [line.split("   ")[-1] for line in text.splitlines() if line.startswith("  mAP")]
+        lines = closing(found).splitlines()
+        assert len(lines) <= 8
+        return [line.split("   ")[-1] for line in lines if line.startswith("  mAP")]
 
     assert ends(flip=False, rerank=False) == ["rank-20 100.0%"]
     assert ends(flip=True, rerank=False) == ["rank-20 100.0%", "with mirror images"]
@@ -237,11 +243,11 @@ def test_the_stage_with_both_options(workspace: Path, capsys: pytest.CaptureFixt
     stages.write_params(workspace, {"epochs": 1})
     for stage in ("download", "split", "train", "evaluate"):
         stages.run(stage)
-    before = read(workspace / "reports/metrics.json")
+    before = read(workspace / "reports/evaluation.json")
     options = {"evaluate.flip": True, "evaluate.rerank": True, "evaluate.rerank_k1": 3}
     stages.write_params(workspace, {"epochs": 1, **options})
     stages.run("evaluate")
-    after = read(workspace / "reports/metrics.json")
+    after = read(workspace / "reports/evaluation.json")
     assert {name: after[name] for name in before} == before
     logged = run_of(workspace).data.metrics
     for name in ("mAP_flip", "mAP_reranked", "rank10_reranked"):
@@ -251,6 +257,7 @@ def test_the_stage_with_both_options(workspace: Path, capsys: pytest.CaptureFixt
     out = capsys.readouterr().out
     assert f"mAP {after['mAP_reranked']:.1%}" in out
     assert "re-ranked with mirror images" in out
+    assert run_of(workspace).data.tags["too_few"].startswith("ranking: queries: ")
     # The parameters came through: the same by hand.
     net, description = checkpoint.load(workspace / "models/model.pth")
     with computing():  # as many threads as the stage has
@@ -275,13 +282,13 @@ def test_what_is_written(tmp_path: Path) -> None:
         tmp_path, found, query=QUERY, gallery=GALLERY, ranked_queries=2
     )
     assert sorted(written) == sorted(path.name for path in tmp_path.iterdir())
-    assert files.read_json(tmp_path / "metrics.json")["rank1"] == 1.0
+    assert files.read_json(tmp_path / "evaluation.json")["rank1"] == 1.0
     with (tmp_path / "cmc.csv").open() as file:
         assert next(csv.DictReader(file)) == {"k": "1", "found": "1.0"}
     with (tmp_path / "distances.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert sum(float(row["same"]) for row in rows) == pytest.approx(1)
-    metrics = files.read_json(tmp_path / "metrics.json")
+    metrics = files.read_json(tmp_path / "evaluation.json")
     table = files.read_json(tmp_path / "calibration.json")
     assert table["max_cosine_distance"] == metrics["max_cosine_distance"]
     assert table["kinds"]["within"]["equal_error_rate"]["value"] == metrics["eer_within"] == 0.0
@@ -318,19 +325,113 @@ def test_the_ranked_page_shows_what_was_found(
 
 
 def test_the_closing_summary_names_the_protocol() -> None:
-    found = search(ColourNet())
-    text = report.closing_summary(found.metrics(), "max_cosine_distance 0.2", "MLflow run one")
+    text = closing(search(ColourNet()))
     assert "mAP 100.0%" in text
-    assert "same identity and camera removed" in text
-    assert "max_cosine_distance 0.2" in text
-    assert "MLflow run one" in text
+    assert "3 queries of 3 identities, 6 gallery images; matches under another camera" in text
+    assert "max_cosine_distance 0." in text
 
 
 def test_a_result_on_people_held_out_to_choose_by_says_so() -> None:
-    chosen, tested = (search(ColourNet(), tuning=tuning).metrics() for tuning in (True, False))
-    assert (chosen["tuning"], tested["tuning"]) == (True, False)
-    told = [report.closing_summary(metrics, "", "") for metrics in (chosen, tested)]
-    assert ["held out to choose parameters by" in text for text in told] == [True, False]
+    chosen, tested = (search(ColourNet(), tuning=tuning) for tuning in (True, False))
+    assert (chosen.metrics()["tuning"], tested.metrics()["tuning"]) == (True, False)
+    told = [closing(found) for found in (chosen, tested)]
+    assert ["identities held out for tuning" in text for text in told] == [True, False]
+
+
+def many(count: int) -> tuple[Part, Part, Part]:
+    """Query, gallery and val of so many identities, which a network tells apart by colour."""
+    pids = np.arange(1, count + 1)
+    colours = np.stack([5 * pids, 255 - 5 * pids, 100 + pids], 1).astype(np.uint8)
+    images = np.broadcast_to(colours[:, None, None], (count, 32, 16, 3))
+
+    def seen(camera: int, frame: int) -> Part:
+        names = [f"c{camera}s1_{frame:06}_{pid}.jpg" for pid in pids]
+        return Part(images, pids, np.full(count, camera), [str(pid) for pid in pids], names)
+
+    query, other, again = seen(1, 1), seen(2, 1), seen(1, 2)
+    gallery = Part(
+        np.concatenate([other.images, again.images]),
+        np.concatenate([other.pids, again.pids]),
+        np.concatenate([other.camids, again.camids]),
+        [*other.identities, *again.identities],
+        [*other.names, *again.names],
+    )
+    classes = np.arange(count) % 2 + 1
+    return query, gallery, replace(query, pids=classes, identities=[str(pid) for pid in classes])
+
+
+def test_numbers_that_rest_on_too_little_say_so(tmp_path: Path) -> None:
+    """Two queries were once reported as a mAP of 98.9 % without a word."""
+    few = search(ColourNet(), *many(2))
+    report.write_evaluation(tmp_path, few, query=many(2)[0], gallery=many(2)[1], ranked_queries=1)
+    content = files.read_json(tmp_path / "evaluation.json")
+    assert content["meaningful"] is False
+    assert content["too_few"] == {
+        "ranking": "queries: 2 (needs 20), identities: 2 (needs 20)",
+        "threshold": "identities: 2 (needs 20), pairs of one person: 2 (needs 20), "
+        "pairs of two people: 2 (needs 50)",
+        "val_accuracy": "images: 2 (needs 20)",
+    }
+    lines = closing(few).splitlines()
+    for mark in (
+        "  not meaningful, too few queries: 2 (needs 20), identities: 2 (needs 20)",
+        "  not meaningful, too few identities: 2 (needs 20), pairs of one person: 2 (needs 20), "
+        "pairs of two people: 2 (needs 50)",
+    ):
+        assert mark in lines
+    assert "of 2 images; not meaningful, too few images: 2 (needs 20)" in closing(few)
+    assert len(lines) <= 8
+
+
+def test_numbers_that_rest_on_enough_say_how_much() -> None:
+    enough = search(ColourNet(), *many(20))
+    content = report.contents(enough)
+    assert (content["meaningful"], content["too_few"]) == (True, {})
+    counts = ("queries", "query_identities", "val_images", "pairs_of_one_person")
+    assert [content[name] for name in counts] == [20] * 4
+    assert content["pairs_of_two_people"] == 20 * 19
+    text = closing(enough)
+    assert "meaningful" not in text
+    assert "20 queries of 20 identities, 40 gallery images" in text
+    assert "of 20 images" in text
+    assert "of 20 pairs of one person match, 19.5% of 380 pairs of two" in text
+
+
+def test_a_query_without_a_right_answer_does_not_count() -> None:
+    query, gallery, val = many(20)
+    gallery = Part(*(getattr(gallery, f.name)[1:] for f in fields(Part)))  # its only one
+    found = search(ColourNet(), query, gallery, val)
+    assert found.too_few()["ranking"] == "queries: 19 (needs 20), identities: 19 (needs 20)"
+
+
+def test_the_run_gets_numbers_in_sections_and_counts_as_tags() -> None:
+    metrics = search(ColourNet(), flip=True, rerank=True).metrics()
+    measured, told = report.numbers_of_run(metrics)
+    assert len(measured) + len(told) == len(metrics)
+    assert {name.partition("/")[0] for name in measured} == {"reid", "val", "calibration"}
+    for name, reported in {
+        "reid/mAP": "mAP",
+        "reid/rank-1": "rank1",
+        "reid/rank-20_flip": "rank20_flip",
+        "reid/mINP_reranked": "mINP_reranked",
+        "val/accuracy": "val_accuracy",
+    }.items():
+        assert measured[name] == metrics[reported]
+    assert not [name for name, value in measured.items() if isinstance(value, bool)]
+    assert told["reid.queries"] == metrics["queries"]
+    assert told["reid.same_camera_removed"] is True
+
+
+def test_a_version_is_described_by_data_scores_and_threshold() -> None:
+    metrics = search(ColourNet()).metrics()
+    text = report.describe_version(metrics | {"max_cosine_distance": 0.25}, data="street (ab12)")
+    assert text == (
+        f"Trained on street (ab12); mAP 100.0%, rank-1 100.0% ({metrics['queries']} queries, "
+        f"{metrics['gallery_images']} gallery images); max_cosine_distance 0.250"
+    )
+    del metrics["max_cosine_distance"]
+    text = report.describe_version(metrics, data="street (ab12)")
+    assert text.endswith("; no max_cosine_distance could be recommended")
 
 
 def test_in_videos_neighbours_in_time_are_compared_for_the_threshold() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from deepsort_reid.core.errors import ReportError
-from deepsort_reid.evaluation.threshold import read_threshold
+from deepsort_reid.evaluation.threshold import read_threshold, read_too_few
 
 
 @pytest.mark.parametrize(("text", "value"), [("0.25", 0.25), ("0", 0.0), ("2", 2.0)])
@@ -41,6 +41,29 @@ def test_evaluate_recommends_none(tmp_path: Path) -> None:
     path.write_text('{"mAP": 0.3}')
     with pytest.raises(ReportError, match="no pairs to find one by; hold out more people"):
         read_threshold(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('{"too_few": {"threshold": "identities: 2 (needs 20)"}}',
+         {"threshold": "identities: 2 (needs 20)"}),
+        ('{"too_few": {}}', {}),
+        ('{"mAP": 0.3}', {}),  # of an earlier version
+    ],
+)  # fmt: skip
+def test_what_it_rests_on_too_little_of(tmp_path: Path, text: str, found: dict[str, str]) -> None:
+    path = tmp_path / "metrics.json"
+    path.write_text(text)
+    assert read_too_few(path) == found
+
+
+@pytest.mark.parametrize("text", ['{"too_few": "2"}', '{"too_few": {"threshold": 2}}', "[]"])
+def test_a_damaged_account_of_it(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "metrics.json"
+    path.write_text(text)
+    with pytest.raises(ReportError, match=r"its too_few is .*dvc repro -f evaluate"):
+        read_too_few(path)
 
 
 def test_it_is_missing(tmp_path: Path) -> None:

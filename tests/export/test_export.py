@@ -27,7 +27,7 @@ from deepsort_reid.export.formats import FORMS, Form, Trained
 from deepsort_reid.export.parity import Parity
 from deepsort_reid.export.runtimes import Floats
 from deepsort_reid.model import checkpoint
-from deepsort_reid.model import network as model
+from deepsort_reid.model.network import Design, build
 from deepsort_reid.model.weights import read_safely
 from tests.support import stages
 from tests.support.exports import THRESHOLD, crops, part, trained
@@ -109,6 +109,9 @@ def test_lower_precisions_are_measured_beside_the_full_one(lowered: tuple[Path, 
     numbers = done.metrics()
     assert numbers["files"] == 9
     assert numbers["least_cosine"] >= 0.99999
+    measured, told = export.numbers_of_run(done)
+    assert measured == {"export/least_cosine": numbers["least_cosine"]}
+    assert told == {"export.files": numbers["files"]}
     for name in ("fp32", "fp16", "int8"):
         assert 0 < numbers[f"mAP_{name}"] <= 1
     taken = {
@@ -199,7 +202,7 @@ def damaged(write: Callable[[Path, Trained], None]) -> Callable[[Path, Trained],
     """Write another network than the one that is asked for."""
 
     def write_other(path: Path, network: Trained) -> None:
-        other = model.build(model.Design(network.about.arch), 4, seed=7).eval()
+        other = build(Design(network.about.arch), 4, seed=7).eval()
         write(path, replace(network, net=other))
 
     return write_other
@@ -295,7 +298,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         stages.run(stage)
     network = trained()
     checkpoint.save(tmp_path / "models/model.pth", network.net.state_dict(), network.about)
-    files.write_json(tmp_path / "reports/metrics.json", {"max_cosine_distance": THRESHOLD})
+    files.write_json(tmp_path / "reports/evaluation.json", {"max_cosine_distance": THRESHOLD})
     files.write_json(tmp_path / "reports/run.json", {"key": None, "run_id": None})
     return tmp_path
 
@@ -308,12 +311,16 @@ def test_the_stage(
     with (project / "reports/parity.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["file"] for row in rows} > FILES["resnet18"]
-    for row in rows:
-        assert float(row["cosine"]) >= float(row["at_least"])
-        (line,) = [s for s in out.splitlines() if s.split()[:3] == [*list(row.values())[:3]]]
-        assert line.split()[3:5] == [row["cosine"], row["at_least"]]
+    assert all(float(row["cosine"]) >= float(row["at_least"]) for row in rows)
+    *_, full, eighth = out.splitlines()  # one for each cosine that is needed
+    assert full.startswith("  6 files give the checkpoint's embeddings: cosine at least 1.0000000")
+    assert "2 files give" in eighth
+    assert "(needs 0.9)" in eighth
     numbers = json.loads((project / "reports/export.json").read_text())
-    assert set(numbers) == {"files", "least_cosine", "mAP_fp32", "mAP_int8"}
+    assert set(numbers) == {
+        "files", "least_cosine", "mAP_fp32", "mAP_int8", "meaningful", "too_few",
+    }  # fmt: skip
+    assert numbers["meaningful"] is True
     before = {path.name: files.md5(path) for path in (project / "models/export").iterdir()}
     assert len(before) == numbers["files"] + 1
 
@@ -322,13 +329,36 @@ def test_the_stage(
         return replace(form, write=damaged(form.write)) if is_last else form
 
     monkeypatch.setattr(export, "FORMS", tuple(map(broken, FORMS)))
-    files.write_json(project / "reports/metrics.json", {"max_cosine_distance": 0.5})
+    doubtful = {"max_cosine_distance": 0.5, "too_few": {"threshold": "identities: 2 (needs 20)"}}
+    files.write_json(project / "reports/evaluation.json", doubtful)
     with pytest.raises(SystemExit):
         stages.run("export")
-    (line,) = [s for s in capsys.readouterr().err.splitlines() if s.startswith("error: ")]
+    said = capsys.readouterr()
+    (line,) = [s for s in said.err.splitlines() if s.startswith("error: ")]
+    assert "model.pt2                torch.export       1" in said.err, "the table, if it is wrong"
+    assert said.out == ""
+    assert "warning: max_cosine_distance 0.500 is not meaningful" in said.err
+    assert "too few identities: 2 (needs 20)" in said.err
     assert line.startswith("error: model.pt2: in torch.export, in a batch of 1, the cosine with")
     after = {path.name: files.md5(path) for path in (project / "models/export").iterdir()}
     assert after == before
+
+
+def test_a_threshold_from_too_few_people_says_so_wherever_it_goes(tmp_path: Path) -> None:
+    sure, few = shared("resnet18"), "identities: 2 (needs 20)"
+    unsure = replace(sure, too_few={"threshold": few, "ranking": "queries: 2 (needs 20)"})
+    told = [export.readme(network, Export([], {}, [], {})) for network in (sure, unsure)]
+    assert ["**This threshold is not meaningful.**" in text for text in told] == [False, True]
+    assert f"It was found from too few {few}." in told[1]
+    for network, expected in ((sure, None), (unsure, few)):
+        formats.write_torchreid(tmp_path / "a.pth", network)
+        content = read_safely(tmp_path / "a.pth")
+        assert content.get("max_cosine_distance_too_few") == expected
+    row = Parity("model.pth", "Extractor", 64, 1.0, 0.99999, 1.0)
+    for measured, groups in (({}, {"threshold"}), ({"fp32": 0.5}, {"threshold", "ranking"})):
+        export.write_reports(tmp_path, Export([], {}, [row], measured), unsure.too_few)
+        numbers = files.read_json(tmp_path / "export.json")
+        assert (numbers["meaningful"], numbers["too_few"].keys()) == (False, groups)
 
 
 def test_the_table_is_for_people() -> None:

@@ -521,10 +521,10 @@ def report() -> Target:
 
 
 def threshold_report() -> Target:
-    """reports/metrics.json as the stages read it that need the recommended threshold."""
+    """reports/evaluation.json as the stages read it that need the recommended threshold."""
     valid = [json.dumps({"mAP": 0.25, "max_cosine_distance": value, "queries": 9}).encode()
              for value in (0.25, 1)]  # fmt: skip
-    return Target("evaluation's report", "metrics.json", valid, read_threshold,
+    return Target("evaluation's report", "evaluation.json", valid, read_threshold,
                   says=threshold_in, checksums=False, bombs=bombs.json())  # fmt: skip
 
 

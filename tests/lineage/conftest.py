@@ -22,7 +22,9 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Path(folder).mkdir(parents=True)
     for stage in recorded_projects.DECLARED:
         Path(f"pipeline/{stage}.py").write_text("one\n")
-    Path(".gitignore").write_text("/data\n/models\n/mlflow.db*\n")
+    Path(".gitignore").write_text(
+        "/data\n/models\n/mlflow.db*\n/reports/*\n!/reports/record.json\n"
+    )
     monkeypatch.setattr(
         fingerprint,
         "code_digests",

@@ -237,6 +237,32 @@ def test_a_checkpoint_older_than_identities(
     assert status("--check") == 1
 
 
+def test_a_commit_of_earlier_versions_holds_the_single_reports(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path(".gitignore").write_text("/data\n/models\n/mlflow.db*\n")
+    Path("reports/record.json").unlink()
+    old = commit("As it was once")
+    set_params(lr=0.2)
+    record(key="f" * 32)
+    commit("Later")
+    found = answer(capsys, f"commit:{old}")
+    assert found["identity"]["params"]["lr"] != 0.2
+    assert found["checkpoint"]["epoch"] == 3
+    assert KEY in tell(capsys, f"commit:{old}")
+
+
+def test_a_record_of_another_checkpoint_does_not_count(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As after `dvc repro train` and a commit, without the stage that writes the record."""
+    before = Path("reports/record.json").read_bytes()
+    set_params(lr=0.2)
+    record(key="f" * 32)
+    Path("reports/record.json").write_bytes(before)
+    assert KEY not in tell(capsys, f"commit:{commit('Only trained')}")
+
+
 def test_uncommitted_code_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     Path("pipeline/train.py").write_text("two\n")
     record()

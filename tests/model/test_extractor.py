@@ -13,8 +13,8 @@ from deepsort_reid.data.images import resized
 from deepsort_reid.export import parity
 from deepsort_reid.export.formats import Trained
 from deepsort_reid.model import checkpoint
-from deepsort_reid.model import network as model
 from deepsort_reid.model.extractor import Extractor, cut_boxes
+from deepsort_reid.model.network import ARCHS
 from tests.support.exports import crops, trained
 
 CLOSE = 1e-5
@@ -33,7 +33,7 @@ def of(network: Trained, batch_size: int = 64) -> Extractor:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("arch", model.ARCHS)
+@pytest.mark.parametrize("arch", ARCHS)
 def test_it_gives_the_checkpoint_s_embeddings(arch: str, tmp_path: Path) -> None:
     network = trained(arch)
     path = tmp_path / "model.pth"

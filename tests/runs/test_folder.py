@@ -11,6 +11,8 @@ from deepsort_reid.runs import folder
 from deepsort_reid.runs.folder import BusyError, RunFolder, all_folders, state_of
 from deepsort_reid.runs.points import Point
 
+MD5 = "b6d81b360a5672d80c27430f39153e2c"  # of LINK_FROM zeros
+
 
 @pytest.fixture(autouse=True)
 def root(tmp_path, monkeypatch):
@@ -183,6 +185,57 @@ def test_what_was_sent_is_dropped_unless_it_was_replaced(run, root):
     run.drop(path, state_of(path))
     assert run.artifacts() == []
     assert not (run.path / "artifacts").exists()
+
+
+@pytest.fixture
+def artifact(root):
+    """A large file in MLflow's folder, and DVC's cache with the same bytes."""
+    path = root / "mlruns" / "model.pth"
+    cached = root / ".dvc/cache/files/md5" / MD5[:2] / MD5[2:]
+    for place in (path, cached):
+        place.parent.mkdir(parents=True)
+        place.write_bytes(bytes(folder.LINK_FROM))
+    cached.chmod(0o444)
+    return path, cached
+
+
+def test_a_large_artifact_becomes_a_link_to_dvcs_cache(artifact, root):
+    path, cached = artifact
+    (path.parent / "small").write_text("1")
+    for _ in range(2):
+        folder.share_with_cache(root / "mlruns")
+        assert path.samefile(cached)
+    cached.unlink()  # dvc gc
+    assert path.read_bytes() == bytes(folder.LINK_FROM)
+    assert sorted(p.name for p in path.parent.iterdir()) == ["model.pth", "small"]
+
+
+@pytest.mark.parametrize("why", ["damaged", "missing", "another disk"])
+def test_an_artifact_that_cannot_be_shared_stays(artifact, root, monkeypatch, why):
+    path, cached = artifact
+    if why == "damaged":
+        cached.chmod(0o644)
+        cached.write_bytes(b"x" * folder.LINK_FROM)
+    elif why == "missing":
+        cached.unlink()
+    else:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(18, "EXDEV")))
+    folder.share_with_cache(root / "mlruns")
+    assert path.read_bytes() == bytes(folder.LINK_FROM)
+    assert path.stat().st_nlink == 1
+
+
+@pytest.mark.parametrize("name", ["config", "config.local"])
+def test_dvcs_cache_may_lie_elsewhere(root, name):
+    (root / ".dvc").mkdir()
+    assert folder.dvc_cache() == root / ".dvc/cache/files/md5"
+    text = (
+        "[core]\n    analytics = false\n['remote \"r\"']\n    url = /r\n[cache]\n    type = copy\n"
+    )
+    (root / ".dvc" / name).write_text(f"{text}    dir = ../../shared\n")
+    assert folder.dvc_cache().resolve() == root.parent / "shared/files/md5"
+    (root / ".dvc" / name).write_text("[cache\n")
+    assert folder.dvc_cache() == root / ".dvc/cache/files/md5"
 
 
 def test_there_is_one_model(run):

@@ -20,7 +20,7 @@ from deepsort_reid.runs import folder, logger, mirror, store, sync
 from deepsort_reid.runs.folder import RunFolder
 from deepsort_reid.runs.logger import RunLogger, open_run, resume_run
 from deepsort_reid.runs.points import Point
-from deepsort_reid.runs.registry import BEST, MODEL
+from deepsort_reid.runs.registry import BEST, CANDIDATE, MODEL
 from tests.support.outages import Net, images
 from tests.support.stores import forget_mlflow, make_store
 
@@ -97,6 +97,7 @@ def whole(shared, tmp_path_factory):
             tracker.log_params({f"many.{n}": n for n in range(150)})
             for epoch in (1, 2, 3):
                 tracker.log_metrics({"loss": 1 / epoch, "rank@1": 0.5}, step=epoch)
+            tracker.log_metrics({"kept": 0.25})  # before there is a model
             tracker.log_artifact(folder / "train.jpg")
             tracker.log_artifact(folder / "plots", "figures")
             tracker.log_dataset(
@@ -105,8 +106,11 @@ def whole(shared, tmp_path_factory):
             )  # fmt: skip
             tracker.log_model(net, images(2), metadata={"mean": [0.485, 0.456, 0.406]})
         with resume_run(tracker.key) as again:
-            again.log_metrics({"mAP": 0.6})
-            again.promote("mAP")
+            again.log_metrics({"mAP": 0.6, "track/hota": 0.5})
+            again.log_dataset(
+                name="videos", source="zip", digest="fedcba9876543210", profile={}, context="track"
+            )
+            again.promote("mAP", "trained on market: mAP 60.0%")
     return tracker, net
 
 
@@ -141,8 +145,8 @@ def test_records_artifacts(recorded, client):
 
 
 def test_records_the_dataset(recorded):
-    (entry,) = recorded.inputs.dataset_inputs
-    assert entry.dataset.name == "market"
+    entry, other = recorded.inputs.dataset_inputs
+    assert (entry.dataset.name, other.dataset.name) == ("market", "videos")
     assert entry.dataset.digest == "0123456789ab"
     assert entry.dataset.source == '{"url": "https://***@host/a.zip"}'
     assert entry.dataset.profile == '{"images": 10}'
@@ -184,13 +188,31 @@ def test_the_model_describes_itself(whole, client):
     assert model.signature.outputs.inputs[0].shape == (-1, 4)
     assert model.metadata == {"mean": [0.485, 0.456, 0.406]}
     assert model.run_id == whole[0].run_id
-    assert version.description == "whole"
+    assert version.description == "trained on market: mAP 60.0%"
     assert version.tags == {"mAP": "0.6000"}
     files = {path.name for path in Path(version.source).rglob("*")}
     assert "input_example.json" in files
     assert not [name for name in files if "pickle" in name or name.endswith((".pth", ".pkl"))]
     requirements = Path(version.source, "requirements.txt").read_text()
     assert f"torch=={torch.__version__.partition('+')[0]}\n" in requirements + "\n"
+
+
+def test_the_models_page_knows_its_version_and_datasets(whole, recorded, client):
+    """As MLflow's pages of logged models read them; checked by eye in 3.17.2."""
+    version = client.get_model_version_by_alias(MODEL, BEST)
+    (output,) = recorded.outputs.model_outputs
+    model = client.get_logged_model(output.model_id)
+    assert model.source_run_id == whole[0].run_id
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [
+        {"name": MODEL, "version": str(version.version)}
+    ]
+    assert model.tags["mlflow.note.content"] == version.description
+    found = {m.key: (m.value, m.dataset_name, m.dataset_digest) for m in model.metrics}
+    assert found == {
+        "kept": (0.25, "market", "0123456789ab"),
+        "mAP": (0.6, "market", "0123456789ab"),
+        "track/hota": (0.5, "videos", "fedcba987654"),
+    }
 
 
 @pytest.mark.usefixtures("root")
@@ -240,7 +262,7 @@ def test_says_where_to_look(whole):
 )
 def test_says_where_to_look_in_another_store(uri, place):
     assert place in store.where_to_look(uri, "1", "abc")
-    assert "/#/" not in store.where_to_look(uri)
+    assert store.where_to_look(uri).endswith("/#/experiments?workflowType=machine_learning")
 
 
 def test_the_page_of_a_run_is_named_only_in_its_own_store(run_id, root, monkeypatch):
@@ -590,6 +612,36 @@ def test_the_best_version_is_the_best_on_the_same_data(whole, client):
         assert best() == better
         measured_run(client, "d2", 0.5)
         assert best() == better  # the older of equals
+    finally:
+        client.set_registered_model_alias(MODEL, BEST, first)
+
+
+def test_the_newest_version_is_the_candidate(whole, client):
+    candidate = client.get_model_version_by_alias(MODEL, CANDIDATE)
+    newest = max(int(v.version) for v in client.search_model_versions(f"name = '{MODEL}'"))
+    assert int(candidate.version) <= newest  # other tests register versions without a model
+    with begin("candidate", {"data_digest": "d9"}) as tracker:
+        tracker.log_model(whole[1], images(2), metadata={})
+    candidate = client.get_model_version_by_alias(MODEL, CANDIDATE)
+    assert candidate.run_id == tracker.run_id
+    assert int(candidate.version) == newest + 1
+    assert client.get_model_version_by_alias(MODEL, BEST).run_id == whole[0].run_id
+
+
+def test_a_run_of_an_earlier_version_may_still_be_the_best(whole, client):
+    """Its metric had no section then."""
+    first = version_of(client, whole[0].run_id)
+    try:
+        older = measured_run(client, "d8", 0.5)
+        for value, best in ((0.4, older), (0.6, None)):
+            with begin(f"new-{value}", {"data_digest": "d8"}) as tracker:
+                pass
+            client.create_model_version(MODEL, "file:///nowhere", run_id=tracker.run_id)
+            with resume_run(tracker.key) as again:
+                again.log_metrics({"reid/mAP": value})
+                again.promote("reid/mAP")
+            found = client.get_model_version_by_alias(MODEL, BEST).version
+            assert found == (best or version_of(client, tracker.run_id))
     finally:
         client.set_registered_model_alias(MODEL, BEST, first)
 

@@ -35,6 +35,13 @@ def test_every_valid_name_is_one_mlflow_takes(tmp_path, monkeypatch):
     opened.client.log_batch(run.info.run_id, metrics=[Metric(name, 1.0, 0, 0) for name in valid])
 
 
+def test_tags_are_text():
+    tags = {"cameras_known": True, "queries": 113, "threshold": 0.25, "name": "True"}
+    assert names.valid_tags(tags) == {
+        "cameras_known": "true", "queries": "113", "threshold": "0.25", "name": "True",
+    }  # fmt: skip
+
+
 def test_flattened():
     nested = {"lr": 0.1, "split": {"seed": 0, "deep": {"er": None}}, "empty": {}}
     assert names.flattened(nested) == {"lr": 0.1, "split.seed": 0, "split.deep.er": None}

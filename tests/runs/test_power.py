@@ -11,7 +11,7 @@ from tests.support import power, stages
 
 CHANGES: dict[str, Any] = {"epochs": 3, "run.save_seconds": 0.02, "arch": "deepsort"}
 POINTS = 8  # writes tried, from the first to the last
-TIMINGS = ("images_per_second", "data_wait")
+TIMINGS = ("by_epoch/train/images_per_second", "by_epoch/train/data_wait")
 
 
 @pytest.fixture(scope="module")

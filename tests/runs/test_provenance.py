@@ -1,7 +1,10 @@
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import yaml
 
 from deepsort_reid.runs import provenance
 
@@ -26,20 +29,44 @@ def git(*arguments):
     return done.stdout.strip()
 
 
+PIPELINE = """
+stages:
+  train:
+    cmd: "true"
+    outs: [models/model.pth, reports/record.json: {cache: false}]
+    metrics: [reports/metrics.json: {cache: false}]
+"""
+
+
+def fill(folder):
+    for name in ("pipeline/train.py", "dvc.lock", "reports/record.json", "reports/metrics.json"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("one\n")
+    (folder / "dvc.yaml").write_text(PIPELINE)
+    (folder / "params.yaml").write_text(yaml.safe_dump(COMMITTED))
+
+
 @pytest.fixture
 def repository(folder):
     (folder / ".dvc").mkdir()
-    (folder / "pipeline").mkdir()
-    for name in ("params.yaml", "dvc.lock", "pipeline/train.py"):
-        (folder / name).write_text("one\n")
+    fill(folder)
     git("init", "-q")
     git("add", ".")
     git("commit", "-qm", "first")
     return folder
 
 
-def tags(**options):
-    return provenance.provenance_tags(data_digest="0123456789abcdef", arch="resnet18", **options)
+COMMITTED = {"lr": 0.1, "arch": "resnet18", "split": {"image_size": [64, 32], "seed": 0}}
+
+
+def tags(params=COMMITTED):
+    return provenance.provenance_tags(
+        data_digest="0123456789abcdef", arch="resnet18", params=params
+    )
+
+
+def note(params=COMMITTED):
+    return tags(params)["mlflow.note.content"]
 
 
 def test_tags_lead_to_commit_and_data(repository, monkeypatch):
@@ -53,24 +80,49 @@ def test_tags_lead_to_commit_and_data(repository, monkeypatch):
     assert found["dvc_stage"] == "train"
     assert found["mlflow.source.name"] == "pipeline/train.py"
     assert "dvc_experiment" not in found
-    assert f"git checkout {commit[:7]} && dvc checkout" in found["mlflow.note.content"]
+    assert f"`git checkout {commit[:7]} && dvc repro`" in found["mlflow.note.content"]
 
 
 @pytest.mark.parametrize(
-    ("changed", "dirty"),
-    [("params.yaml", "false"), ("dvc.lock", "false"), ("pipeline/train.py", "true")],
+    ("name", "dirty"),
+    [
+        ("params.yaml", "false"),
+        ("dvc.lock", "false"),
+        ("reports/record.json", "false"),
+        ("reports/metrics.json", "false"),
+        ("pipeline/train.py", "true"),
+        ("pipeline/new.py", "true"),
+        ("notes.txt", "false"),
+    ],
 )
-def test_only_changes_that_experiments_do_not_make_are_dirty(repository, changed, dirty):
-    (repository / changed).write_text("two\n")
+def test_only_what_a_person_changes_is_dirty(repository, name, dirty):
+    (repository / name).write_text("two\n")
     assert tags()["git_dirty"] == dirty
 
 
-def test_dirt_is_seen_from_a_folder_below(repository, monkeypatch):
-    (repository / "params.yaml").write_text("two\n")
-    monkeypatch.chdir(repository / "pipeline")
+@pytest.mark.usefixtures("repository")
+def test_outputs_that_dvc_removes_before_a_stage_are_not_dirt():
+    Path("reports/record.json").unlink()
+    Path("reports/metrics.json").unlink()
     assert tags()["git_dirty"] == "false"
-    (repository / "pipeline" / "train.py").write_text("two\n")
+
+
+def test_a_project_below_the_repositorys_root(folder, monkeypatch):
+    project = folder / "reid"
+    project.mkdir()
+    (folder / "other.py").write_text("one\n")
+    fill(project)
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    (folder / "other.py").write_text("two\n")
+    monkeypatch.chdir(project)
+    (project / "reports/record.json").unlink()
+    assert tags()["git_dirty"] == "false"
+    assert provenance.run_name("resnet18", {**COMMITTED, "lr": 0.2}) == "resnet18-lr0.2"
+    (project / "pipeline/train.py").write_text("two\n")
     assert tags()["git_dirty"] == "true"
+    assert "with the uncommitted changes of `pipeline/train.py`" in note()
 
 
 @pytest.mark.usefixtures("repository")
@@ -82,7 +134,7 @@ def test_an_experiment_names_its_own_commit(monkeypatch):
     found = tags()
     assert found["git_commit"] == baseline
     assert found["dvc_experiment"] == "misty-fox"
-    assert "`dvc exp apply misty-fox`" in found["mlflow.note.content"]
+    assert f"`git checkout {baseline[:7]} && dvc repro`" in found["mlflow.note.content"]
 
 
 def test_a_temporary_copy_names_the_real_repositorys_commit(repository, monkeypatch):
@@ -105,16 +157,42 @@ def test_without_git_its_tags_are_left_out(folder, monkeypatch, without):
     found = tags()
     assert not [name for name in found if "git" in name]
     assert found["data_digest"] == "0123456789abcdef"
-    assert "commit" not in found["mlflow.note.content"]
+    assert "Back to this" not in found["mlflow.note.content"]
 
 
 @pytest.mark.usefixtures("repository")
-def test_run_name(monkeypatch):
-    assert provenance.run_name("resnet18") == f"resnet18-{git('rev-parse', 'HEAD')[:7]}"
-    monkeypatch.setenv("DVC_EXP_NAME", "misty-fox")
-    assert provenance.run_name("resnet18") == "misty-fox"
+@pytest.mark.parametrize(
+    ("changed", "name"),
+    [
+        ({"lr": 0.2}, "resnet18-lr0.2"),
+        ({"arch": "resnet34", "lr": 0.2}, "resnet18-lr0.2"),  # the network's name is there
+        ({"arch": "resnet34"}, "resnet18"),
+        ({"split": {"image_size": [128, 64], "seed": 3}},
+         "resnet18-split.image_size128x64-split.seed3"),
+        ({"optimizer": "sgd", "weights": None}, "resnet18-optimizer-sgd-weights-null"),
+        ({"source": "/data/yard.zip", "flip": True}, "resnet18-source-yard.zip-flip-true"),
+        ({"a": 1, "b": 2, "c": 3, "d": 4, "e": 5}, "resnet18-a1-b2-c3-and-2-more"),
+    ],
+)  # fmt: skip
+def test_a_run_is_named_by_what_differs_from_the_commit(changed, name):
+    assert provenance.run_name("resnet18", {**COMMITTED, **changed}) == name
+
+
+@pytest.mark.usefixtures("repository")
+def test_a_run_of_the_committed_parameters_is_named_by_the_commit():
+    commit = git("rev-parse", "HEAD")
+    assert provenance.run_name("resnet18", COMMITTED) == f"resnet18-{commit[:7]}"
+    Path("pipeline/train.py").write_text("two\n")
+    assert provenance.run_name("resnet18", COMMITTED) == f"resnet18-{commit[:7]}-changed"
 
 
 @pytest.mark.usefixtures("folder")
 def test_run_name_without_git():
-    assert provenance.run_name("resnet18") == "resnet18"
+    assert provenance.run_name("resnet18", COMMITTED) == "resnet18"
+
+
+@pytest.mark.usefixtures("repository")
+def test_the_way_back_can_be_pasted():
+    words = note({**COMMITTED, "lr": 0.2, "source": "my yard.zip", "layers": ["a", "b"]})
+    back = re.search(r"`(git checkout .*)`", words)[1]
+    assert back.endswith("dvc exp run -S lr=0.2 -S 'source=my yard.zip' -S 'layers=[a, b]'")

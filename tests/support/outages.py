@@ -1,5 +1,6 @@
 """A real MLflow server to stop and start, a proxy to spoil the way to it, and a run to lose."""
 
+import json
 import os
 import shutil
 import signal
@@ -212,6 +213,7 @@ def find(key: str) -> Found:
         [store.experiment_id], filter_string=f"source_run_id = '{run_id}'"
     )
     assert len(models) == 1, f"{len(models)} models"
+    check_links(client, key, client.get_logged_model(models[0].model_id))
     assert runs[0].data.params == {"lr": "0.1", "epochs": str(EPOCHS)}
     assert len(runs[0].inputs.dataset_inputs) == 1
     found = Found(runs[0].info.status)
@@ -226,6 +228,16 @@ def find(key: str) -> Found:
     found.artifacts = sorted(below(client, run_id, ""))
     found.models = len(client.search_model_versions(f"run_id = '{run_id}'"))
     return found
+
+
+def check_links(client: Any, key: str, model: Any) -> None:
+    """The run's model has each of its numbers once, with the dataset, and knows its version."""
+    points = [point for point in RunFolder(key).metrics.read() if point.step is None]
+    found = [(metric.key, metric.value, metric.dataset_name) for metric in model.metrics]
+    assert sorted(found) == sorted((point.name, point.value, "d") for point in points)
+    (version,) = client.search_model_versions(f"run_id = '{model.source_run_id}'")
+    named = [{"name": version.name, "version": str(version.version)}]
+    assert json.loads(model.tags["mlflow.modelVersions"]) == named
 
 
 def points_of(key: str) -> set[tuple[str, int]]:

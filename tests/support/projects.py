@@ -38,6 +38,17 @@ def environment() -> dict[str, str]:
 
 def run(folder: Path, *command: str, **variables: str) -> str:
     """Run a command in a project, with these variables too; return what it printed."""
+    return finished(folder, *command, **variables).stdout
+
+
+def run_all(folder: Path, *command: str, **variables: str) -> str:
+    """Likewise; return what it printed to either stream."""
+    done = finished(folder, *command, **variables)
+    return done.stdout + done.stderr
+
+
+def finished(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a project to its good end."""
     done = subprocess.run(
         command,
         cwd=folder,
@@ -48,7 +59,7 @@ def run(folder: Path, *command: str, **variables: str) -> str:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return done
 
 
 def make(folder: Path, changes: dict[str, Any], *, tiny: bool = True) -> str:

@@ -14,6 +14,7 @@ from deepsort_reid.core.config import SECTIONS, load_params
 from deepsort_reid.data.packed import digest_of
 from deepsort_reid.lineage import workspace
 from deepsort_reid.lineage.records import CHECKPOINT
+from deepsort_reid.runs import headline
 from deepsort_reid.training.fingerprint import Fingerprint
 from tests.support import stages
 
@@ -127,6 +128,8 @@ def record(key: str = KEY, **about: Any) -> str:
     }
     for name, report in reports.items():
         files.write_json(Path(f"reports/{name}.json"), report)
+    parts = {"training": reports["train"], **{n: reports[n] for n in ("run", "identity", "split")}}
+    files.write_json(Path("reports/record.json"), headline.record(parts, Path(CHECKPOINT)))
     md5 = files.md5(Path(CHECKPOINT))
     write_lock(md5)
     return md5

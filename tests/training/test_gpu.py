@@ -14,6 +14,7 @@ from deepsort_reid.core.config import TrainConfig
 from deepsort_reid.data import loader
 from deepsort_reid.model import cuda_graph, network
 from deepsort_reid.model.device import set_determinism
+from deepsort_reid.training import parallel
 from deepsort_reid.training.checkpointer import copied
 from deepsort_reid.training.distributed import ALONE
 from deepsort_reid.training.observers import Observer
@@ -123,6 +124,22 @@ def test_in_float64_it_is_the_training_of_a_cpu(recipe: str) -> None:
     torch.testing.assert_close(torch.tensor(on_gpu[0]), torch.tensor(on_cpu[0]), rtol=0, atol=1e-5)
     for name, weight in on_gpu[1].items():
         torch.testing.assert_close(weight, on_cpu[1][name], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("memory", ["contiguous_format", "channels_last"])
+def test_our_batch_normalisation_over_ranks_is_that_of_a_cpu(memory: str) -> None:
+    # Ranks that share a GPU join over gloo, where batch normalisation over them is ours.
+    draw = torch.Generator().manual_seed(0)
+    images, weights = torch.randn(2, 6, 5, 4, 3, generator=draw, dtype=torch.float64)
+
+    def gradients(device: str) -> list[torch.Tensor]:
+        norm = parallel.SyncBatchNorm(5).to(device, torch.float64)
+        own = images.to(device).clone(memory_format=getattr(torch, memory)).requires_grad_()
+        (norm(own) * weights.to(device)).sum().backward()
+        return [own.grad, norm.weight.grad, norm.bias.grad, norm.running_var]  # type: ignore[list-item]
+
+    for on_gpu, on_cpu in zip(gradients("cuda"), gradients("cpu"), strict=True):
+        torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("amp", [False, True])

@@ -2,7 +2,7 @@
 
 import io
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from functools import cache
 from typing import Any
@@ -13,10 +13,12 @@ import torch
 
 from deepsort_reid.core.config import TrainConfig
 from deepsort_reid.core.signals import Stop
+from deepsort_reid.data.augment import MEAN, STD
+from deepsort_reid.model import retrieval
 from deepsort_reid.training import parallel
 from deepsort_reid.training import trainer as training
 from deepsort_reid.training.distributed import ALONE, Process
-from deepsort_reid.training.observers import Observer
+from deepsort_reid.training.observers import Observer, RetrievalCurve
 from deepsort_reid.training.trainer import Trainer
 from tests.support.ranks import on_ranks
 from tests.support.trainings import EVERYTHING, config, part, real, tiny
@@ -52,14 +54,18 @@ def result(trainer: Trainer) -> tuple[Any, ...]:
 
 
 def train(
-    process: Process, recipe: TrainConfig, stops: list[int], build: Any = tiny
+    process: Process,
+    recipe: TrainConfig,
+    stops: list[int],
+    build: Any = tiny,
+    more: Sequence[Observer] = (),
 ) -> tuple[Any, ...]:
     """Train, interrupted after so many states, and again after so many more.
 
     Rank 0 alone has an observer and is asked to stop, as in a real training.
     """
     memory = InMemory()
-    observers = [memory] if process.is_first else []
+    observers = [memory, *more] if process.is_first else []
     # A synchronisation, and a state, after every step.
     with mock.patch.object(training, "SYNC_SECONDS", 0.0):
         for after in [*stops, 0]:
@@ -137,6 +143,35 @@ def test_more_ranks(ranks: int, sync_bn: bool, build: Any) -> None:
     first, *others = on_ranks(ranks, interrupted_and_not, recipe, build)
     assert same(*first)
     assert all(same(*pair) and same(first[0], pair[0]) for pair in others)
+
+
+class Remember:
+    """A run that remembers its curves, as a run's folder does: the first value of each step."""
+
+    def __init__(self) -> None:
+        self.curves: dict[tuple[str, int], float] = {}
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        for name, value in metrics.items():
+            self.curves.setdefault((name, step), value)
+
+
+@pytest.mark.parametrize("name", ["dropout", "everything"])
+def test_the_curve_of_retrieval_changes_nothing_and_goes_on(name: str) -> None:
+    curves = []
+    for stops in ([], [3, 7]):
+        run: Any = Remember()
+        chosen = retrieval.sample(
+            part(5, 1), part(9, 2), epoch_images=320, mean=MEAN, std=STD, device=ALONE.device
+        )
+        assert chosen is not None
+        recipe = config(**RECIPES[name])
+        curve = RetrievalCurve(run, chosen, tiny(recipe, seed=1))
+        assert same(train(ALONE, recipe, stops, more=[curve]), undisturbed(name))
+        curves.append(run.curves)
+    assert curves[0] == curves[1]
+    names = ("by_epoch/reid/mAP", "by_epoch/reid/rank-1")
+    assert sorted(curves[0]) == [(name, epoch) for name in names for epoch in (0, 1, 2)]
 
 
 def test_a_difference_would_be_seen() -> None:

@@ -104,12 +104,17 @@ def undisturbed(split: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         return finish(folder)
 
 
+def line_of(epoch: int) -> str:
+    """How the line begins that says that an epoch is done."""
+    return f"\n{epoch:5}  "
+
+
 def kill_a_rank(project: Path, epoch: int) -> None:
     """Train in a project; kill rank 1 after an epoch; wait until all is done nevertheless."""
     with training(project) as process:
         while 1 not in (found := ranks(project)):
             assert process.poll() is None, text_of(project)
-        wait_for(project, f"epoch {epoch:3} ", process)
+        wait_for(project, line_of(epoch), process)
         found[1].kill()
         assert process.wait(150) == 0, text_of(project)
     assert "going on with an interrupted training: epoch " in text_of(project)
@@ -139,12 +144,12 @@ def test_killed_and_stopped_and_gone_on_with(
 ) -> None:
     project = projects.copy(split, tmp_path / "project")
     with training(project) as process:
-        wait_for(project, "epoch   1 ", process)
+        wait_for(project, line_of(1), process)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         assert seconds_until_gone(project) < 15
     with training(project) as process:
-        wait_for(project, "epoch   3 ", process)
+        wait_for(project, line_of(3), process)
         process.terminate()
         started = time.monotonic()
         assert process.wait(60) == 128 + signal.SIGTERM
@@ -159,7 +164,7 @@ def test_a_rank_that_dies_takes_the_others_with_it(split: Path, tmp_path: Path) 
     project = projects.copy(split, tmp_path / "project")
     stages.write_params(project, LONGER | {"run.max_restarts": 0})
     with training(project) as process:
-        wait_for(project, "epoch   1 ", process)
+        wait_for(project, line_of(1), process)
         ranks(project)[0].kill()
         started = time.monotonic()
         assert process.wait(60) == 1

@@ -1,6 +1,7 @@
 """What a training leaves behind is a function of what it did, and is in its run too."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from torch import nn
 from deepsort_reid.core import files
 from deepsort_reid.model import checkpoint, network
 from deepsort_reid.training.history import EpochResult, Meter, write_history
-from deepsort_reid.training.observers import Console, RunMetrics, line
+from deepsort_reid.training.observers import LEGEND, Console, RunMetrics, line, opening
 from deepsort_reid.training.report import write_report
+from tests.support.trainings import trainer
 
 
 class Remember:
@@ -28,6 +30,10 @@ class Remember:
 
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
         self.metrics.append((dict(metrics), step))
+
+    def log_numbers(self, numbers: Any) -> None:
+        self.log_metrics(numbers.metrics)
+        self.tags |= numbers.tags
 
     def log_artifact(self, path: Path, folder: str = "") -> None:
         self.artifacts.append(f"{folder}/{path.name}")
@@ -107,17 +113,26 @@ def test_everything_is_in_the_run(tmp_path: Path) -> None:
         observer.on_epoch_end(HISTORY[:epochs], nn.Identity(), is_best=False)
     write(tmp_path, run)
     assert [step for _, step in run.metrics] == [1, 2, 3, None]
-    assert run.metrics[0][0]["images_per_second"] == 40.0
-    assert run.metrics[0][0]["data_wait"] == 0.01
-    assert "epoch" not in run.metrics[0][0]
-    assert run.metrics[3][0]["best/val_error"] == 0.4
+    assert run.metrics[0][0] == {
+        "by_epoch/train/loss": 2.0,
+        "by_epoch/train/error": 0.9,
+        "by_epoch/train/lr": 0.1,
+        "by_epoch/train/images_per_second": 40.0,
+        "by_epoch/train/data_wait": 0.01,
+        "by_epoch/val/loss": 2.1,
+        "by_epoch/val/error": 0.8,
+    }
+    assert run.metrics[3][0] == {
+        "train/loss": 1.0, "train/error": 0.5, "val/loss": 1.6, "val/error": 0.4,
+    }  # fmt: skip
     assert run.artifacts == [
         "/train.jpg",
         "/history.csv",
         "/identity.json",
         "checkpoint/model.pth",
     ]
-    assert run.tags
+    assert run.tags["best_epoch"] == 2
+    assert len(run.tags["checkpoint_md5"]) == 32
     ((_, shape, metadata),) = run.models
     assert shape == (2, 3, 32, 16)
     assert (metadata["epoch"], metadata["arch"]) == (2, "resnet18")
@@ -126,10 +141,28 @@ def test_everything_is_in_the_run(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_an_epoch_in_one_line() -> None:
-    assert line(HISTORY[0]) == (
-        "epoch   1   loss 2.000 / 2.100   error 90.0% / 80.0%   lr 1.0e-01   40 images/s"
-    )
+def test_an_epoch_is_a_line_below_the_legend() -> None:
+    assert [LEGEND, line(HISTORY[0])] == [
+        "epoch  train loss  val loss  train error  val error  learning rate  images/s",
+        "    1       2.000     2.100        90.0%      80.0%        1.0e-01        40",
+    ]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_training_opens_with_what_it_is(ranks: int, caplog: pytest.LogCaptureFixture) -> None:
+    own = trainer(weights="a.pth" if ranks > 1 else None)
+    own.process = replace(own.process, world_size=ranks)
+    with caplog.at_level(logging.INFO, "deepsort_reid"):
+        Console(num_workers=0, opening=opening(own)).on_start([], 0)
+    *lines, legend = [record.getMessage() for record in caplog.records]
+    assert legend == LEGEND
+    weights = ("random at the start", "starting from a.pth")[ranks - 1]
+    assert lines == [
+        "data        44 images of 4 identities, 12 more of them for val; 32×16 pixels",
+        f"network     resnet18, 0.0 million weights, {weights}",
+        f"parameters  2 epochs of 6 steps, {8 * ranks} images a step, sgd, lr 0.02, seed 0",
+        f"device      cpu, 1 thread, {('1 rank', '2 ranks')[ranks - 1]}",
+    ]
 
 
 def test_slow_data_is_advised_on_once(caplog: pytest.LogCaptureFixture) -> None:

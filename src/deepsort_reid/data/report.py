@@ -1,5 +1,6 @@
 """The report of stage split: how many images each identity has in each part."""
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepsort_reid.core import files
 from deepsort_reid.core.figure import BLUE, ORANGE, drawn
-from deepsort_reid.data.packed import Summary
+from deepsort_reid.data.packed import PARTS, Summary
+from deepsort_reid.data.sample_size import LEAST, shortage
 from deepsort_reid.data.samples import Split
 from deepsort_reid.data.split import images_per_identity
+
+logger = logging.getLogger(__name__)
 
 MAX_BARS = 60
 
@@ -36,6 +40,27 @@ def write_report(folder: Path, summary: Summary, split: Split) -> None:
         ["images", *identities],
         [[number, *(counter[number] for counter in identities.values())] for number in numbers],
     )
+
+
+def closing_line(summary: Summary) -> str:
+    """What the parts hold, for the end of stage split."""
+    train, val, query, gallery = (summary.counts[part] for part in PARTS)
+    return (
+        f"  train {train['images']:,} and val {val['images']:,} images of "
+        f"{train['identities']:,} identities; query {query['images']:,} and gallery "
+        f"{gallery['images']:,} images of {query['identities']:,} others"
+    )
+
+
+def warn_of_few(summary: Summary) -> None:
+    """Warn where the evaluation's numbers will mean nothing, before a network is trained."""
+    lacking = shortage({"identities": (summary.counts["query"]["identities"], LEAST)})
+    if lacking:
+        logger.warning(
+            "mAP, rank-1 and threshold will not be meaningful: query has too few %s; add "
+            "identities, or raise %s",
+            lacking, "split.tune_fraction" if summary.tuning else "split.test_fraction",
+        )  # fmt: skip
 
 
 def draw_images_per_identity(path: Path, counts_per_part: Mapping[str, ArrayLike]) -> None:

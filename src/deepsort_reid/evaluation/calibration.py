@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from deepsort_reid.data.sample_size import LEAST, LEAST_EVENTS, shortage
 from deepsort_reid.evaluation.pairs import (
     STEP,
     Counts,
@@ -95,6 +96,16 @@ class MatchRates:
     at: Mapping[str, Estimate | None]
     curve: Curve
 
+    @property
+    def count_same(self) -> int:
+        """How many pairs of one person there are."""
+        return int(self.same.sum())
+
+    @property
+    def count_different(self) -> int:
+        """How many pairs of two people there are."""
+        return int(self.different.sum())
+
     def rates_at(self, threshold: float) -> tuple[float, float]:
         """The false-match and the true-match rate at a threshold that is a multiple of STEP."""
         step = round(threshold / STEP) + 1
@@ -125,10 +136,12 @@ class Calibration:
         return next(iter(self.kinds.values()), None)
 
     def metrics(self) -> dict[str, float]:
-        """The numbers for reports/metrics.json, without those that too few pairs give."""
+        """The numbers for reports/evaluation.json, without those that too few pairs give."""
         found = {}
         if self.recommended is not None:
             found["max_cosine_distance"] = self.recommended.threshold.value
+            found["pairs_of_one_person"] = self.recommended.count_same
+            found["pairs_of_two_people"] = self.recommended.count_different
         for name, kind in self.kinds.items():
             found[f"threshold_{name}"] = kind.threshold.value
             found[f"tmr_{name}"] = kind.true_match.value
@@ -138,25 +151,37 @@ class Calibration:
                     found[f"tmr_{name}_{rate}"] = estimate.value
         return found
 
+    @property
+    def too_few(self) -> str:
+        """What the recommendation has too little of; see `sample_size.shortage`."""
+        kind = self.recommended
+        identities, same, different = (
+            (kind.groups, kind.count_same, kind.count_different) if kind else (0, 0, 0)
+        )
+        return shortage(
+            {
+                "identities": (identities, LEAST),
+                "pairs of one person": (same, LEAST),
+                "pairs of two people": (
+                    different,
+                    math.ceil(LEAST_EVENTS / self.false_match_rate),
+                ),
+            }
+        )
+
     def summary(self) -> str:
-        """The recommendation and the rates at it, in two lines, or why there is none."""
+        """The recommendation and the rates at it, or why there is none, in a line."""
         kind = self.recommended
         if kind is None:
             return (
-                "no max_cosine_distance: the test part has no pairs both of one person and of two\n"
-                "people to find it by; hold out more people, or more images of each"
+                "no max_cosine_distance: the test part lacks pairs of one person, or of two people"
             )
         threshold = kind.threshold.value
         false, matched = kind.rates_at(threshold)
-        text = (
-            f"max_cosine_distance {threshold:.3f}: so near lie {false:.1%} of the pairs "
-            f"of two people {PLACES[next(iter(self.kinds))]},\n"
-            f"and {matched:.1%} of those of one person"
+        return (
+            f"max_cosine_distance {threshold:.3f}: {matched:.1%} of {kind.count_same:,} pairs of "
+            f"one person match, {false:.1%} of {kind.count_different:,} pairs of two"
         )
-        if "track" in self.kinds:
-            false, matched = self.kinds["track"].rates_at(threshold)
-            text += f"; by the nearest image of a track {false:.1%} and {matched:.1%}"
-        return text
 
 
 def calibrate(
@@ -209,7 +234,7 @@ def judge(
         doubts += _doubts(name, kinds[name], false_match_rate)
         few = [rate for rate, estimate in kinds[name].at.items() if estimate is None]
         if few:
-            count = int(kinds[name].different.sum())
+            count = kinds[name].count_different
             untold.append(f"{name}: {count:,} pairs of two people tell nothing at {', '.join(few)}")
     return Calibration(false_match_rate, kinds, doubts, untold)
 
@@ -307,7 +332,7 @@ def _curve(false: Floats, matched: Floats, count: int) -> Curve:
 
 def _doubts(name: str, kind: MatchRates, false_match_rate: float) -> list[str]:
     """What to know before trusting a kind's numbers."""
-    count = int(kind.different.sum())
+    count = kind.count_different
     doubts = []
     if not kind.attained:
         doubts.append(

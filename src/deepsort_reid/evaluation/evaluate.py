@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from deepsort_reid.core.config import EvaluateConfig
 from deepsort_reid.core.errors import PackedError
 from deepsort_reid.data.packed import Part
+from deepsort_reid.data.sample_size import LEAST, shortage
 from deepsort_reid.data.samples import DISTRACTOR, NO_CAMERA, read_moments
 from deepsort_reid.evaluation.calibration import Calibration, calibrate
 from deepsort_reid.evaluation.distances import Embedded
@@ -52,26 +53,41 @@ class Evaluation:
     histograms: DistanceHistograms
     calibration: Calibration
     val_accuracy: float  # closed set, top-1, in [0, 1]
+    val_images: int
     cameras_known: bool  # whether the dataset says which camera took an image
     tuning: bool  # whether the test identities are held out of the training part
     flipped: Ranking | None = None  # by the mean embeddings of images and mirror images
     reranked: Ranking | None = None  # of those embeddings if there are any, else of the plain ones
 
     def metrics(self) -> dict[str, float | int | bool]:
-        """The numbers of reports/metrics.json: flat, shares in [0, 1]."""
+        """The numbers of reports/evaluation.json: flat, shares in [0, 1], each with its count."""
         ranking = self.ranking
         return {
             **shares(ranking),
             **({} if self.flipped is None else shares(self.flipped, "_flip")),
             **({} if self.reranked is None else self.reranked_shares(self.reranked)),
             "val_accuracy": self.val_accuracy,
+            "val_images": self.val_images,
             "queries": ranking.num_query,
             "queries_without_match": ranking.num_unmatched,
+            "query_identities": ranking.num_identities,
             "gallery_images": ranking.num_gallery,
             "same_camera_removed": ranking.same_camera_removed,
             "cameras_known": self.cameras_known,
             "tuning": self.tuning,
             **self.calibration.metrics(),
+        }
+
+    def too_few(self) -> dict[str, str]:
+        """What each group of numbers has too little of to mean something; "" if of nothing."""
+        ranking = self.ranking
+        queries = ranking.num_query - ranking.num_unmatched
+        return {
+            "ranking": shortage(
+                {"queries": (queries, LEAST), "identities": (ranking.num_identities, LEAST)}
+            ),
+            "threshold": self.calibration.too_few,
+            "val_accuracy": shortage({"images": (self.val_images, LEAST)}),
         }
 
     def reranked_shares(self, ranking: Ranking) -> dict[str, float | int | bool]:
@@ -121,7 +137,6 @@ def evaluate(
     seen = embedded_sides(embedding_with(predictor, config.batch_size), query, gallery)
     sides = sides_to_rank(*(side.images for side in seen))
     scored = ranking(*sides)
-    calibration = calibrated(*seen, config)
     best, flipped = sides, None
     if config.flip:
         mirror = embedding_with(predictor, config.batch_size, mirrored=True)
@@ -131,8 +146,9 @@ def evaluate(
         ranking=scored,
         neighbours=nearest(*sides, k=NEAREST),
         histograms=distance_histograms(*sides),
-        calibration=calibration,
+        calibration=calibrated(*seen, config),
         val_accuracy=val_accuracy(predictor, val, config.batch_size),
+        val_images=len(val),
         cameras_known=seen[0].images.camids is not None,
         tuning=tuning,
         flipped=flipped,

@@ -55,6 +55,7 @@ class Ranking:
         num_unmatched: the queries without a match in the gallery, which are left out.
         num_gallery: the gallery's images without junk.
         same_camera_removed: whether cameras were known, and each query's own was removed.
+        num_identities: the identities of the queries with a match.
     """
 
     mAP: float  # noqa: N815
@@ -65,6 +66,7 @@ class Ranking:
     num_unmatched: int
     num_gallery: int
     same_camera_removed: bool
+    num_identities: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -365,4 +367,5 @@ def _summarise(
         num_unmatched=len(query) - num_matched,
         num_gallery=len(without_junk(gallery)),
         same_camera_removed=query.camids is not None,
+        num_identities=len(np.unique(query.pids.cpu().numpy()[matched])),
     )

@@ -1,19 +1,36 @@
 """The tables and pictures that the evaluate stage leaves in reports/."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from deepsort_reid.core import files
 from deepsort_reid.data.packed import Part
+from deepsort_reid.data.sample_size import verdict
 from deepsort_reid.evaluation import plots
 from deepsort_reid.evaluation.calibration import CURVE, PLACES, Calibration, Estimate, MatchRates
 from deepsort_reid.evaluation.evaluate import RANKS, Evaluation
 from deepsort_reid.evaluation.pairs import STEP
+from deepsort_reid.runs.names import Numbers
 
 CMC_DEPTH = 50
+SETTINGS = (  # of `Evaluation.metrics`: counts and answers, which are no measured numbers
+    "val_images",
+    "queries",
+    "queries_without_match",
+    "query_identities",
+    "gallery_images",
+    "pairs_of_one_person",
+    "pairs_of_two_people",
+    "same_camera_removed",
+    "cameras_known",
+    "tuning",
+    "reranked_flip",
+)
 
 
 def write_evaluation(
@@ -22,8 +39,8 @@ def write_evaluation(
     """Write the metrics, the tables behind DVC's plots, and four pictures.
 
     Args:
-        folder: receives metrics.json, cmc.csv, distances.csv, cmc.png, distances.png, ranked.jpg,
-            and calibration.json, .csv and .png.
+        folder: receives evaluation.json, cmc.csv, distances.csv, cmc.png, distances.png,
+            ranked.jpg, and calibration.json, .csv and .png.
         evaluation: what to write.
         query: the part, for its images.
         gallery: likewise.
@@ -33,9 +50,16 @@ def write_evaluation(
         the names of what was written, the metrics first.
     """
     ranking, histograms = evaluation.ranking, evaluation.histograms
-    names = ("metrics.json", "cmc.csv", "distances.csv", "cmc.png", "distances.png", "ranked.jpg")
+    names = (
+        "evaluation.json",
+        "cmc.csv",
+        "distances.csv",
+        "cmc.png",
+        "distances.png",
+        "ranked.jpg",
+    )
     paths = {name: folder / name for name in names}
-    files.write_json(paths["metrics.json"], evaluation.metrics())
+    files.write_json(paths["evaluation.json"], contents(evaluation))
     files.write_csv(
         paths["cmc.csv"], ["k", "found"], enumerate(ranking.cmc[:CMC_DEPTH].tolist(), start=1)
     )
@@ -57,6 +81,11 @@ def write_evaluation(
         chosen=plots.best_to_worst(ranking.average_precision, ranked_queries),
     )
     return [*names, *write_calibration(folder, evaluation.calibration)]
+
+
+def contents(evaluation: Evaluation) -> dict[str, Any]:
+    """The content of evaluation.json: the numbers, and what they have too little of."""
+    return {**evaluation.metrics(), **verdict(evaluation.too_few())}
 
 
 def write_calibration(folder: Path, found: Calibration) -> list[str]:
@@ -90,8 +119,8 @@ def kind_numbers(kind: MatchRates, recommended: float) -> dict[str, object]:
         return None if estimate is None else asdict(estimate)
 
     return {
-        "pairs_of_two_people": int(kind.different.sum()),
-        "pairs_of_one_person": int(kind.same.sum()),
+        "pairs_of_two_people": kind.count_different,
+        "pairs_of_one_person": kind.count_same,
         "resampled_groups": kind.groups,
         "threshold": numbers(kind.threshold),
         "true_match_rate": numbers(kind.true_match),
@@ -114,36 +143,64 @@ def rates_table(kinds: Mapping[str, MatchRates]) -> tuple[list[str], list[Sequen
     return list(columns), list(zip(*columns.values(), strict=True))
 
 
-def closing_summary(metrics: Mapping[str, float], threshold: str, where_to_look: str) -> str:
-    """The closing summary of stage evaluate.
+def numbers_of_run(metrics: Mapping[str, float | int | bool]) -> Numbers:
+    """The numbers of `Evaluation.metrics` as the training's run records them."""
+    measured: dict[str, float] = {}
+    told: dict[str, object] = {}
+    for name, value in metrics.items():
+        if name in SETTINGS:
+            told[f"reid.{name}"] = value
+        elif name == "val_accuracy":
+            measured["val/accuracy"] = value
+        elif name.startswith(("mAP", "mINP", "rank")):
+            measured["reid/" + re.sub(r"^rank(\d)", r"rank-\1", name)] = value
+        else:
+            measured[f"calibration/{name}"] = value
+    return Numbers(measured, told)
+
+
+def describe_version(metrics: Mapping[str, float | int | bool], *, data: str) -> str:
+    """A registered model's version in a few words: its data, mAP and threshold."""
+    words = [
+        f"Trained on {data}",
+        f"mAP {metrics['mAP']:.1%}, rank-1 {metrics['rank1']:.1%} "
+        f"({metrics['queries']:,} queries, {metrics['gallery_images']:,} gallery images)",
+        f"max_cosine_distance {metrics['max_cosine_distance']:.3f}"
+        if "max_cosine_distance" in metrics
+        else "no max_cosine_distance could be recommended",
+    ]
+    return "; ".join(words)
+
+
+def closing_summary(metrics: Mapping[str, Any], threshold: str) -> str:
+    """The closing lines of stage evaluate, eight at most.
 
     Args:
-        metrics: as reports/metrics.json has them.
+        metrics: as reports/evaluation.json has them.
         threshold: the text of `Calibration.summary`.
-        where_to_look: the run logger's lines on the MLflow run.
     """
-    tuning = bool(metrics["tuning"])
-    return "\n".join(
-        [
-            "",
-            *(f"  {line}" for line in rankings(metrics)),
-            f"  {metrics['queries']:,} queries, {metrics['gallery_images']:,} gallery images; "
-            f"{protocol(metrics)}",
-            *(["  of people held out to choose parameters by, not of the test part"] * tuning),
-            f"  closed-set accuracy on val {metrics['val_accuracy']:.1%}",
-            *(f"  {line}" for line in threshold.splitlines()),
-            "",
-            "  models/model.pth      the checkpoint",
-            "  reports/train.jpg     loss and error by epoch",
-            "  reports/ranked.jpg    queries and what was found for them",
-            *(f"  {line}" for line in where_to_look.splitlines()),
-            "  this run beside others: uv run dvc exp show --only-changed",
-            "",
-        ]
-    )
+    too_few = metrics["too_few"]
+    queries = metrics["queries"] - metrics["queries_without_match"]
+    held_out = " held out for tuning" if metrics["tuning"] else ""
+    accuracy = f"accuracy on val {metrics['val_accuracy']:.1%} of {metrics['val_images']:,} images"
+    lines = [
+        *rankings(metrics),
+        f"{queries:,} queries of {metrics['query_identities']:,} identities{held_out}, "
+        f"{metrics['gallery_images']:,} gallery images; {protocol(metrics)}",
+        *not_meaningful(too_few.get("ranking")),
+        "; ".join([accuracy, *not_meaningful(too_few.get("val_accuracy"))]),
+        threshold,
+        *not_meaningful(too_few.get("threshold")),
+    ]
+    return "\n".join(f"  {line}" for line in lines)
 
 
-def rankings(metrics: Mapping[str, float]) -> list[str]:
+def not_meaningful(too_few: str | None) -> list[str]:
+    """The mark of numbers that rest on too little; none where nothing is lacking."""
+    return [f"not meaningful, too few {too_few}"] if too_few else []
+
+
+def rankings(metrics: Mapping[str, Any]) -> list[str]:
     """A line of shares, and one more for mirror images and for re-ranking if they were measured."""
 
     def found(suffix: str) -> str:
@@ -159,10 +216,10 @@ def rankings(metrics: Mapping[str, float]) -> list[str]:
     return lines
 
 
-def protocol(metrics: Mapping[str, float]) -> str:
-    """The protocol, in a few words."""
+def protocol(metrics: Mapping[str, Any]) -> str:
+    """Which images are right answers, in a few words."""
     if metrics["same_camera_removed"]:
-        return "same identity and camera removed for each query"
+        return "matches under another camera"
     if metrics["cameras_known"]:
-        return "nobody is seen by two cameras: every gallery image counts"
-    return "no cameras known: every gallery image counts"
+        return "nobody is seen by two cameras"
+    return "cameras unknown"

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from deepsort_reid.core import files
 from deepsort_reid.data.packed import Images, Part
+from deepsort_reid.data.sample_size import verdict
 from deepsort_reid.export import parity, quantize, runtimes
 from deepsort_reid.export.formats import FORMS, Form, Trained
 from deepsort_reid.export.parity import Parity
 from deepsort_reid.export.runtimes import Floats, Runtime
 from deepsort_reid.model.extractor import Extractor
+from deepsort_reid.runs.names import Numbers
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +67,11 @@ def export(
         ExportError: a file does not do what the checkpoint does; `folder` is not to be used then.
         OSError: the disk is full.
     """
+    if trained.threshold_too_few:
+        logger.warning(
+            "max_cosine_distance %.3f is not meaningful, and the files say so: too few %s",
+            trained.max_cosine_distance, trained.threshold_too_few,
+        )  # fmt: skip
     images = parity.spread_sample(query, max(parity.BATCHES))
     expected = parity.reference(trained, images)
     obstacles = {form.file: why for form in FORMS if (why := form.obstacle(trained))}
@@ -136,9 +143,25 @@ def measure(
         yield name, quantize.mean_average_precision(run, query, gallery)
 
 
-def write_reports(folder: Path, done: Export) -> None:
-    """Write export.json and parity.csv; speeds are never the same twice, so they stay out."""
-    files.write_json(folder / "export.json", done.metrics())
+def numbers_of_run(done: Export) -> Numbers:
+    """The numbers of `Export.metrics` as the training's run records them."""
+    metrics = done.metrics()
+    count = metrics.pop("files")
+    measured = {f"export/{name}": value for name, value in metrics.items()}
+    return Numbers(measured, {"export.files": count})
+
+
+def write_reports(folder: Path, done: Export, too_few: Mapping[str, str]) -> None:
+    """Write export.json and parity.csv; speeds are never the same twice, so they stay out.
+
+    Args:
+        folder: receives them.
+        done: what to write.
+        too_few: what the evaluation's numbers have too little of; of its ranking the mAP is one.
+    """
+    of_numbers = ("threshold", "ranking") if done.mean_average_precisions else ("threshold",)
+    said = {name: too_few[name] for name in of_numbers if name in too_few}
+    files.write_json(folder / "export.json", done.metrics() | verdict(said))
     files.write_csv(
         folder / "parity.csv",
         ["file", "runtime", "batch", "cosine", "at_least"],
@@ -160,6 +183,7 @@ def readme(trained: Trained, done: Export) -> str:
         f"All files hold the network of `models/model.pth`, epoch {about.epoch}. Each was loaded "
         "by its runtime and compared with it when it was made: `reports/parity.csv`.\n",
         thresholds(threshold),
+        *doubt(trained),
         *(
             f"## {form.file}\n\n```python\n{form.usage.format(**values)}\n```\n"
             for form in done.forms
@@ -190,6 +214,15 @@ def thresholds(threshold: float) -> str:
             f"| ultralytics BoT-SORT | `appearance_thresh: {1 - half:g}` (1 - half of it) |\n",
         ]
     )
+
+
+def doubt(trained: Trained) -> Iterator[str]:
+    """That the threshold is not meaningful, if it is not."""
+    if why := trained.threshold_too_few:
+        yield (
+            f"**This threshold is not meaningful.** It was found from too few {why}. Find it again "
+            "with more people in the test part before you rely on it.\n"
+        )
 
 
 def not_there(done: Export) -> Iterator[str]:

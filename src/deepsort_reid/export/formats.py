@@ -9,7 +9,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,7 @@ class Trained:
     net: nn.Module  # of `network.build`, on the CPU
     about: Description
     max_cosine_distance: float  # the recommended threshold on 1 - cosine
+    too_few: Mapping[str, str] = field(default_factory=dict)  # as `threshold.read_too_few` says
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -58,9 +59,15 @@ class Trained:
             "mean": list(about.mean),
             "std": list(about.std),
             "max_cosine_distance": self.max_cosine_distance,
+            **({"max_cosine_distance_too_few": why} if (why := self.threshold_too_few) else {}),
             "epoch": about.epoch,
             "data_digest": about.data_digest,
         }
+
+    @property
+    def threshold_too_few(self) -> str:
+        """What the threshold was found from too little of; empty where from enough."""
+        return self.too_few.get("threshold", "")
 
     @property
     def beyond_plain(self) -> list[str]:

@@ -1,5 +1,6 @@
 """Exported files run by their own runtimes, and compared with the checkpoint they came from."""
 
+import logging
 import statistics
 import time
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from deepsort_reid.data.packed import Images, Part
 from deepsort_reid.export.formats import Trained
 from deepsort_reid.export.runtimes import Floats, Runtime
 from deepsort_reid.model.embed import Predictor
+
+logger = logging.getLogger(__name__)
 
 BATCHES = (1, 7, 64)
 TIMED = 3  # calls, of which the median counts
@@ -83,13 +86,13 @@ def measure_parity(
                 f"expected {(batch, expected.shape[1])}; nothing was exported"
             )
         cosine = float(cosines(found, expected[:batch]).min())
-        row = Parity(file, name, batch, cosine, least, speed(run, images[:batch]))
-        if not row.passed:
+        rows.append(Parity(file, name, batch, cosine, least, speed(run, images[:batch])))
+        if not rows[-1].passed:
+            logger.info("%s", table(rows))
             raise ExportError(
                 f"{file}: in {name}, in a batch of {batch}, the cosine with the checkpoint's "
                 f"embeddings is {cosine:.7f}; expected at least {least}; nothing was exported"
             )
-        rows.append(row)
     return rows
 
 
@@ -103,8 +106,23 @@ def speed(run: Runtime, images: Images) -> float:
     return len(images) / statistics.median(seconds)
 
 
+def summary(rows: Sequence[Parity]) -> str:
+    """The closing line of stage export; one for each cosine that was demanded."""
+    lines = []
+    for least in dict.fromkeys(row.least for row in rows):
+        alike = [row for row in rows if row.least == least]
+        names = dict.fromkeys(row.file for row in alike)
+        speeds = [row.speed for row in alike if row.batch == max(BATCHES)]
+        lines.append(
+            f"  {len(names)} files give the checkpoint's embeddings: cosine at least "
+            f"{min(row.cosine for row in alike):.7f} (needs {least}), {min(speeds):,.0f} to "
+            f"{max(speeds):,.0f} crops/s"
+        )
+    return "\n".join(lines)
+
+
 def table(rows: Sequence[Parity]) -> str:
-    """The rows for people, with the speeds, which no file keeps: they are never the same twice."""
+    """All rows, with the speeds, which no file keeps: they are never the same twice."""
     head = (
         f"{'file':<24} {'runtime':<14} {'batch':>5}  {'cosine':<10} {'at least':<8} {'crops/s':>8}"
     )

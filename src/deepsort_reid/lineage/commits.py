@@ -8,7 +8,8 @@ from pathlib import Path
 
 from deepsort_reid.core.git import git, git_bytes
 
-LOCK, RUN = "dvc.lock", "reports/run.json"  # they name a commit's checkpoint, and its run
+LOCK, RECORD = "dvc.lock", "reports/record.json"  # they name a commit's checkpoint, and its run
+RUN = "reports/run.json"  # named the run in commits of earlier versions
 MOST = 1000  # commits that are searched, the newest first
 EXPERIMENT = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/(.+)")
 KINDS = {
@@ -21,7 +22,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class HoldingCommit:
-    """A commit that holds a checkpoint: its dvc.lock names the bytes, or its run.json the run."""
+    """A commit that holds a checkpoint: its dvc.lock names the bytes, or its record the run."""
 
     commit: str
     date: str  # 2026-11-24
@@ -101,7 +102,7 @@ def holding_commits(root: Path, *, md5: str | None, run: str | None) -> list[Hol
     """The commits, tips and experiments that hold a checkpoint, the newest first.
 
     The search takes the tips of all branches, tags and experiments, and the newest `MOST` commits
-    that changed dvc.lock or run.json. A commit in between that kept both files is left out.
+    that changed dvc.lock or the record. A commit in between that kept these files is left out.
 
     Args:
         root: the project's folder.
@@ -115,7 +116,9 @@ def holding_commits(root: Path, *, md5: str | None, run: str | None) -> list[Hol
     marks = [word for mark in (md5, run) if mark for word in ("-e", mark)]
     if not commits or not marks:
         return []
-    lines = git("grep", "--no-color", "-lF", *marks, *commits, "--", LOCK, RUN, at=root) or ""
+    lines = (
+        git("grep", "--no-color", "-lF", *marks, *commits, "--", LOCK, RECORD, RUN, at=root) or ""
+    )
     found = {line.partition(":")[0] for line in lines.splitlines()}
     if not found:
         return []
@@ -130,5 +133,5 @@ def holding_commits(root: Path, *, md5: str | None, run: str | None) -> list[Hol
 def changing_commits(root: Path) -> list[str]:
     """The newest commits that changed a checkpoint, of every branch and experiment."""
     every = ("HEAD", "--branches", "--tags", "--remotes", "--glob=refs/exps")
-    limits = ("--full-history", f"--max-count={MOST}", "--format=%H", "--", LOCK, RUN)
+    limits = ("--full-history", f"--max-count={MOST}", "--format=%H", "--", LOCK, RECORD, RUN)
     return (git("log", *every, *limits, at=root) or "").split()

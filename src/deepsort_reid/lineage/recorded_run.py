@@ -76,10 +76,14 @@ class RunSearch:
         self._store: Store | None = None
 
     def named(self, text: str) -> list[RecordedRun]:
-        """The runs with this id, key or name."""
+        """The runs with this id, key or name, or of the DVC experiment with this name."""
         if "'" in text or "\\" in text:  # MLflow's conditions have no way to quote them
             return []
-        conditions = [f"tags.{RUN_KEY} = '{text}'", f"attributes.run_name = '{text}'"]
+        conditions = [
+            f"tags.{RUN_KEY} = '{text}'",
+            f"attributes.run_name = '{text}'",
+            f"tags.dvc_experiment = '{text}'",
+        ]
         if is_hexadecimal(text):
             conditions.insert(0, f"attributes.run_id = '{text}'")
         runs = [run for condition in conditions for run in self._search(condition)]

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from deepsort_reid.lineage.commits import LOCK, RUN, files_at
+from deepsort_reid.lineage.commits import LOCK, RECORD, RUN, files_at
 from deepsort_reid.lineage.dvc_cli import Lock, outputs, parse_lock
 from deepsort_reid.model.checkpoint import dict_or_empty
 from deepsort_reid.training.fingerprint import Fingerprint
 
 CHECKPOINT = "models/model.pth"
 REPORTS = ("reports/identity.json", "reports/train.json", "reports/split.json", RUN)
+RECORDED = ("identity", "training", "split", "run")  # the same in reports/record.json
 
 
 @dataclass(frozen=True)
@@ -32,19 +33,31 @@ class PipelineRecords:
 
     @classmethod
     def at_commit(cls, commit: str, root: Path) -> Self:
-        """The records at a commit."""
-        return cls._read(files_at(commit, (LOCK, *REPORTS), root))
+        """The records at a commit.
+
+        They stand in reports/record.json, which counts if it is of dvc.lock's checkpoint. Commits
+        of earlier versions have the single reports in git.
+        """
+        record, *older = files_at(commit, (RECORD, LOCK, *REPORTS), root)
+        lock = parsed(parse_lock, older[0])
+        found = dict_or_empty(parsed(json.loads, record))
+        if found and found.get("checkpoint") == outputs(lock or {}, "train").get(CHECKPOINT):
+            return cls._of(lock, *(found.get(name) for name in RECORDED))
+        return cls._read(older)
 
     @classmethod
     def _read(cls, contents: Sequence[bytes | None]) -> Self:
-        lock, identity, *reports = contents
-        training, counts, run = (dict_or_empty(parsed(json.loads, report)) for report in reports)
+        lock, *reports = contents
+        return cls._of(parsed(parse_lock, lock), *(parsed(json.loads, one) for one in reports))
+
+    @classmethod
+    def _of(cls, lock: Lock | None, identity: Any, training: Any, counts: Any, run: Any) -> Self:
         return cls(
-            lock=parsed(parse_lock, lock),
-            identity=identity_of(parsed(json.loads, identity)),
-            training=training,
-            counts=counts,
-            run=run,
+            lock=lock,
+            identity=identity_of(identity),
+            training=dict_or_empty(training),
+            counts=dict_or_empty(counts),
+            run=dict_or_empty(run),
         )
 
     @property

@@ -1,7 +1,8 @@
 """Sends to MLflow what no stage could send: `python -m deepsort_reid.runs.deliver`.
 
 It looks at every run's folder, says what became of each that MLflow lacked something of, and ends
-with status 0 if nothing waits any more, and with 1 if something does.
+with status 0 if nothing waits any more, and with 1 if something does. What a local store has of the
+files in DVC's cache becomes links to these.
 """
 
 import logging
@@ -9,9 +10,16 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from deepsort_reid.core.stage import run_stage
-from deepsort_reid.runs.folder import JOURNAL, BusyError, RunFolder, all_folders
+from deepsort_reid.runs.folder import JOURNAL, BusyError, RunFolder, all_folders, share_with_cache
 from deepsort_reid.runs.mirror import FailedError, Mirror, NoRunError
-from deepsort_reid.runs.store import check_address, masked, reason, tracking_uri
+from deepsort_reid.runs.store import (
+    ARTIFACTS,
+    check_address,
+    masked,
+    reason,
+    sqlite_file,
+    tracking_uri,
+)
 
 logger = logging.getLogger("deepsort_reid.runs.deliver")
 
@@ -39,6 +47,8 @@ def main() -> None:
     for outcome in deliver_all(uri):
         logger.info("%s: %s", outcome.name, outcome.text)
         outcomes.append(outcome)
+    if database := sqlite_file(uri):
+        share_with_cache(database.parent / ARTIFACTS)
     if not outcomes:
         logger.info("nothing waits to be sent to %s", masked(uri))
     if not all(outcome.is_done for outcome in outcomes):

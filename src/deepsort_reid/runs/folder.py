@@ -11,7 +11,8 @@
     system.csv    the same for the machine's load
     artifacts/    files, as they shall lie in the MLflow run, until they do
     model/        the exported network, until the MLflow run has it
-    promote       a metric's name: the alias `best` is to be moved; until it is
+    promote       a metric's name, by which the alias `best` is to be moved, and below it what the
+                  version's page is to say; until that is done
     mlflow.json   the MLflow run, and the state of the files above that it is known to equal
 
 Any process may write to it at any time. JSON files are replaced whole, lines are appended, each
@@ -25,6 +26,8 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from configparser import ConfigParser
+from configparser import Error as ConfigParserError
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -302,6 +305,34 @@ def is_key(key: object) -> bool:
 def files_below(folder: Path) -> list[Path]:
     """All files below a folder, sorted; none if it is not there."""
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def share_with_cache(folder: Path) -> None:
+    """Let large files below a folder be links to DVC's cache, where it has the same bytes.
+
+    MLflow's folder then takes no room for them, and keeps them when DVC forgets them. DVC fills
+    its cache at the end of a stage, so a file is found there from the next stage on. A file that
+    cannot be read, or linked from another disk, stays as it is.
+    """
+    cache = dvc_cache()
+    for path in files_below(folder):
+        with suppress(OSError):
+            if (status := path.lstat()).st_nlink > 1 or status.st_size < LINK_FROM:
+                continue
+            digest = files.md5(path)
+            cached = cache / digest[:2] / digest[2:]
+            if cached.is_file() and files.md5(cached) == digest:
+                with files.temporary(path) as new:
+                    os.link(cached, new)
+                    new.replace(path)
+
+
+def dvc_cache() -> Path:
+    """Where DVC keeps files by their MD5, as far as the project's own settings say."""
+    settings, place = ConfigParser(interpolation=None), project_root() / ".dvc"
+    with suppress(ConfigParserError):
+        settings.read([place / "config", place / "config.local"])
+    return place / settings.get("cache", "dir", fallback="cache") / "files" / "md5"
 
 
 def link_or_copy(source: Path, target: Path) -> None:

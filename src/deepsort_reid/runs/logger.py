@@ -12,7 +12,7 @@ from deepsort_reid.core import files, signals
 from deepsort_reid.core.errors import StoreError
 from deepsort_reid.runs.folder import BusyError, RunFolder, is_key, milliseconds
 from deepsort_reid.runs.mirror import Mirror
-from deepsort_reid.runs.names import valid_name, valid_params, valid_tags
+from deepsort_reid.runs.names import Numbers, valid_name, valid_params, valid_tags
 from deepsort_reid.runs.points import Point
 from deepsort_reid.runs.registry import export_model
 from deepsort_reid.runs.store import (
@@ -90,6 +90,11 @@ class RunLogger:
         self.folder.metrics.add(points(metrics, step))
         self._wake()
 
+    def log_numbers(self, numbers: Numbers) -> None:
+        """Record a stage's results: metrics of the finished network, and tags."""
+        self.log_metrics(numbers.metrics)
+        self.set_tags(numbers.tags)
+
     def log_sample(self, values: Mapping[str, float]) -> None:
         """Record the machine's load; the steps count the samples."""
         system = self.folder.system
@@ -116,7 +121,8 @@ class RunLogger:
             source: where it comes from: a path, a URL, `synthetic`.
             digest: its hash, of which the first 12 characters are shown.
             profile: its counts, of images, say.
-            context: what it is used for: `training`.
+            context: what it is used for: `training`, or the section of the metrics that are
+                measured on it, `track`. All other metrics belong to the training's.
         """
         dataset = {
             "name": name,
@@ -149,14 +155,20 @@ class RunLogger:
         except Exception as error:  # the checkpoint is safe, so a copy of it stops nothing
             logger.warning("the model is not in MLflow: its export failed (%s)", reason(error))
 
-    def set_tags(self, tags: Mapping[str, str]) -> None:
+    def set_tags(self, tags: Mapping[str, object]) -> None:
         """Record tags; one that is there is overwritten."""
         self.folder.merge("tags.json", valid_tags(tags))
         self._wake()
 
-    def promote(self, metric: str) -> None:
-        """Give the alias `best` to the model version with the highest metric on the same data."""
-        files.write_text(self.folder.path / "promote", valid_name(metric))
+    def promote(self, metric: str, description: str = "") -> None:
+        """Give the alias `best` to the model version with the highest metric on the same data.
+
+        Args:
+            metric: its name.
+            description: what the page of this run's version says; the run's name by default.
+        """
+        text = f"{valid_name(metric)}\n{description}" if description else valid_name(metric)
+        files.write_text(self.folder.path / "promote", text)
 
     def describe(self) -> str:
         """The run's name, where to look at it, and what it still misses."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepsort_reid.runs import registry
-from deepsort_reid.runs.folder import RunFolder, state_of
+from deepsort_reid.runs.folder import RunFolder, share_with_cache, state_of
 from deepsort_reid.runs.points import Point, Points
 from deepsort_reid.runs.provenance import RUN_KEY
 from deepsort_reid.runs.store import (
@@ -19,6 +19,7 @@ from deepsort_reid.runs.store import (
     import_mlflow,
     is_refusal,
     label,
+    local_path,
     masked,
     once,
     open_store,
@@ -99,7 +100,7 @@ class Mirror:
             "params.json": self._send_params,
             "tags.json": self._send_tags,
             "inputs.json": self._send_inputs,
-            "metrics.csv": lambda run: self._send_points(run, self.folder.metrics),
+            "metrics.csv": self._send_metrics,
             "system.csv": lambda run: self._send_points(run, self.folder.system),
             "run.json": self._send_status,
         }
@@ -130,15 +131,18 @@ class Mirror:
         if not self.folder.pending():
             return
         with self._answering(", for files,"):
-            run_id, model = self._run().info.run_id, self.folder.path / "model"
+            run, model = self._run(), self.folder.path / "model"
+            run_id = run.info.run_id
             for path in self.folder.artifacts():
                 self._send_file("artifact", path, lambda path: self._upload(run_id, path))
-            self._send_file("model", model, lambda path: registry.add(self.client, run_id, path))
+            self._send_file("model", model, lambda path: self._add_model(run_id, path))
             self._send_file(
                 "promotion",
                 self.folder.path / "promote",
                 lambda path: registry.promote(self.client, run_id, path),
             )
+            if place := local_path(str(run.info.artifact_uri)):
+                share_with_cache(place)
 
     @cached_property
     def store(self) -> Store:
@@ -258,9 +262,13 @@ class Mirror:
                 profile=json.dumps(told["profile"]),
             )
             if (dataset.name, dataset.digest) not in there:
-                inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", context)]))
+                inputs.append(DatasetInput(dataset, [InputTag(registry.CONTEXT, context)]))
         run_id = run.info.run_id
         self._send("dataset", inputs, 1, lambda some: self.client.log_inputs(run_id, some))
+
+    def _send_metrics(self, run: "Run") -> None:
+        self._send_points(run, self.folder.metrics)
+        self._send_model_points(run)
 
     def _send_points(self, run: "Run", table: Points) -> None:
         """Send the points that are missing, each with the time at which it was measured."""
@@ -272,15 +280,19 @@ class Mirror:
         missing = [
             point for point in points if (point.step or 0, point.time) not in self.sent[point.name]
         ]
-        model_id = registry.model_of(run)
-        self._send(
-            "metrics",
-            missing,
-            LARGEST,
-            lambda some: self._log(run, metrics=[as_metric(point, model_id) for point in some]),
-        )
+        self._send_metrics_of(run, [as_metric(point) for point in missing])
         for point in missing:
             self.sent[point.name].add((point.step or 0, point.time))
+
+    def _send_model_points(self, run: "Run") -> None:
+        """Send the numbers of the finished network to its model too, once there is one."""
+        points = [point for point in self.folder.metrics.read() if point.step is None]
+        datasets = self.folder.read("inputs.json")
+        lacking = registry.lacking_metrics(self.client, run, points, datasets)
+        self._send_metrics_of(run, lacking)
+
+    def _send_metrics_of(self, run: "Run", metrics: "Sequence[Metric]") -> None:
+        self._send("metrics", metrics, LARGEST, lambda some: self._log(run, metrics=some))
 
     def _send_status(self, run: "Run") -> None:
         told, run_id = self.folder.read("run.json"), run.info.run_id
@@ -332,21 +344,18 @@ class Mirror:
         place = path.parent.relative_to(self.folder.path / "artifacts")
         self.client.log_artifact(run_id, str(path), None if place == Path() else str(place))
 
+    def _add_model(self, run_id: str, path: Path) -> None:
+        registry.add(self.client, run_id, path)
+        self._send_model_points(self.client.get_run(run_id))
+
     def _refuse(self, kind: str, why: str) -> None:
         tell = logger.debug if self.refused else logger.warning
         tell("%s refuses %s: %s", self.where, kind, why)
         self.refused[kind] += 1
 
 
-def as_metric(point: Point, model_id: str | None) -> "Metric":
-    """A point as MLflow has it; one without a step belongs to the model, once there is one."""
+def as_metric(point: Point) -> "Metric":
+    """A point as MLflow has it."""
     from mlflow.entities import Metric
 
-    is_final = point.step is None
-    return Metric(
-        point.name,
-        point.value,
-        point.time,
-        point.step or 0,
-        model_id=model_id if is_final else None,
-    )
+    return Metric(point.name, point.value, point.time, point.step or 0)

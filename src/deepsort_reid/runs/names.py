@@ -2,10 +2,23 @@
 
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 LONGEST_NAME = 250  # characters; MLflow's limits
 LONGEST_PARAM = 6000
 LONGEST_TAG = 5000
+
+
+class Numbers(NamedTuple):
+    """What a stage's report tells of its results, as a run records it.
+
+    Attributes:
+        metrics: measured numbers by `section/name`; MLflow's pages draw a chart of each.
+        tags: counts, settings and answers, which belong beside the metrics and into no chart.
+    """
+
+    metrics: Mapping[str, float]
+    tags: Mapping[str, object]
 
 
 def valid_name(name: str) -> str:
@@ -24,9 +37,14 @@ def valid_params(params: Mapping[str, object]) -> dict[str, str]:
     return {valid_name(name): cut(str(value), LONGEST_PARAM) for name, value in flat}
 
 
-def valid_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """Tags."""
-    return {valid_name(name): cut(text, LONGEST_TAG) for name, text in tags.items()}
+def valid_tags(tags: Mapping[str, object]) -> dict[str, str]:
+    """Tags; `True` becomes `true`."""
+    return {valid_name(name): cut(tag_text(value), LONGEST_TAG) for name, value in tags.items()}
+
+
+def tag_text(value: object) -> str:
+    """A value as a tag shows it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def flattened(params: Mapping[str, object], prefix: str = "") -> dict[str, object]:

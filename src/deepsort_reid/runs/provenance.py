@@ -2,37 +2,43 @@
 
 import getpass
 import os
+import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from deepsort_reid.core.files import md5
-from deepsort_reid.core.git import git
-from deepsort_reid.core.project import project_root
+from deepsort_reid.core.yaml_file import show
+from deepsort_reid.runs import changes
 
+EXPERIMENT = "DVC_EXP_NAME"  # where DVC names the experiment
+FILES = 3  # changed files that are named
 RUN_KEY = "run_key"  # by which a run is found that was made without our hearing of it
 DATA_DIGEST = "data_digest"  # runs with the same one were measured on the same data
 CHECKPOINT_MD5 = "checkpoint_md5"  # by which DVC's cache and every dvc.lock name the checkpoint
-# DVC changes these for every experiment, and MLflow has the parameters.
-CHANGED_BY_EXPERIMENTS = ("params.yaml", "dvc.lock")
 
 
-def provenance_tags(*, data_digest: str, arch: str) -> dict[str, str]:
+def provenance_tags(*, data_digest: str, arch: str, params: Mapping[str, Any]) -> dict[str, str]:
     """The tags that lead from a run to all it was made from; those nobody knows are left out.
 
     Args:
         data_digest: a hash of the data trained and measured on.
         arch: the network's name.
+        params: as params.yaml states them.
 
     Returns:
-        `git_commit`, `git_dirty`, `dvc_experiment`, `dvc_stage` and `data_digest`, and MLflow's
-        own tags, from which its pages show source, commit, user and description.
+        `git_commit`, `git_dirty` (whether a person changed files of the commit, parameters aside),
+        `dvc_experiment`, `dvc_stage` and `data_digest`, and MLflow's own tags, from which its
+        pages show source, commit, user and description.
     """
-    commit = git_commit()
-    dirty = git_dirty(commit)
-    experiment = os.environ.get("DVC_EXP_NAME")
+    commit = changes.base_commit()
+    files = changes.changed_files(commit)
+    different = changes.changed_params(commit, params)
+    experiment = os.environ.get(EXPERIMENT)
     tags = {
         "git_commit": commit,
-        "git_dirty": None if dirty is None else str(dirty).lower(),
+        "git_dirty": None if files is None else str(bool(files)).lower(),
         "dvc_experiment": experiment,
         "dvc_stage": os.environ.get("DVC_STAGE"),
         DATA_DIGEST: data_digest,
@@ -40,7 +46,9 @@ def provenance_tags(*, data_digest: str, arch: str) -> dict[str, str]:
         "mlflow.source.name": source_name(),
         "mlflow.source.type": "LOCAL",
         "mlflow.user": user_name(),
-        "mlflow.note.content": describe(arch, data_digest, commit, experiment, dirty=bool(dirty)),
+        "mlflow.note.content": "\n\n".join(
+            [describe(arch, data_digest, commit, experiment), way_back(commit, different, files)]
+        ),
     }
     return {name: value for name, value in tags.items() if value}
 
@@ -50,27 +58,25 @@ def checkpoint_tags(path: Path) -> dict[str, str]:
     return {CHECKPOINT_MD5: md5(path)}
 
 
-def run_name(arch: str) -> str:
-    """A name to tell runs apart by: the DVC experiment's, else network and commit."""
-    commit = git_commit()
-    return os.environ.get("DVC_EXP_NAME") or (f"{arch}-{commit[:7]}" if commit else arch)
+def run_name(arch: str, params: Mapping[str, Any]) -> str:
+    """A name that says what is run: the network, and what differs from the committed parameters.
 
+    Args:
+        arch: the network's name.
+        params: as params.yaml states them.
 
-def git_commit() -> str | None:
-    """The commit of the real repository that a run starts from; None without git.
-
-    A temporary experiment's folder is a repository of its own: there DVC names the commit.
+    Returns:
+        `resnet18-lr0.2`; `resnet18-0a1b2c3` with the parameters of the commit 0a1b2c3, and
+        `resnet18-0a1b2c3-changed` if files of that commit were changed.
     """
-    return os.environ.get("DVC_EXP_BASELINE_REV") or git("rev-parse", "HEAD", at=project_root())
-
-
-def git_dirty(commit: str | None) -> bool | None:
-    """Whether the files that run here differ from the commit's, parameters aside; None: unknown."""
+    commit = changes.base_commit()
+    different = changes.changed_params(commit, params)
+    if different:
+        others = {name: value for name, value in different.items() if name != "arch"}
+        return "-".join([arch, *([changes.label(others)] if others else [])])
     if commit is None:
-        return None
-    others = [f":(exclude,top){name}" for name in CHANGED_BY_EXPERIMENTS]
-    names = git("diff", "--name-only", commit, "--", ":/", *others, at=Path.cwd())
-    return None if names is None else bool(names)
+        return arch
+    return f"{arch}-{commit[:7]}{'-changed' if changes.changed_files(commit) else ''}"
 
 
 def source_name() -> str:
@@ -88,16 +94,35 @@ def user_name() -> str | None:
         return None
 
 
-def describe(
-    arch: str, data_digest: str, commit: str | None, experiment: str | None, *, dirty: bool
-) -> str:
+def describe(arch: str, data_digest: str, commit: str | None, experiment: str | None) -> str:
     """The run in a few words of Markdown, for the top of its page."""
     words = [f"**{arch}** trained on data `{data_digest[:12]}`"]
     if commit:
-        words.append(f"commit `{commit[:7]}`{' with uncommitted changes' if dirty else ''}")
+        words.append(f"commit `{commit[:7]}`")
     if experiment:
         words.append(f"DVC experiment `{experiment}`")
-    back = f"dvc exp apply {experiment}" if experiment else "dvc checkout"
-    if commit and not experiment:
-        back = f"git checkout {commit[:7]} && {back}"
-    return f"{' · '.join(words)}\n\nBack to this state: `{back}`\n"
+    return " · ".join(words)
+
+
+def way_back(
+    commit: str | None, different: Mapping[str, Any] | None, files: Sequence[str] | None
+) -> str:
+    """The commands that bring this result back, in Markdown: from DVC's cache, or made again.
+
+    They hold whatever is committed later. Nothing but a commit holds changed files.
+
+    Args:
+        commit: the commit that the run starts from.
+        different: the parameters that the commit does not have.
+        files: the files that a person changed since the commit.
+    """
+    if commit is None or different is None or files is None:
+        return "Without a commit, nothing leads back to this state."
+    sets = "".join(f" -S {shlex.quote(f'{name}={show(v)}')}" for name, v in different.items())
+    again = f"dvc exp run{sets}" if sets else "dvc repro"
+    back = f"Back to this result: `git checkout {commit[:7]} && {again}`"
+    if not files:
+        return back
+    names = ", ".join(f"`{name}`" for name in files[:FILES])
+    more = f" and {len(files) - FILES} more" if len(files) > FILES else ""
+    return f"{back}, with the uncommitted changes of {names}{more}"

@@ -1,5 +1,6 @@
 """A run's model in MLflow: exported, uploaded, registered, promoted."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,16 +8,23 @@ from deepsort_reid.runs.provenance import DATA_DIGEST
 from deepsort_reid.runs.store import once
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     import torch
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Metric, Run
     from mlflow.entities.model_registry import ModelVersion
+
+    from deepsort_reid.runs.points import Point
 
 MODEL = "deepsort-reid"  # the registered model
 BEST = "best"  # the alias of its best version
+CANDIDATE = "candidate"  # the alias of its newest version
+CONTEXT = "mlflow.data.context"  # the tag that says what a run uses a dataset for
+TRAINING = "training"  # the context of the dataset that a network was trained on
+VERSIONS = "mlflow.modelVersions"  # the tag by which a model's page knows its versions
+NOTE = "mlflow.note.content"  # the tag that pages show as description
 
 
 def export_model(
@@ -57,43 +65,92 @@ def model_of(run: "Run") -> str | None:
 def add(client: "MlflowClient", run_id: str, folder: Path) -> None:
     """Add the model in a folder to a run, and register it, as far as that was not done before."""
     run = client.get_run(run_id)
-    if any(version.name == MODEL for version in _versions(client, "run_id", run_id)):
-        return
-    model_id = model_of(run) or _create(client, run)
-    _upload(client, run_id, model_id, folder)
-    client.finalize_logged_model(model_id, "READY")
-    _register(client, run, model_id)
+    version = _version_of(client, run_id)
+    if version is None:
+        model_id = model_of(run) or _create(client, run)
+        _upload(client, run_id, model_id, folder)
+        client.finalize_logged_model(model_id, "READY")
+        version = _register(client, run, model_id)
+    _link(client, client.get_run(run_id), version)
+    newest = max(int(one.version) for one in _versions(client, "name", MODEL))
+    client.set_registered_model_alias(MODEL, CANDIDATE, str(newest))
+
+
+def lacking_metrics(
+    client: "MlflowClient",
+    run: "Run",
+    points: "Sequence[Point]",
+    datasets: "Mapping[str, Mapping[str, str]]",
+) -> "list[Metric]":
+    """The numbers that a run's model lacks; none if the run has no model.
+
+    Each comes with the dataset that it was measured on: the one whose context is the number's
+    section, which stands before the first slash of its name; else the dataset of the training.
+
+    Args:
+        client: what talks to the store.
+        run: the run as it is now.
+        points: the numbers of the finished network.
+        datasets: name and digest by context, beside those that the run itself has.
+    """
+    from mlflow.entities import Metric
+
+    model_id = model_of(run)
+    if not points or model_id is None:
+        return []
+    known = client.get_logged_model(model_id).metrics or ()
+    there = {(metric.key, metric.timestamp) for metric in known}
+    named = {context: (told["name"], told["digest"]) for context, told in datasets.items()}
+    for entry in run.inputs.dataset_inputs if run.inputs else ():
+        for tag in entry.tags:
+            if tag.key == CONTEXT:
+                named.setdefault(tag.value, (entry.dataset.name, entry.dataset.digest))
+    lacking = []
+    for point in points:
+        if (point.name, point.time) not in there:
+            section = point.name.partition("/")[0]
+            dataset = named.get(section) or named.get(TRAINING) or (None, None)
+            lacking.append(Metric(point.name, point.value, point.time, 0, model_id, *dataset))
+    return lacking
 
 
 def promote(client: "MlflowClient", run_id: str, wish: Path) -> None:
-    """Point the alias to the version with the highest metric among runs on the same data.
+    """Describe a run's version, and point the alias `best` to the best one on the same data.
 
     Args:
         client: what talks to the store.
         run_id: the run that was measured last.
-        wish: a file that holds the metric's name.
+        wish: a file whose first line is the metric's name; the rest describes the version.
     """
-    from mlflow.entities import Metric
-
-    metric, run = wish.read_text(encoding="utf-8"), client.get_run(run_id)
-    is_measured = metric in run.data.metrics
-    if (model_id := model_of(run)) and is_measured:  # it may be older than the model
-        last = client.get_metric_history(run_id, metric)[-1]
-        point = Metric(metric, last.value, last.timestamp, last.step, model_id=model_id)
-        client.log_batch(run_id, metrics=[point])
-    versions = {version.run_id: version.version for version in _versions(client, "name", MODEL)}
-    if run_id in versions and is_measured:
+    metric, _, description = wish.read_text(encoding="utf-8").partition("\n")
+    run, version = client.get_run(run_id), _version_of(client, run_id)
+    if version and metric in run.data.metrics:
         value = f"{run.data.metrics[metric]:.4f}"
-        client.set_model_version_tag(MODEL, versions[run_id], metric, value)
-    ranking = client.search_runs(
-        [run.info.experiment_id],
-        filter_string=f"tags.{DATA_DIGEST} = '{run.data.tags.get(DATA_DIGEST, '')}'",
-        order_by=[f"metrics.`{metric}` DESC", "attributes.start_time ASC"],
-    )
-    measured = [ranked for ranked in ranking if metric in ranked.data.metrics]
-    best = next((r.info.run_id for r in measured if r.info.run_id in versions), None)
-    if best is not None:
-        client.set_registered_model_alias(MODEL, BEST, versions[best])
+        client.set_model_version_tag(MODEL, version.version, metric, value)
+        if description:
+            client.update_model_version(MODEL, version.version, description)
+        _link(client, run, version, description)
+    if best := _best(client, run, metric):
+        client.set_registered_model_alias(MODEL, BEST, best)
+
+
+def _best(client: "MlflowClient", run: "Run", metric: str) -> str | None:
+    """The version with the highest metric among the runs on a run's data; the oldest of equals."""
+    versions = {version.run_id: version.version for version in _versions(client, "name", MODEL)}
+    found = []
+    # Earlier versions of this project have recorded `reid/mAP` as `mAP`.
+    for name in dict.fromkeys([metric, metric.rpartition("/")[2]]):
+        ranking = client.search_runs(
+            [run.info.experiment_id],
+            filter_string=f"tags.{DATA_DIGEST} = '{run.data.tags.get(DATA_DIGEST, '')}'",
+            order_by=[f"metrics.`{name}` DESC", "attributes.start_time ASC"],
+        )
+        found += [
+            (-ranked.data.metrics[name], ranked.info.start_time, versions[ranked.info.run_id])
+            for ranked in ranking
+            if name in ranked.data.metrics and ranked.info.run_id in versions
+        ][:1]
+    return min(found)[-1] if found else None
 
 
 def _create(client: "MlflowClient", run: "Run") -> str:
@@ -123,7 +180,7 @@ def _upload(client: "MlflowClient", run_id: str, model_id: str, folder: Path) ->
     client.log_model_artifacts(model_id, str(folder))
 
 
-def _register(client: "MlflowClient", run: "Run", model_id: str) -> None:
+def _register(client: "MlflowClient", run: "Run", model_id: str) -> "ModelVersion":
     from mlflow.exceptions import MlflowException
 
     try:
@@ -137,9 +194,29 @@ def _register(client: "MlflowClient", run: "Run", model_id: str) -> None:
     source = client.get_logged_model(model_id).artifact_location
     name = run.info.run_name
     with once():
-        client.create_model_version(
+        return client.create_model_version(
             MODEL, source, run_id=run.info.run_id, model_id=model_id, description=name
         )
+
+
+def _link(
+    client: "MlflowClient", run: "Run", version: "ModelVersion", description: str = ""
+) -> None:
+    """Let the page of a run's model name its version, as `log_model` does, and describe it."""
+    model_id = model_of(run)
+    if model_id is None:
+        return
+    tags = {VERSIONS: json.dumps([{"name": MODEL, "version": str(version.version)}])}
+    if description:
+        tags[NOTE] = description
+    known = client.get_logged_model(model_id).tags
+    if any(known.get(name) != text for name, text in tags.items()):
+        client.set_logged_model_tags(model_id, tags)
+
+
+def _version_of(client: "MlflowClient", run_id: str) -> "ModelVersion | None":
+    versions = _versions(client, "run_id", run_id)
+    return next((version for version in versions if version.name == MODEL), None)
 
 
 def _versions(client: "MlflowClient", attribute: str, value: str) -> "list[ModelVersion]":

@@ -196,6 +196,12 @@ def sqlite_file(uri: str) -> Path | None:
     return None if match is None else project_root() / match[1]
 
 
+def local_path(uri: str) -> Path | None:
+    """The folder of artifacts at an address; None if they are not on this machine's disks."""
+    path = Path(uri.removeprefix("file://"))
+    return path if path.is_absolute() and path.is_dir() else None
+
+
 def check_address(uri: str) -> None:
     """Refuse an address at which there can be no store, without trying it.
 
@@ -253,10 +259,8 @@ def is_refusal(error: "MlflowException") -> bool:
 
 def where_to_look(uri: str, experiment_id: str | None = None, run_id: str | None = None) -> str:
     """The command, or the address, that shows a run, or all of a store's runs."""
-    page = ""
-    if run_id is not None:
-        page = f"/#/experiments/{experiment_id}/runs/{run_id}"
-        page += "?workflowType=machine_learning"  # else MLflow shows pages for language models
+    page = "/#/experiments" if run_id is None else f"/#/experiments/{experiment_id}/runs/{run_id}"
+    page += "?workflowType=machine_learning"  # else MLflow shows pages for language models
     if uri.startswith(("http://", "https://")):
         return masked(uri.rstrip("/")) + page
     is_default = sqlite_file(uri) == project_root() / DATABASE

@@ -3,5 +3,6 @@
 In: sequences with detections, a network. Out: tracks, HOTA, IDF1 and switches beside two
 alternatives, and a video of both.
 Open first: compare.py. The tracker stands in deep_sort.py; for another one write a module with the
-same functions and import it in compare.py. The reports are written by report.py.
+same functions and import it in compare.py. The reports are written by report.py, which also says
+where the scores mean nothing or the network does harm.
 """

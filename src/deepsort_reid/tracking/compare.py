@@ -82,6 +82,11 @@ class Trial:
     frames: int
     seconds: Mapping[str, float]
 
+    @property
+    def people(self) -> int:
+        """How many identities the truth has that is scored."""
+        return sum(one.aligned["none"].people for one in self.tracked if one.aligned)
+
 
 def trained(
     net: nn.Module, about: Description, max_cosine_distance: float, *, device: torch.device

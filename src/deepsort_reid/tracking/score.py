@@ -63,6 +63,11 @@ class Aligned:
     tracks: list[Ids]
     overlaps: list[Floats]
 
+    @property
+    def people(self) -> int:
+        """How many identities the truth has."""
+        return renumbered(self.truth)[1]
+
     def as_trackeval(self) -> dict[str, Any]:
         """The dictionary that TrackEval's metrics expect, identities counted from 0."""
         truth, people = renumbered(self.truth)

@@ -1,7 +1,7 @@
 """The numbers of a training: added up during an epoch, kept as a history, written as a table."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,9 +28,17 @@ class EpochResult:
     images_per_second: float  # while training, all ranks together
     data_wait: float  # share of this rank's training time spent waiting for images
 
-    def numbers(self) -> dict[str, float]:
-        """All numbers but the epoch's, by name."""
-        return {name: value for name, value in asdict(self).items() if name != "epoch"}
+    def metrics(self) -> dict[str, float]:
+        """All numbers but the epoch's, by section and name: `train/loss`."""
+        return {
+            "train/loss": self.train_loss,
+            "train/error": self.train_error,
+            "train/lr": self.lr,
+            "train/images_per_second": self.images_per_second,
+            "train/data_wait": self.data_wait,
+            "val/loss": self.val_loss,
+            "val/error": self.val_error,
+        }
 
 
 def write_history(path: Path, history: Sequence[EpochResult]) -> None:

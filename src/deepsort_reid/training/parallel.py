@@ -149,14 +149,15 @@ class _SyncBatchNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor, None]:
         images, weight, mean, variance, count = ctx.saved_tensors
+        inverse_std = (variance + ctx.eps).rsqrt()
         # With the statistics held constant: grad * weight / std, and the two sums per channel.
+        # CUDA's kernel wants mean and 1 / std as a forward pass would have saved them.
         direct, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
             grad, images, weight, mean, variance,
-            None, None, False, ctx.eps, [True, True, True],
+            mean, inverse_std, False, ctx.eps, [True, True, True],
         )  # fmt: skip
         sums = distributed.sum_over_ranks(torch.stack([grad_weight, grad_bias]))
         # What flows through the mean and the variance is linear in x: slope * x + offset.
-        inverse_std = (variance + ctx.eps).rsqrt()
         slope = -weight * inverse_std.square() * sums[0] / count
         offset = -weight * inverse_std * sums[1] / count - slope * mean
         shape = (1, -1) + (1,) * (images.dim() - 2)

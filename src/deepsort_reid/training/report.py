@@ -13,6 +13,7 @@ from deepsort_reid.core.figure import BLUE, FAINT, GREEN, ORANGE, drawn
 from deepsort_reid.model import checkpoint
 from deepsort_reid.model.network import Embedder
 from deepsort_reid.runs.logger import RunLogger
+from deepsort_reid.runs.names import Numbers
 from deepsort_reid.runs.provenance import checkpoint_tags
 from deepsort_reid.training.history import EpochResult
 
@@ -41,8 +42,7 @@ def write_report(
         reports / "train.json", {f"best_{name}": value for name, value in results.items()}
     )
     files.write_json(reports / "identity.json", about.identity)
-    # MLflow's pages show what stands before a slash as a section.
-    run.log_metrics({f"best/{name}": value for name, value in results.items()})
+    run.log_numbers(numbers_of_run(best))
     for name in ("train.jpg", "history.csv", "identity.json"):
         run.log_artifact(reports / name)
     run.log_artifact(path, "checkpoint")
@@ -57,6 +57,13 @@ def write_report(
         reports / "run.json",
         {"key": run_key, "run_id": run.run_id, "run_name": run.run_name},
     )
+
+
+def numbers_of_run(best: EpochResult) -> Numbers:
+    """The kept network's numbers as its run records them; its curves are the observers'."""
+    metrics = best.metrics()
+    kept = ("train/loss", "train/error", "val/loss", "val/error")
+    return Numbers({name: metrics[name] for name in kept}, {"best_epoch": best.epoch})
 
 
 def example_images(height: int, width: int) -> np.ndarray:

@@ -1,0 +1,101 @@
+"""What differs here from the commit that a run starts from: parameters, and files."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deepsort_reid.core.errors import ConfigError
+from deepsort_reid.core.git import git, git_bytes
+from deepsort_reid.core.project import project_root
+from deepsort_reid.core.yaml_file import parse_yaml, read_yaml
+from deepsort_reid.runs.names import flattened
+
+PARAMS, LOCK, PIPELINE = "params.yaml", "dvc.lock", "dvc.yaml"
+CODE = ("src", "pipeline")  # where a file that git does not know yet is code
+SHOWN = 3  # parameters in a label
+LONGEST_VALUE = 24  # characters of a value in a label
+
+
+def base_commit() -> str | None:
+    """The commit of the real repository that a run starts from; None without git.
+
+    A temporary experiment's folder is a repository of its own: there DVC names the commit.
+    """
+    return os.environ.get("DVC_EXP_BASELINE_REV") or git("rev-parse", "HEAD", at=project_root())
+
+
+def changed_files(commit: str | None) -> list[str] | None:
+    """The files of the project that a person changed since a commit; None: unknown.
+
+    Outputs, dvc.lock and params.yaml are left out: DVC writes them, and removes outputs before a
+    stage runs. The parameters are compared by `changed_params`.
+    """
+    if commit is None:
+        return None
+    others = [f":(exclude){name}" for name in (PARAMS, LOCK, *outputs())]
+    here = Path.cwd()
+    tracked = git("diff", "--name-only", "--relative", commit, "--", ".", *others, at=here)
+    new = git("ls-files", "--others", "--exclude-standard", "--", *CODE, at=here)
+    if tracked is None or new is None:
+        return None
+    return sorted({*tracked.splitlines(), *new.splitlines()})
+
+
+def changed_params(commit: str | None, params: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The parameters that a commit does not have or has with another value; None: unknown.
+
+    Args:
+        commit: the commit.
+        params: those here, nested as in params.yaml.
+
+    Returns:
+        names with dots (`split.seed`) -> the values here.
+    """
+    content = git_bytes("show", f"{commit}:./{PARAMS}", at=Path.cwd()) if commit else None
+    try:
+        there = parse_yaml((content or b"").decode())
+    except (ConfigError, UnicodeDecodeError):
+        return None
+    if not isinstance(there, Mapping):
+        return None
+    known = flattened(there)
+    return {
+        name: value
+        for name, value in flattened(params).items()
+        if name not in known or known[name] != value
+    }
+
+
+def label(changes: Mapping[str, Any]) -> str:
+    """Changed parameters in a few characters, for a run's name: `lr0.2-optimizer-sgd`."""
+    words = [f"{name}{spelled(value)}" for name, value in list(changes.items())[:SHOWN]]
+    more = len(changes) - SHOWN
+    return "-".join([*words, *([f"and-{more}-more"] if more > 0 else [])])
+
+
+def spelled(value: object) -> str:
+    """A value behind a parameter's name: `0.2`, `128x64`, `-sgd`; of a path its last part."""
+    if isinstance(value, list):
+        return "x".join(map(str, value)) or "-none"
+    if value is None:
+        return "-null"
+    if isinstance(value, bool):
+        return f"-{str(value).lower()}"
+    if isinstance(value, int | float):
+        return str(value)
+    return f"-{Path(str(value)).name[:LONGEST_VALUE]}"
+
+
+def outputs() -> list[str]:
+    """The paths of all outputs that dvc.yaml states; none if it cannot be read."""
+    try:
+        stages = read_yaml(Path(PIPELINE)).get("stages", {}).values()
+        return [
+            next(iter(out)) if isinstance(out, Mapping) else str(out)
+            for stage in stages
+            for kind in ("outs", "metrics", "plots")
+            for out in stage.get(kind, [])
+        ]
+    except (ConfigError, AttributeError, TypeError):
+        return []

@@ -1,0 +1,202 @@
+"""What a finished pipeline says of its result: the headline, the record in git, the next command.
+
+The headline is the one metrics file that DVC's tables show. The record is what git keeps of a
+result beside dvc.lock, so that a clone without DVC's cache knows the run and what it was made of.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+
+from deepsort_reid.core import files
+from deepsort_reid.core.git import git, git_bytes
+from deepsort_reid.runs import changes
+from deepsort_reid.runs.folder import RunFolder, is_key
+from deepsort_reid.runs.provenance import EXPERIMENT
+from deepsort_reid.runs.store import label, where_to_look
+
+DROPPED = "Created|.*/.*"  # columns of DVC's table that hide the others: paths, above all
+RECORDED = ("run", "training", "identity", "split")  # the parts of record.json
+DIGITS = 3  # of a share in the headline, so that DVC's table is narrow
+SHARES = ("mAP", "rank-1", "mINP", "val_acc", "HOTA", "IDF1")
+EVALUATED = {  # headline -> evaluation.json
+    "mAP": "mAP",
+    "rank-1": "rank1",
+    "mINP": "mINP",
+    "val_acc": "val_accuracy",
+    "threshold": "max_cosine_distance",
+}
+TRACKED = {"HOTA": "hota", "IDF1": "idf1", "switches": "id_switches"}  # headline -> track.json
+
+
+def headline(evaluation: Mapping[str, Any], track: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of reports/metrics.json; those that were not measured are left out.
+
+    Args:
+        evaluation: the content of reports/evaluation.json.
+        track: the content of reports/track.json.
+    """
+    found = {name: evaluation.get(key) for name, key in EVALUATED.items()}
+    found |= {name: track.get(key) for name, key in TRACKED.items()}
+    return {
+        name: round(value, DIGITS) if name in SHARES else value
+        for name, value in found.items()
+        if value is not None
+    }
+
+
+def table(numbers: Mapping[str, float]) -> list[str]:
+    """The headline in two lines: names, and values below them."""
+    values = {
+        name: f"{value:.1%}" if name in SHARES else f"{value:.3g}"
+        for name, value in numbers.items()
+    }
+    widths = {name: max(len(name), len(value)) + 2 for name, value in values.items()}
+    return [
+        "".join(f"{name:>{width}}" for name, width in widths.items()),
+        "".join(f"{values[name]:>{width}}" for name, width in widths.items()),
+    ]
+
+
+def was_restored(run: Mapping[str, Any]) -> bool:
+    """Whether DVC brought a training's results back, instead of training anew.
+
+    A training that this `dvc` process started ended after it, and here.
+
+    Args:
+        run: the content of reports/run.json.
+    """
+    began = dvc_began()
+    if began is None or not is_key(run.get("key")):
+        return False
+    ended = RunFolder(run["key"]).read("run.json").get("ended")
+    return ended is None or ended / 1000 < began
+
+
+def dvc_began() -> float | None:
+    """When the `dvc` process began that runs this stage, seconds since 1970; None without one."""
+    if "DVC_STAGE" not in os.environ:
+        return None
+    for process in psutil.Process().parents():
+        try:
+            if any(Path(word).name == "dvc" for word in process.cmdline()[:3]):
+                return float(process.create_time())
+        except psutil.Error:
+            break
+    return None
+
+
+def run_in_words(run: Mapping[str, Any], uri: str | None) -> list[str]:
+    """The run of a result, whether it was restored, and where to look at it.
+
+    Args:
+        run: the content of reports/run.json.
+        uri: the address of MLflow's store; None where there is none.
+    """
+    name = run.get("run_name") or run.get("key") or "without a record"
+    how = "restored from DVC's cache: " if was_restored(run) else ""
+    known = RunFolder(run["key"]).mlflow if is_key(run.get("key")) else {}
+    if uri is None or known.get("store") != label(uri) or "run_id" not in known:
+        return [f"{how}run {name}, which this MLflow store does not have"]
+    page = where_to_look(uri, known["experiment_id"], known["run_id"])
+    return [f"{how}MLflow run {name}", f"to see it: {page}"]
+
+
+# The next command
+
+
+class Standing(NamedTuple):
+    """How a result stands to git and DVC.
+
+    Attributes:
+        commit: the last commit; None without one.
+        committed: whether that commit holds this result.
+        has_result: whether it holds any result.
+        experiment: the DVC experiment that made the result; None outside of one.
+        is_elsewhere: whether the experiment runs in a folder of its own.
+        differs: the parameters that differ from the commit's, as one label.
+    """
+
+    commit: str | None
+    committed: bool
+    has_result: bool
+    experiment: str | None
+    is_elsewhere: bool
+    differs: str
+
+
+def standing(params: Mapping[str, Any], record: Path) -> Standing:
+    """Ask git how the result in the workspace stands.
+
+    Args:
+        params: as params.yaml states them.
+        record: the path of record.json, just written.
+    """
+    commit = changes.base_commit()
+    here = Path.cwd()
+    there = git_bytes("show", f"{commit}:./{record}", at=here) if commit else None
+    locked = git("ls-tree", "--name-only", commit, changes.LOCK, at=here) if commit else None
+    return Standing(
+        commit=commit,
+        committed=there == record.read_bytes(),
+        has_result=bool(locked),
+        experiment=os.environ.get(EXPERIMENT),
+        is_elsewhere=here.resolve() != Path(os.environ.get("DVC_ROOT", here)).resolve(),
+        differs=changes.label(changes.changed_params(commit, params) or {}),
+    )
+
+
+def next_commands(state: Standing) -> list[tuple[str, str]]:
+    """What one does next with a result: pairs of purpose and command."""
+    run = "uv run " if "UV" in os.environ else ""  # uv names itself to what it runs
+    show = f"{run}dvc exp show --only-changed --drop '{DROPPED}'"
+    add = "git add params.yaml dvc.lock reports"
+    if state.commit is None:
+        begin = "git init -q && git add . && git commit -m 'First result'"
+        return [("keep it, to compare with", begin)]
+    if state.experiment and state.is_elsewhere:
+        return [
+            ("beside the others", show),
+            ("bring it here", f"{run}dvc exp apply {state.experiment}"),
+        ]
+    if state.experiment and not state.has_result:
+        return [
+            (
+                "the last commit has no result; bring it",
+                f"git restore params.yaml && {run}dvc repro",
+            ),
+            ("then commit it, and come back", f"{run}dvc exp apply {state.experiment}"),
+        ]
+    if state.experiment:
+        return [
+            ("beside the others", show),
+            ("keep it", f"{add} && git commit -m '{state.differs or state.experiment}'"),
+            ("go back", f"git restore . && {run}dvc checkout"),
+        ]
+    if state.committed:
+        return [
+            ("it is commit", state.commit[:7]),
+            ("try something", f"{run}dvc exp run --set-param lr=0.2"),
+        ]
+    if not state.has_result:
+        return [
+            ("keep it, to compare with", f"{add} && git commit -m 'First result'"),
+            ("then try something", f"{run}dvc exp run --set-param lr=0.2"),
+        ]
+    return [
+        ("beside the last commit", f"{run}dvc metrics diff"),
+        ("keep it", f"{add} && git commit -m '{state.differs or 'New result'}'"),
+    ]
+
+
+def record(parts: Mapping[str, Mapping[str, Any]], checkpoint: Path) -> dict[str, Any]:
+    """The content of reports/record.json.
+
+    Args:
+        parts: the contents of the stages' reports, by the names in `RECORDED`.
+        checkpoint: the path of the checkpoint that they are of.
+    """
+    return {"checkpoint": files.md5(checkpoint), **{name: parts[name] for name in RECORDED}}
