@@ -174,7 +174,7 @@ def test_a_video_is_tracked_by_the_detector_that_needs_nothing(
     run: Run, weights: Path, tmp_path: Path
 ) -> None:
     video_of(tmp_path / "yard.mp4", tracks.crossing(6), 6, scale=4)
-    report = tmp_path / "run" / "reports" / "metrics.json"
+    report = tmp_path / "run" / "reports" / "evaluation.json"
     report.parent.mkdir()
     report.write_text('{"max_cosine_distance": 0.25}')
     status, out, err = run("track", "yard.mp4", "-w", weights, "--device", "cpu")
@@ -211,7 +211,7 @@ def test_a_threshold_is_asked_for_where_no_report_has_one(
     video_of(tmp_path / "yard.mp4", tracks.crossing(2), 2)
     status, _, err = run("track", "yard.mp4", "-w", weights)
     assert status == 1
-    assert "reports/metrics.json, which would recommend a threshold" in err
+    assert "reports/evaluation.json, which would recommend a threshold" in err
     assert err.endswith("state one: --max-cosine-distance 0.2\n")
 
 
@@ -288,6 +288,8 @@ def test_metrics_are_shown_beside_each_other(run: Run, tmp_path: Path) -> None:
         ["a.json", "b"], ["mAP", "0.5000", "0.7500"], ["none.hota", "0.2500", "-"],
         ["queries", "-", "7"],
     ]  # fmt: skip
+    (reports / "metrics.json").rename(reports / "evaluation.json")
+    assert run("compare", "a.json", "b")[1] == out
     (tmp_path / "many.json").write_text(str({f"m{n}": n for n in range(20)}).replace("'", '"'))
     assert run("compare", "many.json")[1].endswith("… and 8 more: --all\n")
     assert len(run("compare", "many.json", "--all")[1].splitlines()) == 21
@@ -296,7 +298,7 @@ def test_metrics_are_shown_beside_each_other(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ("nothing", "nothing: no metrics there; expected a JSON file, a folder with"),
+        ("nothing", "nothing: no metrics there; expected a JSON file, or a folder or commit"),
         ("--output=x", ""),
         ("bad.json", "bad.json: cannot be read"),
         ("list.json", "list.json: holds no metrics; expected names and numbers in JSON"),

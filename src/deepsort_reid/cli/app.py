@@ -105,7 +105,7 @@ def track(
 
     NAME.tracks.webm is the video with boxes and identities drawn in. NAME.tracks.txt has a line for
     each box, as MOTChallenge takes it, which counts frames and pixels from 1. The threshold is the
-    one that stage evaluate recommends: reports/metrics.json beside the folder of --weights.
+    one that stage evaluate recommends: reports/evaluation.json beside the folder of --weights.
 
     The default detector, OpenCV's HOG, needs no file. It finds upright people of about 100 pixels
     or more, misses the half hidden, and is slow. For good tracks bring the boxes of your own

@@ -1,5 +1,6 @@
 """The headline metrics of several runs beside each other."""
 
+import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 from deepsort_reid.core import files
 from deepsort_reid.core.errors import ReportError
 
-METRICS = "reports/metrics.json"
+METRICS = "reports/metrics.json", "reports/evaluation.json"  # the headline, or else the source
 FEW = 12  # metrics that are shown unless all are asked for
 
 
@@ -16,14 +17,15 @@ def read_metrics(run: str) -> dict[str, float]:
     """The numbers of a run, nested ones under names with a point.
 
     Args:
-        run: a JSON file; a folder with reports/metrics.json; or a commit, branch or tag of git.
+        run: a JSON file; a folder of a run; or a commit, branch or tag of git.
 
     Raises:
         ReportError: there is no such thing, or it is no JSON of metrics.
     """
-    path = Path(run) / METRICS if Path(run).is_dir() else Path(run)
+    places = [Path(run), *(Path(run) / name for name in METRICS)]
+    path = next((path for path in places if path.is_file()), None)
     try:
-        content = files.read_json(path) if path.is_file() else committed(run)
+        content = files.read_json(path) if path else committed(run)
     except (OSError, ValueError) as error:
         raise ReportError(f"{run}: cannot be read ({error}); expected metrics in JSON") from None
     if not isinstance(content, dict):
@@ -32,26 +34,25 @@ def read_metrics(run: str) -> dict[str, float]:
 
 
 def committed(revision: str) -> Any:
-    """reports/metrics.json as a commit has it.
+    """A run's metrics as a commit has them.
 
     Raises:
         ReportError: there is no such commit, or it has none.
     """
-    import json
-
     if revision.startswith("-"):
         raise ReportError(f"{revision}: no file, folder or commit")
-    asked = ["git", "show", f"{revision}:{METRICS}"]
-    try:
-        done = subprocess.run(asked, capture_output=True, text=True, check=False)  # noqa: S603
-    except FileNotFoundError:
-        raise ReportError(f"{revision}: no such file or folder, and git is not installed") from None
-    if done.returncode:
-        raise ReportError(
-            f"{revision}: no metrics there; expected a JSON file, a folder with {METRICS}, or a "
-            f"commit that holds {METRICS}"
-        )
-    return json.loads(done.stdout)
+    for name in METRICS:
+        asked = ["git", "show", f"{revision}:{name}"]
+        try:
+            done = subprocess.run(asked, capture_output=True, text=True, check=False)  # noqa: S603
+        except FileNotFoundError:
+            raise ReportError(f"{revision}: no such file or folder, and no git here") from None
+        if not done.returncode:
+            return json.loads(done.stdout)
+    raise ReportError(
+        f"{revision}: no metrics there; expected a JSON file, or a folder or commit that holds "
+        f"{METRICS[0]}"
+    )
 
 
 def flat(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:

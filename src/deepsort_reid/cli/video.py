@@ -13,7 +13,7 @@ from deepsort_reid.model.extractor import Extractor
 from deepsort_reid.tracking import live
 from deepsort_reid.tracking.detectors import from_file, make_detector
 
-REPORT = Path("reports/metrics.json")
+REPORT = Path("reports/evaluation.json")
 
 
 class Outputs(NamedTuple):
