@@ -49,7 +49,11 @@ def main() -> None:
             tracker.log_artifact(folder / name)
         tracker.promote(
             "reid/mAP",
-            report.describe_version(metrics, data=f"{source} ({summary.digest[:12]})"),
+            report.describe_version(
+                metrics,
+                data=f"{source} ({summary.digest[:12]})",
+                too_few=evaluation.too_few(),
+            ),
         )
     numbers, threshold = report.contents(evaluation), evaluation.calibration.summary()
     print(report.closing_summary(numbers, threshold))  # noqa: T201

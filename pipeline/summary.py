@@ -19,13 +19,15 @@ def main() -> None:
         files.read_json(folder / f"{name}.json") for name in ("evaluation", "track")
     )
     numbers = headline.headline(evaluation, track)
-    files.write_json(folder / "metrics.json", numbers)
+    doubts = headline.too_few(evaluation, track)
+    files.write_json(folder / "metrics.json", {**numbers, "meaningful": not doubts})
     record = folder / "record.json"
     files.write_json(record, headline.record(parts, Path("models/model.pth")))
     commands = headline.next_commands(headline.standing(params.raw, record))
     width = max(len(purpose) for purpose, _ in commands) + 2
     lines = [
         *headline.table(numbers),
+        *doubts,
         "",
         *headline.run_in_words(parts["run"], store_address()),
         *(f"{purpose + ':':{width}}{command}" for purpose, command in commands),

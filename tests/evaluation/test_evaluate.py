@@ -424,14 +424,21 @@ def test_the_run_gets_numbers_in_sections_and_counts_as_tags() -> None:
 
 def test_a_version_is_described_by_data_scores_and_threshold() -> None:
     metrics = search(ColourNet()).metrics()
-    text = report.describe_version(metrics | {"max_cosine_distance": 0.25}, data="street (ab12)")
+    enough = {"ranking": "", "threshold": ""}
+    text = report.describe_version(
+        metrics | {"max_cosine_distance": 0.25}, data="street (ab12)", too_few=enough
+    )
     assert text == (
         f"Trained on street (ab12); mAP 100.0%, rank-1 100.0% ({metrics['queries']} queries, "
         f"{metrics['gallery_images']} gallery images); max_cosine_distance 0.250"
     )
     del metrics["max_cosine_distance"]
-    text = report.describe_version(metrics, data="street (ab12)")
-    assert text.endswith("; no max_cosine_distance could be recommended")
+    few = {"ranking": "queries: 3 (needs 20)", "threshold": ""}
+    text = report.describe_version(metrics, data="street (ab12)", too_few=few)
+    assert text.endswith(
+        "; no max_cosine_distance could be recommended; "
+        "ranking not meaningful, too few queries: 3 (needs 20)"
+    )
 
 
 def test_in_videos_neighbours_in_time_are_compared_for_the_threshold() -> None:

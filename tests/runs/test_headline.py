@@ -139,3 +139,12 @@ def test_the_record_names_the_bytes_that_it_is_of(tmp_path: Path) -> None:
     record = headline.record(parts, checkpoint)
     assert record["checkpoint"] == files.md5(checkpoint)
     assert json.loads(json.dumps(record))["identity"] == {"of": "identity"}
+
+
+def test_what_rests_on_too_little_is_named() -> None:
+    short = {"too_few": {"ranking": "queries: 2 (needs 20)"}}
+    assert headline.too_few(short, {"too_few": {"scores": "people: 2 (needs 10)"}}) == [
+        "not meaningful: ranking, queries: 2 (needs 20)",
+        "not meaningful: scores, people: 2 (needs 10)",
+    ]
+    assert headline.too_few({"too_few": {}}, {"sequences": 2}) == []

@@ -242,6 +242,17 @@ def test_a_file_that_is_replaced_while_it_is_sent_is_sent_again(run, root, monke
     assert run.is_settled()
 
 
+def test_an_upload_that_was_torn_leaves_no_file(run, root):
+    send(run)
+    place = root / "mlruns" / run.mlflow["run_id"] / "artifacts"
+    torn = place / "deep" / ".artifact.uploading.sx1r3pci"  # MLflow's, of a process that was killed
+    torn.write_bytes(b"half")
+    run.keep(root / "a.txt")
+    send(run)
+    assert not torn.exists()
+    assert content(run) == expected()
+
+
 def test_a_guest_makes_neither_run_nor_store(tmp_path, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setattr(mirror, "open_store", lambda _: pytest.fail("a store was made"))

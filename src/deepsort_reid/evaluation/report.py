@@ -159,8 +159,16 @@ def numbers_of_run(metrics: Mapping[str, float | int | bool]) -> Numbers:
     return Numbers(measured, told)
 
 
-def describe_version(metrics: Mapping[str, float | int | bool], *, data: str) -> str:
-    """A registered model's version in a few words: its data, mAP and threshold."""
+def describe_version(
+    metrics: Mapping[str, float | int | bool], *, data: str, too_few: Mapping[str, str]
+) -> str:
+    """A registered model's version in a few words: its data, mAP and threshold.
+
+    Args:
+        metrics: of `Evaluation.metrics`.
+        data: what the network was trained on.
+        too_few: of `Evaluation.too_few`.
+    """
     words = [
         f"Trained on {data}",
         f"mAP {metrics['mAP']:.1%}, rank-1 {metrics['rank1']:.1%} "
@@ -168,6 +176,7 @@ def describe_version(metrics: Mapping[str, float | int | bool], *, data: str) ->
         f"max_cosine_distance {metrics['max_cosine_distance']:.3f}"
         if "max_cosine_distance" in metrics
         else "no max_cosine_distance could be recommended",
+        *(f"{group} not meaningful, too few {text}" for group, text in too_few.items() if text),
     ]
     return "; ".join(words)
 

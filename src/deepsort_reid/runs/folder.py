@@ -307,6 +307,12 @@ def files_below(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
+def remove_torn_uploads(folder: Path) -> None:
+    """Remove what MLflow leaves below a folder where a process died while it copied a file."""
+    for path in folder.rglob(".artifact.uploading.*"):
+        files.remove(path)
+
+
 def share_with_cache(folder: Path) -> None:
     """Let large files below a folder be links to DVC's cache, where it has the same bytes.
 

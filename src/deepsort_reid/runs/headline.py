@@ -48,6 +48,12 @@ def headline(evaluation: Mapping[str, Any], track: Mapping[str, Any]) -> dict[st
     }
 
 
+def too_few(evaluation: Mapping[str, Any], track: Mapping[str, Any]) -> list[str]:
+    """What the numbers have too little of to mean something, a line each."""
+    found = {**evaluation.get("too_few", {}), **track.get("too_few", {})}
+    return [f"not meaningful: {name}, {text}" for name, text in found.items()]
+
+
 def table(numbers: Mapping[str, float]) -> list[str]:
     """The headline in two lines: names, and values below them."""
     values = {

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepsort_reid.runs import registry
-from deepsort_reid.runs.folder import RunFolder, share_with_cache, state_of
+from deepsort_reid.runs.folder import RunFolder, remove_torn_uploads, share_with_cache, state_of
 from deepsort_reid.runs.points import Point, Points
 from deepsort_reid.runs.provenance import RUN_KEY
 from deepsort_reid.runs.store import (
@@ -142,6 +142,7 @@ class Mirror:
                 lambda path: registry.promote(self.client, run_id, path),
             )
             if place := local_path(str(run.info.artifact_uri)):
+                remove_torn_uploads(place)
                 share_with_cache(place)
 
     @cached_property
