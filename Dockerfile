@@ -17,6 +17,9 @@ WORKDIR /build
 # Dependencies first: an edit of the code leaves this layer, the large one, as it was.
 COPY pyproject.toml README.md LICENSE ./
 RUN --mount=type=cache,target=/root/.cache/uv uv sync --no-dev --no-install-project
+COPY params.yaml dvc.yaml ./
+COPY pipeline pipeline
+COPY recipes recipes
 COPY src src
 RUN --mount=type=cache,target=/root/.cache/uv uv sync --no-dev --no-editable
 

@@ -126,6 +126,7 @@ def derived(trainer: Trainer) -> dict[str, object]:
         "global_batch_size": config.batch_size * config.accumulate_steps * process.world_size,
         "steps_per_epoch": trainer.train_batches.steps,
         "scaled_lr": trainer.learner.lr,
+        "warmup_epochs": config.fitted_warmup,
         "device": process.device.type,
     }
 

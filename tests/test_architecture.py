@@ -14,7 +14,7 @@ PACKAGE = ROOT / "src" / "deepsort_reid"
 
 # A room imports only from itself and from rooms before it.
 ROOMS = """
-    core synthetic sources runs data model training evaluation export tracking lineage
+    core synthetic sources runs data model training evaluation export tracking lineage cli
 """.split()
 STAGES = ["download", "split", "train", "evaluate", "export", "sequences", "track", "summary"]
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -14,8 +14,10 @@ from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 import pytest
+import typer
 import yaml
 
+from deepsort_reid.cli.app import app
 from deepsort_reid.core import files
 from deepsort_reid.core.config import (
     SECTIONS,
@@ -23,6 +25,7 @@ from deepsort_reid.core.config import (
     TrainConfig,
     describe,
     expected_range,
+    meanings,
     parse,
 )
 from deepsort_reid.core.yaml_file import parse_yaml, read_yaml, show
@@ -104,6 +107,7 @@ def tree() -> str:
     rooms = {f"    {room}/": first_line(PACKAGE / room / "__init__.py") for room in ROOMS}
     entries = {
         "params.yaml": "every parameter",
+        "recipes/": "named values of parameters",
         "dvc.yaml": "the pipeline: what each stage needs and makes",
         "pipeline/": "a thin script for each stage",
         "src/deepsort_reid/": "the library, in rooms",
@@ -207,7 +211,7 @@ def made() -> set[str]:
 
 @each_page
 def test_parameters_that_are_named_exist(page: Path) -> None:
-    known = {key for name, section in SECTIONS.items() for key, _ in describe(section, f"{name}.")}
+    known = set(meanings())
     known |= {key.rpartition(".")[0] for key in known}
     pattern = rf"`((?:{'|'.join(SECTIONS)})\.[\w.]+)(?:: [^`]+)?`"
     for name in re.findall(pattern, prose(page)):
@@ -218,7 +222,7 @@ def test_parameters_that_are_named_exist(page: Path) -> None:
 def commands(page: Path) -> Iterator[list[str]]:
     """The words of each command in a page's shell code and quotations, without `uv run`."""
     code = "\n".join(blocks(page, "sh")).replace("\\\n", " ")
-    quoted = re.findall(r"`(uv run [^`]+|dvc [^`]+|python [^`]+)`", prose(page))
+    quoted = re.findall(r"`(uv run [^`]+|dvc [^`]+|python [^`]+|deepsort-reid [^`]+)`", prose(page))
     for line in [*code.splitlines(), *quoted]:
         words = shlex.split(line, comments=True)
         for separate, group in itertools.groupby(words, lambda word: word == "&&"):
@@ -234,6 +238,8 @@ def test_commands_can_be_typed(page: Path) -> None:
     for program, *arguments in commands(page):
         if program == "dvc":
             check_dvc(arguments)
+        elif program == "deepsort-reid":
+            check_command(arguments)
         elif program == "pytest":
             names = [name for name in arguments if name.startswith("tests")]
             assert all((ROOT / name).exists() for name in names), arguments
@@ -253,6 +259,20 @@ def check_python(arguments: list[str]) -> None:
     else:
         saved = re.findall(r"^# (footage/\w+\.py)$", text_of(DOCS / "video.md"), re.MULTILINE)
         assert any((ROOT / word).is_file() or word in saved for word in arguments), arguments
+
+
+def check_command(arguments: list[str]) -> None:
+    """The command knows the subcommand and its options; what stands in capitals is the reader's."""
+    known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    if arguments[:1] == ["--help"]:
+        return
+    name, *rest = arguments
+    assert name in known, arguments
+    options = {option for parameter in known[name].params for option in parameter.opts}
+    asked = {word.partition("=")[0] for word in rest if re.match(r"--?[a-z]", word)}
+    assert name == "lineage" or asked <= options | {"--help"}, arguments
+    if name == "recipe" and rest and rest[0].islower():
+        assert (ROOT / "recipes" / f"{rest[0]}.yaml").exists(), arguments
 
 
 def check_dvc(arguments: list[str]) -> None:

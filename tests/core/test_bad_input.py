@@ -248,7 +248,7 @@ def test_a_store_that_cannot_be_opened_stops_nothing(
     assert "are kept in" in said[1]
     assert (project / "models" / "model.pth").exists()
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    run_stage(deliver.main)
+    run_stage(deliver.main, ())
     assert capsys.readouterr().err.endswith(": delivered\n")
 
 

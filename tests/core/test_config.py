@@ -123,7 +123,6 @@ def test_scalars_are_yaml_1_2(tmp_path: Path, text: str, value: object) -> None:
         ({"track__synthetic__people": 0}, "track.synthetic.people=0 must be at least 2"),
         ({"train": {}}, "unknown key 'train'; did you mean 'track'?"),
         ({"raw": {}}, "unknown key 'raw'; "),
-        ({"warmup_epochs": 99}, "warmup_epochs=99.0 must be less than epochs=12"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(
@@ -169,6 +168,16 @@ def test_a_file_that_is_no_params_file(tmp_path: Path, content: bytes | None, me
 def test_every_parameter_says_what_it_means() -> None:
     for section in (*SECTIONS.values(), TrainConfig):
         assert all(doc for _, doc in describe(section))
+
+
+@pytest.mark.parametrize(
+    ("epochs", "warmup_epochs", "fitted"), [(12, 1, 1), (2, 1, 1), (1, 1, 0.5), (12, 99, 6)]
+)
+def test_the_warm_up_fits_itself_to_the_epochs(
+    tmp_path: Path, epochs: int, warmup_epochs: float, fitted: float
+) -> None:
+    path = written(tmp_path, epochs=epochs, warmup_epochs=warmup_epochs)
+    assert load_params(path).train.fitted_warmup == fitted
 
 
 def test_parameters_cannot_be_changed() -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from deepsort_reid.core import project
 from deepsort_reid.core.project import resolve
 
 
@@ -17,3 +18,13 @@ def test_where_relative_paths_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert resolve("w.pth") == Path("/elsewhere/w.pth")
     assert resolve("/abs/w.pth") == Path("/abs/w.pth")
     assert resolve("~/w.pth") == Path.home() / "w.pth"
+
+
+def test_home_is_the_clone_or_what_the_wheel_brings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (project.home() / "pipeline" / "train.py").is_file()
+    package = tmp_path / "site-packages" / "deepsort_reid"
+    (package / "project").mkdir(parents=True)
+    monkeypatch.setattr(project, "PACKAGE", package)
+    assert project.home() == package / "project"

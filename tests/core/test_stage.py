@@ -12,7 +12,11 @@ import pytest
 
 from deepsort_reid.core import stage
 from deepsort_reid.core.errors import ConfigError
+from deepsort_reid.runs import deliver
 from deepsort_reid.training import torchrun
+from tests.support import stages
+
+PIPELINE = Path(__file__).parents[2] / "pipeline"
 
 
 def end(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[object, str]:
@@ -22,7 +26,7 @@ def end(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[objec
         raise error
 
     with pytest.raises(SystemExit) as caught:
-        stage.run_stage(main)
+        stage.run_stage(main, ())
     return caught.value.code, capsys.readouterr().err
 
 
@@ -55,7 +59,7 @@ def test_a_signal_ends_quietly_by_way_of_finally(
 
     before = signal.getsignal(number)
     with pytest.raises(SystemExit) as caught:
-        stage.run_stage(main)
+        stage.run_stage(main, ())
     assert (caught.value.code, capsys.readouterr().err) == (128 + number, "")
     assert cleaned
     assert signal.getsignal(number) is before
@@ -67,7 +71,63 @@ def test_a_defect_keeps_its_traceback(defect: Exception) -> None:
         raise defect
 
     with pytest.raises(type(defect)):
-        stage.run_stage(main)
+        stage.run_stage(main, ())
+
+
+HELPED = ["--help"], ["-h"], ["--lr", "--help"]
+
+
+@pytest.mark.parametrize("arguments", HELPED, ids=" ".join)
+def test_a_stage_that_is_asked_for_help_does_nothing_else(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = stages.load("train")
+    with pytest.raises(SystemExit) as caught:
+        stage.run_stage(module.main, arguments)
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    for told in (
+        "Stage train: models/model.pth", "reads:\n  data/split\n", "  reports/train.json\n",
+        "  epochs            passes over the training part\n", "`dvc repro train` runs it",
+    ):  # fmt: skip
+        assert told in out
+    assert "src/" not in out
+
+
+def test_only_the_first_rank_prints_help(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(SystemExit):
+        stage.run_stage(stages.load("train").main, ["--help"])
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(PIPELINE.glob("*.py"))])
+def test_every_stage_refuses_arguments_in_one_line(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = stages.load(name)
+    monkeypatch.setattr(sys, "argv", [f"pipeline/{name}.py", "--lr=3"])
+    with pytest.raises(SystemExit) as caught:
+        stage.run_stage(module.main)
+    assert (caught.value.code, capsys.readouterr().err) == (
+        1,
+        f"error: {name}.py: unknown argument '--lr=3'; expected none, or --help; parameters stand "
+        "in params.yaml\n",
+    )
+
+
+def test_other_programs_take_help_alone_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        stage.run_stage(deliver.main, ["--help"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"{(deliver.__doc__ or '').strip()}\n"
+    with pytest.raises(SystemExit) as caught:
+        stage.run_stage(deliver.main, ["all"])
+    assert capsys.readouterr().err.endswith(
+        "error: deliver.py: unknown argument 'all'; expected none, or --help\n"
+    )
 
 
 SCRIPT = """
@@ -105,6 +165,27 @@ def test_a_ranks_defect_shows_its_traceback_once(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.count("Traceback") == 1
     assert done.stderr.endswith("error: rank 1 ended with status 1; its report is above\n")
+
+
+@pytest.mark.parametrize(
+    ("argument", "status", "out", "err"),
+    [
+        ("--help", 0, "Stage train: models/model.pth", ""),
+        ("--lr=3", 1, "", "error: train.py: unknown argument '--lr=3'; expected none, or --help"),
+    ],
+)
+def test_a_launched_script_takes_help_alone(
+    tmp_path: Path, argument: str, status: int, out: str, err: str
+) -> None:
+    command = [sys.executable, "-m", "deepsort_reid.training.torchrun", "--standalone"]
+    done = subprocess.run(
+        [*command, "--nproc-per-node=2", str(PIPELINE / "train.py"), argument],
+        capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == status
+    assert (done.stdout.startswith(out), done.stdout.count("Stage train")) == (True, 1 - status)
+    assert (done.stderr.startswith(err), done.stderr.count("\n")) == (True, status)
+    assert not list(tmp_path.iterdir())
 
 
 def test_torchruns_own_arguments_and_success(tmp_path: Path) -> None:

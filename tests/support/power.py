@@ -64,5 +64,5 @@ def _run(folder: Path, stage: str, until: int | None, sender: Any) -> None:
 
     for name in WRITES:
         setattr(os, name, counting(getattr(os, name)))
-    (run_stage(deliver.main) if stage == "deliver" else stages.run(stage))
+    (run_stage(deliver.main, ()) if stage == "deliver" else stages.run(stage))
     sender.send(count[0])

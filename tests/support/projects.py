@@ -62,14 +62,17 @@ def finished(folder: Path, *command: str, **variables: str) -> subprocess.Comple
     return done
 
 
-def make(folder: Path, changes: dict[str, Any]) -> str:
-    """Make a project with tiny parameters, run its pipeline, commit; return what dvc printed."""
+def make(folder: Path, changes: dict[str, Any], *, tiny: bool = True) -> str:
+    """Make a project, run its pipeline, commit; return what dvc printed.
+
+    The parameters are the tiny ones, or else the defaults, with changes.
+    """
     names = run(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard", "-z")
     for name in filter(None, names.split("\0")):
         if name.startswith(KEPT):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes((ROOT / name).read_bytes())
-    stages.write_params(folder, changes)
+    stages.write_params(folder, changes, tiny=tiny)
     run(folder, "git", "init", "-q", "-b", "main")
     commit(folder, "Begin")
     out = run(folder, "dvc", "repro")

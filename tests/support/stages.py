@@ -2,7 +2,9 @@
 
 import importlib.util
 import shutil
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import yaml
@@ -35,10 +37,10 @@ TINY: dict[str, Any] = {
 }
 
 
-def write_params(folder: Path, changes: dict[str, Any]) -> None:
-    """Write the project's params.yaml, made tiny and changed, into a folder."""
+def write_params(folder: Path, changes: dict[str, Any], *, tiny: bool = True) -> None:
+    """Write the project's params.yaml, made tiny unless not wanted, and changed, into a folder."""
     content = read_yaml(ROOT / "params.yaml")
-    for key, value in (TINY | changes).items():
+    for key, value in ((TINY if tiny else {}) | changes).items():
         *sections, name = key.split(".")
         target = content
         for section in sections:
@@ -47,15 +49,21 @@ def write_params(folder: Path, changes: dict[str, Any]) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(content))
 
 
-def run(stage: str) -> None:
-    """Run a stage in the current folder, as its script does."""
+def load(stage: str) -> ModuleType:
+    """A stage's script as a module."""
     path = ROOT / "pipeline" / f"{stage}.py"
     spec = importlib.util.spec_from_file_location(f"stage_{stage}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    run_stage(module.main)
+    return module
+
+
+def run(stage: str) -> None:
+    """Run a stage in the current folder, as its script does."""
+    run_stage(load(stage).main, ())
 
 
 def copy_outputs(source: Path, target: Path) -> None:

@@ -1,6 +1,7 @@
 """A batch is taught by the losses that the recipe asks for, with their weights."""
 
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -48,6 +49,16 @@ def test_the_center_loss_is_added_with_its_weight() -> None:
     )
     assert once > without
     assert thrice - without == pytest.approx(3 * (once - without), rel=1e-4)
+
+
+def test_a_warm_up_longer_than_half_of_the_epochs_is_cut(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "deepsort_reid"):
+        own = trainer(lr=0.1, warmup_epochs=1, epochs=1, batch_size=2)
+    learner, steps = own.learner, own.train_batches.steps
+    rates = [learner.lr_at(step) for step in range(steps)]
+    assert max(rates) == rates[math.ceil(steps / 2) - 1] == learner.lr
+    assert rates[-1] < rates[0]
+    assert "warmup_epochs=1 is more than half of epochs=1: the warm-up takes 0.5" in caplog.text
 
 
 def test_the_learning_rate_of_a_step_is_the_schedules() -> None:

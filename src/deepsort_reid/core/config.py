@@ -152,7 +152,9 @@ class TrainConfig(Section):
     schedule: Literal["cosine", "flat_cosine", "step"] = Field(
         description="how the learning rate falls: steadily, from the middle on, or in two steps"
     )
-    warmup_epochs: float = Field(ge=0, description="epochs in which the learning rate rises from 0")
+    warmup_epochs: float = Field(
+        ge=0, description="epochs in which the learning rate rises from 0; at most half of all"
+    )
     momentum: float = Field(ge=0, lt=1, description="momentum of SGD; beta 1 of Adam and AdamW")
     weight_decay: float = Field(ge=0, description="weight decay")
     label_smoothing: float = Field(
@@ -198,13 +200,14 @@ class TrainConfig(Section):
         """What `network.build` makes the network from, besides the number of classes."""
         return {name: getattr(self, name) for name in DESIGN}
 
+    @property
+    def fitted_warmup(self) -> float:
+        """The epochs of the warm-up: as stated, but at most half of all epochs."""
+        return min(self.warmup_epochs, self.epochs / 2)
+
     @model_validator(mode="after")
     def check_combinations(self) -> Self:
         """Refuse values that do not work together."""
-        if self.warmup_epochs >= self.epochs:
-            raise ConfigError(
-                f"warmup_epochs={self.warmup_epochs} must be less than epochs={self.epochs}"
-            )
         if self.schedule == "step" and self.lrf == 0:
             raise ConfigError("schedule=step needs an lrf above 0: it is reached in equal factors")
         if self.angular_margin and self.head != "cosine":
@@ -436,3 +439,11 @@ def describe(section: type[Section], prefix: str = "") -> Iterator[tuple[str, st
             yield from describe(field.annotation, f"{prefix}{name}.")
         else:
             yield prefix + name, field.description or ""
+
+
+def meanings() -> dict[str, str]:
+    """Every parameter's key, as params.yaml nests it, and its meaning."""
+    found = dict(describe(TrainConfig))
+    for name, section in SECTIONS.items():
+        found |= describe(section, f"{name}.")
+    return found

@@ -37,6 +37,10 @@ class ConfigError(DeepSortReidError):
     """params.yaml holds something it should not, or lacks something it should."""
 
 
+class MissingPackageError(DeepSortReidError):
+    """A package that only some uses of this project need is not installed."""
+
+
 class SourceError(DeepSortReidError):
     """A dataset's source cannot be reached, read or trusted."""
 

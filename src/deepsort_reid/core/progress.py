@@ -4,9 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TextIO, TypeVar
-
-from tqdm import tqdm
+from typing import Any, TextIO, TypeVar
 
 T = TypeVar("T")
 
@@ -40,18 +38,22 @@ class Progress:
         self.count = 0
         self.started = time.monotonic()
         self.next_line = self.started + DELAY if shown else math.inf
-        self.bar = (
-            tqdm(
-                total=total,
-                desc=what,
-                unit=unit if unit == "B" else f" {unit}",
-                unit_scale=unit == "B",
-                delay=DELAY,
-                leave=False,
-                file=self.stream,
-            )
-            if shown and self.stream.isatty()
-            else None
+        self.bar = self.make_bar() if shown and self.stream.isatty() else None
+
+    def make_bar(self) -> Any:
+        """A bar of tqdm; None where tqdm is not installed, which the use of a network needs not."""
+        try:
+            from tqdm import tqdm
+        except ModuleNotFoundError:
+            return None
+        return tqdm(
+            total=self.total,
+            desc=self.what,
+            unit=self.unit if self.unit == "B" else f" {self.unit}",
+            unit_scale=self.unit == "B",
+            delay=DELAY,
+            leave=False,
+            file=self.stream,
         )
 
     def advance(self, units: int = 1) -> None:

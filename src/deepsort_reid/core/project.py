@@ -3,6 +3,17 @@
 import os
 from pathlib import Path
 
+PACKAGE = Path(__file__).parents[1]
+
+
+def home() -> Path:
+    """The folder of params.yaml, dvc.yaml, pipeline/ and recipes/ that belong to this code.
+
+    It is the clone's, or the one that the wheel brings along.
+    """
+    packed, clone = PACKAGE / "project", PACKAGE.parents[1]
+    return packed if packed.is_dir() else clone
+
 
 def project_root() -> Path:
     """The repository's root, which all experiments share.

@@ -1,25 +1,34 @@
-"""How every stage begins and ends: its log, and its errors in one line."""
+"""How every stage begins and ends: its arguments, its log, and its errors in one line."""
 
 import errno
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from deepsort_reid.core import signals
-from deepsort_reid.core.errors import DeepSortReidError
+from deepsort_reid.core.errors import ConfigError, DeepSortReidError
 
 
-def run_stage(main: Callable[[], None]) -> None:
+def run_stage(main: Callable[[], None], arguments: Sequence[str] | None = None) -> None:
     """Run a stage's `main`, and end the process with status 1 and one line on a user's error.
 
     Anything else, a defect of ours, keeps its traceback. Under torchrun the line is left to it,
     which shows the one of the rank that failed first. SIGTERM, Ctrl-C and a lost terminal end the
     process by way of every `finally`, with status 128 + signal.
+
+    Args:
+        main: the stage.
+        arguments: of the command line; None: those of this process. `--help` prints help and ends
+            the process with status 0. Any other argument is a user's error.
     """
-    set_up_log(is_first=os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0")
+    is_first = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+    set_up_log(is_first=is_first)
     signals.end_with_parent()
     try:
+        check_arguments(main, sys.argv[1:] if arguments is None else arguments, is_first=is_first)
         with signals.ending_in_time(), signals.handling(signals.leave):
             main()
     except (DeepSortReidError, OSError) as error:
@@ -28,6 +37,72 @@ def run_stage(main: Callable[[], None]) -> None:
             raise
         report(mendable)
         raise SystemExit(1) from None
+
+
+def check_arguments(main: Callable[[], None], arguments: Sequence[str], *, is_first: bool) -> None:
+    """Answer `--help`, and refuse every other argument.
+
+    Raises:
+        ConfigError: there is another argument.
+        SystemExit: help was asked for. Rank 0 has printed it.
+    """
+    if not arguments:
+        return
+    script = Path(sys.modules[main.__module__].__file__ or "")
+    if {"-h", "--help"} & set(arguments):
+        if is_first:
+            print(help_of(script, main.__module__), flush=True)  # noqa: T201
+        raise SystemExit(0)
+    raise ConfigError(
+        f"{script.name}: unknown argument {arguments[0]!r}; expected none, or --help"
+        + ("; parameters stand in params.yaml" if is_stage(script) else "")
+    )
+
+
+def is_stage(script: Path) -> bool:
+    """Whether a program is a stage's script."""
+    return script.parent.name == "pipeline"
+
+
+def help_of(script: Path, module: str) -> str:
+    """What a program does; if it is a stage of dvc.yaml, also what it reads, makes and obeys."""
+    parts = [(sys.modules[module].__doc__ or "").strip(), ""]
+    if is_stage(script):
+        from deepsort_reid.core.yaml_file import read_yaml  # a program that runs needs none of it
+
+        declared = read_yaml(script.parents[1] / "dvc.yaml")["stages"]
+        parts += stage_lines(declared.get(script.stem, {}))
+        parts += [f"`dvc repro {script.stem}` runs it, and the stages before it, if need be."]
+    return "\n".join(parts).rstrip()
+
+
+def stage_lines(declared: Mapping[str, Any]) -> Iterator[str]:
+    """The files and parameters of a stage, as dvc.yaml declares them."""
+    from deepsort_reid.core.config import meanings
+
+    code = ("src/", "pipeline/")
+    read = [name for name in declared.get("deps", []) if not name.startswith(code)]
+    made = [
+        out if isinstance(out, str) else next(iter(out))
+        for kind in ("outs", "metrics", "plots")
+        for out in declared.get(kind, [])
+    ]
+    for title, names in (("reads", read), ("makes", made)):
+        if names:
+            yield f"{title}:"
+            yield from (f"  {name}" for name in names)
+    known = meanings()
+    asked = declared.get("params", [])
+    chosen = {
+        key: text
+        for key, text in known.items()
+        if any(key == name or key.startswith(f"{name}.") for name in asked)
+    }
+    width = max(map(len, chosen), default=0)
+    if chosen:
+        yield "parameters, in params.yaml:"
+    yield from (f"  {key:{width}}  {text}" for key, text in chosen.items())
+    yield ""
 
 
 def set_up_log(*, is_first: bool) -> None:

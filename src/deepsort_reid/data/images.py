@@ -1,9 +1,11 @@
 """One image: from the bytes of a file to upright RGB pixels, and those to the network's size."""
 
 import io
+from functools import cache
+from types import ModuleType
+from typing import cast
 
 import numpy as np
-import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deepsort_reid.core.errors import one_line
@@ -52,6 +54,9 @@ def decode_plain_jpeg(data: bytes) -> Images | None:
     """
     if not data.startswith(JPEG) or any(marker in data for marker in READ_BY_PILLOW):
         return None
+    simplejpeg = fast_decoder()
+    if simplejpeg is None:
+        return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
         if colours not in ("YCbCr", "Gray") or height * width > MAX_PIXELS:
@@ -60,6 +65,16 @@ def decode_plain_jpeg(data: bytes) -> Images | None:
     except ValueError:
         return None
     return image
+
+
+@cache
+def fast_decoder() -> ModuleType | None:
+    """The package simplejpeg, if it is installed: Pillow gives the same pixels, more slowly."""
+    try:
+        import simplejpeg
+    except ModuleNotFoundError:
+        return None
+    return cast("ModuleType", simplejpeg)
 
 
 def open_by_pillow(data: bytes) -> Images | str:

@@ -24,14 +24,14 @@ from deepsort_reid.lineage.report import as_plain, report
 from deepsort_reid.lineage.workspace import compare_with_workspace
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(arguments: Sequence[str], program: str = "python -m deepsort_reid.lineage") -> None:
     """Find the checkpoint, tell of it, and end with status 1 if `--check` finds a difference.
 
     Raises:
         LineageError: the target leads to no checkpoint, or to several.
         WeightsError: the file cannot be read.
     """
-    options = parser().parse_args(arguments)
+    options = parser(program).parse_args(arguments)
     root = project_root()
     origin = find_origin(options.target, root)
     lock = origin.records.lock if origin.records else None
@@ -45,11 +45,11 @@ def main(arguments: Sequence[str]) -> None:
         raise SystemExit(1)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(program: str) -> argparse.ArgumentParser:
     """The command line."""
     summary, _, details = (__doc__ or "").partition("\n\n")
     made = argparse.ArgumentParser(
-        prog="python -m deepsort_reid.lineage",
+        prog=program,
         description=summary,
         epilog=details,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -65,4 +65,4 @@ def parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     logging.disable()  # what the libraries have to say while we look is no part of the answer
-    run_stage(lambda: main(sys.argv[1:]))
+    run_stage(lambda: main(sys.argv[1:]), ())

@@ -1,42 +1,48 @@
 """The checkpoint: a trained network, and all it takes to use it without guessing."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from deepsort_reid.core import files
 from deepsort_reid.core.errors import WeightsError
 from deepsort_reid.model import network
-from deepsort_reid.model.network import Arch, Design, Head, Neck, Pooling
+from deepsort_reid.model.network import (
+    ARCHS,
+    HEADS,
+    NECKS,
+    POOLINGS,
+    Arch,
+    Design,
+    Head,
+    Neck,
+    Pooling,
+)
 from deepsort_reid.model.weights import named_tensors, read_safely
-
-Count = Annotated[int, Field(strict=True, ge=1, lt=2**63)]
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Deviation = Annotated[Number, Field(gt=0)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
     """What stands in a checkpoint beside the weights."""
 
-    epoch: Count  # the best one, counted from 1
-    acc: Number  # its top-1 accuracy on val, per cent, as deep_sort_pytorch writes it
+    epoch: int  # the best one, counted from 1
+    acc: float  # its top-1 accuracy on val, per cent, as deep_sort_pytorch writes it
     arch: Arch
-    embedding_size: Count
-    image_size: Annotated[Sequence[Count], Field(min_length=2, max_length=2)]  # height and width
-    mean: Annotated[Sequence[Number], Field(min_length=3, max_length=3)]  # RGB, colours in [0, 1]
-    std: Annotated[Sequence[Deviation], Field(min_length=3, max_length=3)]
+    embedding_size: int
+    image_size: Sequence[int]  # height and width
+    mean: Sequence[float]  # RGB, of colours in [0, 1]
+    std: Sequence[float]
     classes: Sequence[str]  # identities, in the order of the classifier's outputs
     data_digest: str  # SHA-256 of the split it was trained on
     identity: Mapping[str, Any]  # the fingerprint of the training, as plain values
     # Checkpoints of earlier versions lack what follows.
     head: Head = "linear"
-    last_stride: Annotated[Count, Field(le=2)] = 2
+    last_stride: int = 2
     pooling: Pooling = "average"
     neck: Neck = "none"
 
@@ -46,7 +52,59 @@ class Description:
         return Design(**{field.name: getattr(self, field.name) for field in fields(Design)})
 
 
-DESCRIPTION = TypeAdapter(Description)
+def is_count(value: Any) -> bool:
+    """Whether a value is a whole number from 1 on that torch can hold."""
+    return type(value) is int and 1 <= value < 2**63
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number."""
+    try:
+        return type(value) in (int, float) and math.isfinite(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
+
+
+def is_text(value: Any) -> bool:
+    """Whether a value is a text."""
+    return isinstance(value, str)
+
+
+def is_positive(value: Any) -> bool:
+    """Whether a value is a finite number above 0."""
+    return is_number(value) and value > 0
+
+
+def each(check: Callable[[Any], bool], length: int | None = None) -> Callable[[Any], bool]:
+    """A check of a list: of its length, if that is given, and of each item."""
+    return lambda value: (
+        isinstance(value, list | tuple)
+        and (length is None or len(value) == length)
+        and all(map(check, value))
+    )
+
+
+def one_of(choices: Sequence[str]) -> Callable[[Any], bool]:
+    """A check of a choice."""
+    return lambda value: is_text(value) and value in choices
+
+
+CHECKS: Mapping[str, Callable[[Any], bool]] = {  # by the description's fields
+    "epoch": is_count,
+    "acc": is_number,
+    "arch": one_of(ARCHS),
+    "embedding_size": is_count,
+    "image_size": each(is_count, 2),
+    "mean": each(is_number, 3),
+    "std": each(is_positive, 3),
+    "classes": each(is_text),
+    "data_digest": is_text,
+    "identity": lambda value: isinstance(value, dict) and all(map(is_text, value)),
+    "head": one_of(HEADS),
+    "last_stride": lambda value: is_count(value) and value <= 2,
+    "pooling": one_of(POOLINGS),
+    "neck": one_of(NECKS),
+}
 
 
 def save(path: Path, state: Mapping[str, Tensor], description: Description) -> None:
@@ -131,15 +189,14 @@ def described(content: Mapping[Any, Any]) -> Description:
     Raises:
         WeightsError: a field is missing, or is of a type or value that it cannot have.
     """
-    names = [field.name for field in fields(Description)]
-    try:
-        return DESCRIPTION.validate_python({key: content[key] for key in names if key in content})
-    except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False)
-    missing = [fault["loc"][0] for fault in faults if fault["type"] == "missing"]
-    if missing:
-        raise WeightsError(f"'{missing[0]}' is missing in it")
-    raise WeightsError(f"its '{faults[0]['loc'][0]}' is not what it should be")
+    for field in fields(Description):
+        if field.default is MISSING and field.name not in content:
+            raise WeightsError(f"'{field.name}' is missing in it")
+    found = {name: content[name] for name in CHECKS if name in content}
+    for name, value in found.items():
+        if not CHECKS[name](value):
+            raise WeightsError(f"its '{name}' is not what it should be")
+    return Description(**found)
 
 
 def dict_or_empty(content: Any) -> dict[Any, Any]:

@@ -20,6 +20,8 @@ Pooling = Literal["average", "gem"]
 Neck = Literal["none", "bnneck"]
 ARCHS: tuple[Arch, ...] = get_args(Arch)
 HEADS: tuple[Head, ...] = get_args(Head)
+POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
+NECKS: tuple[Neck, ...] = get_args(Neck)
 CLASSIFIERS = ("fc", "classifier")  # the names of classifiers, which no embedding needs
 
 

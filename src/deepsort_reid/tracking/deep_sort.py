@@ -7,7 +7,9 @@ A tracker is a module with `NAME`, `by_appearance` and `by_motion`, and compare.
 that is tried. For another tracker write such a module, and import it there.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -108,17 +110,44 @@ def updated(library: DeepSort, detections: Boxes, features: NDArray[Any], frames
     rows: list[tuple[int, int, Floats]] = []
     starts = np.searchsorted(detections.frames, np.arange(1, frames + 2))
     for frame, (start, end) in enumerate(pairwise(starts.tolist()), start=1):
-        boxes, confidences = detections.ltwh[start:end], detections.confidences[start:end]
-        found = library.update_tracks(
-            [(box, confidence, None) for box, confidence in zip(boxes, confidences, strict=True)],
-            embeds=list(features[start:end]),
-        )
-        rows += [
-            (frame, int(track.track_id), track.to_ltwh())
+        seen = step(
+            library, detections.ltwh[start:end], detections.confidences[start:end],
+            features[start:end],
+        )  # fmt: skip
+        rows += [(frame, identity, ltwh) for identity, ltwh in seen]
+    return as_tracks(rows)
+
+
+def step(
+    library: DeepSort, ltwh: Floats, confidences: Floats, features: NDArray[Any]
+) -> list[tuple[int, Floats]]:
+    """Update a tracker with a frame's detections; return the tracks seen in it, by identity.
+
+    Args:
+        library: the tracker.
+        ltwh: (N, 4) boxes: left, top, width and height in pixels.
+        confidences: (N,) of the detector.
+        features: (N, D) embeddings, or what the tracker's metric compares.
+
+    Returns:
+        identity and box (4,) of each.
+    """
+    found = library.update_tracks(
+        [(box, confidence, None) for box, confidence in zip(ltwh, confidences, strict=True)],
+        embeds=list(features),
+    )
+    return sorted(
+        (
+            (int(track.track_id), track.to_ltwh())
             for track in found
             if track.is_confirmed() and track.time_since_update == 0
-        ]
-    rows.sort(key=lambda row: row[:2])
+        ),
+        key=itemgetter(0),
+    )
+
+
+def as_tracks(rows: Sequence[tuple[int, int, Floats]]) -> Tracks:
+    """Tracks of rows of frame, identity and box, in the order of frames and identities."""
     return Tracks(
         np.array([row[0] for row in rows], np.int64),
         np.array([row[1] for row in rows], np.int64),

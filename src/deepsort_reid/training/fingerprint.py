@@ -19,12 +19,10 @@ import torch
 from deepsort_reid.core import files
 from deepsort_reid.core.config import TrainConfig
 from deepsort_reid.core.machine import processor
-from deepsort_reid.core.project import resolve
+from deepsort_reid.core.project import PACKAGE, home, resolve
 from deepsort_reid.training.distributed import Process
 
-PACKAGE = Path(__file__).parents[1]
-ROOT = PACKAGE.parents[1]
-SCRIPT = ROOT / "pipeline" / "train.py"
+SCRIPT = home() / "pipeline" / "train.py"
 LIBRARIES = ("torch", "torchvision", "numpy")  # whose arithmetic a training is made of
 
 
@@ -88,7 +86,14 @@ def code_digests(script: Path = SCRIPT) -> dict[str, str]:
         `pipeline/train.py` and `src/deepsort_reid/….py` -> 64 hexadecimal digits.
     """
     paths = sorted(path for path in (script, *used_by(script)) if path.is_file())
-    return {path.relative_to(ROOT).as_posix(): files.sha256(path) for path in paths}
+    return {name_of(path): files.sha256(path) for path in paths}
+
+
+def name_of(path: Path) -> str:
+    """A file of the code as the clone has it, also where it was installed by a wheel."""
+    if path.parent == SCRIPT.parent:
+        return f"pipeline/{path.name}"
+    return f"src/{path.relative_to(PACKAGE.parent).as_posix()}"
 
 
 def used_by(script: Path) -> set[Path]:

@@ -1,5 +1,6 @@
 """What a batch does to the weights: forward, losses, backward, optimizer step, average."""
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -21,6 +22,8 @@ from deepsort_reid.training import distributed, parallel
 from deepsort_reid.training.distributed import Process
 from deepsort_reid.training.losses import TrainingLoss, at_least_float32
 from deepsort_reid.training.optim import lr_at, make_optimizer, scale_lr, set_lr
+
+logger = logging.getLogger(__name__)
 
 
 class Learner:
@@ -70,6 +73,7 @@ class Learner:
         self.forward = parallel.wrap(TrainingForward(self.net), process, image_size)
         self.loss = TrainingLoss(self.net, config, process, classes=classes)
         self.lr = scale_lr(config.lr, config.lr_scale, process.world_size)
+        log_warmup(config)
         self.optimizer = make_optimizer(
             self.net.parameters(),
             config.optimizer,
@@ -89,7 +93,7 @@ class Learner:
         return lr_at(
             step,
             steps=self.steps_per_epoch * self.config.epochs,
-            warmup_steps=math.ceil(self.steps_per_epoch * self.config.warmup_epochs),
+            warmup_steps=math.ceil(self.steps_per_epoch * self.config.fitted_warmup),
             lr=self.lr,
             lrf=self.config.lrf,
             schedule=self.config.schedule,
@@ -271,3 +275,12 @@ def loss_and_errors(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
     """A batch's summed loss and number of wrong top-1 answers, (2,) float64."""
     wrong = (logits.detach().argmax(1) != labels).sum()
     return torch.stack([loss.detach().double(), wrong.double()])
+
+
+def log_warmup(config: TrainConfig) -> None:
+    """Say so where the warm-up is shorter than the parameters state."""
+    if config.fitted_warmup < config.warmup_epochs:
+        logger.info(
+            "warmup_epochs=%g is more than half of epochs=%d: the warm-up takes %g epochs",
+            config.warmup_epochs, config.epochs, config.fitted_warmup,
+        )  # fmt: skip
