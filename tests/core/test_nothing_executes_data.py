@@ -41,8 +41,9 @@ def faults_of(node: ast.AST) -> Iterator[str]:
             yield "torch.load without weights_only=True"
         if name in ("np.load", "numpy.load") and given.get("allow_pickle") != "False":
             yield "np.load without allow_pickle=False"
-        if name.split(".")[-1] == "YAML" and given.get("typ") != "'safe'":
-            yield "ruamel.yaml without typ='safe'"
+        # "rt" keeps what it does not know as tagged text.
+        if name.split(".")[-1] == "YAML" and given.get("typ") not in ("'safe'", "'rt'"):
+            yield "ruamel.yaml without typ='safe' or 'rt'"
         if given.get("shell", "False") != "False":
             yield f"{name} with a shell"
 

@@ -117,8 +117,9 @@ STATE = Standing(
     ],
 )  # fmt: skip
 def test_the_next_command_is_right_in_each_state(
-    changes: dict[str, object], commands: list[str]
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], commands: list[str]
 ) -> None:
+    monkeypatch.delenv("UV", raising=False)
     found = [command for _, command in headline.next_commands(STATE._replace(**changes))]
     assert len(found) >= len(commands)
     for command, there in zip(commands, found, strict=False):

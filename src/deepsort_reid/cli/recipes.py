@@ -92,13 +92,13 @@ def write(wanted: Mapping[str, Any], params: Path, label: str) -> list[Change]:
             with the others.
     """
     before = read_yaml(params)
-    yaml = YAML()
-    yaml.preserve_quotes, yaml.width, yaml.Representer = True, WIDTH, Representer
-    document = yaml.load(read_text(params))
+    editor = YAML(typ="rt")
+    editor.preserve_quotes, editor.width, editor.Representer = True, WIDTH, Representer
+    document = editor.load(read_text(params))
     try:
         changes = list(put(document, before, wanted))
         changed = io.StringIO()
-        yaml.dump(document, changed)
+        editor.dump(document, changed)
         config.parse(parse_yaml(changed.getvalue()))
     except ConfigError as error:
         raise ConfigError(f"{label}: {error}") from None
