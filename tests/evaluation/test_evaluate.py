@@ -250,9 +250,13 @@ def test_the_stage_with_both_options(workspace: Path, capsys: pytest.CaptureFixt
     after = read(workspace / "reports/evaluation.json")
     assert {name: after[name] for name in before} == before
     logged = run_of(workspace).data.metrics
-    for name in ("mAP_flip", "mAP_reranked", "rank10_reranked"):
+    for name, metric in (
+        ("mAP_flip", "reid/mAP_flip"),
+        ("mAP_reranked", "reid/mAP_reranked"),
+        ("rank10_reranked", "reid/rank-10_reranked"),
+    ):
         assert 0 < after[name] <= 1
-        assert logged[name] == after[name]
+        assert logged[metric] == after[name]
     assert after["reranked_flip"] is True
     out = capsys.readouterr().out
     assert f"mAP {after['mAP_reranked']:.1%}" in out
