@@ -7,8 +7,9 @@ import pytest
 
 from deepsort_reid.core import files
 from deepsort_reid.runs import headline
-from deepsort_reid.runs.folder import RunFolder
+from deepsort_reid.runs.folder import RunFolder, milliseconds
 from deepsort_reid.runs.headline import Standing
+from deepsort_reid.runs.points import Point
 from deepsort_reid.runs.store import label, tracking_uri
 
 EVALUATION = {"mAP": 0.60649, "rank1": 0.7345, "mINP": 0.33684, "val_accuracy": 0.78385,
@@ -44,12 +45,13 @@ def test_the_table_lines_up() -> None:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]:
-    """The reference of a run that has ended just now, in a project of its own."""
+    """The reference of a run that was measured and has ended just now, in a project of its own."""
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setenv("DVC_STAGE", "summary")
     folder = RunFolder("0a" * 16)
     folder.begin("resnet18-lr0.2")
     folder.end("FINISHED")
+    folder.metrics.add([Point(milliseconds(), None, "reid/mAP", 0.5)])
     return {"key": folder.key, "run_name": "resnet18-lr0.2"}
 
 
@@ -59,11 +61,20 @@ def began(monkeypatch: pytest.MonkeyPatch, seconds_ago: float | None) -> None:
 
 
 @pytest.mark.parametrize(("ago", "restored"), [(60.0, False), (-60.0, True), (None, False)])
-def test_a_run_that_ended_before_dvc_began_was_restored(
+def test_what_was_measured_before_dvc_began_was_restored(
     monkeypatch: pytest.MonkeyPatch, run: dict[str, str], ago: float | None, restored: bool
 ) -> None:
     began(monkeypatch, ago)
     assert headline.was_restored(run) is restored
+
+
+def test_an_old_training_that_is_tracked_anew_is_not_restored(
+    monkeypatch: pytest.MonkeyPatch, run: dict[str, str]
+) -> None:
+    began(monkeypatch, -60.0)
+    soon = milliseconds() + 90_000
+    RunFolder(run["key"]).metrics.add([Point(soon, None, "track/hota", 0.5)])
+    assert not headline.was_restored(run)
 
 
 def test_a_run_of_another_machine_was_restored(
@@ -97,7 +108,7 @@ def test_the_run_in_words(monkeypatch: pytest.MonkeyPatch, run: dict[str, str]) 
 
 STATE = Standing(
     commit="0a1b2c3d4e", committed=False, has_result=True, experiment=None, is_elsewhere=False,
-    differs="lr0.2",
+    differs={"lr": 0.2},
 )  # fmt: skip
 
 
@@ -106,14 +117,15 @@ STATE = Standing(
     [
         ({"commit": None}, ["git init"]),
         ({"has_result": False}, ["git add params.yaml dvc.lock reports && git commit", "lr=0.2"]),
-        ({}, ["dvc metrics diff", "git commit -m 'lr0.2'"]),
-        ({"differs": ""}, ["dvc metrics diff", "git commit -m 'New result'"]),
+        ({}, ["dvc metrics diff", "git commit -m lr0.2"]),
+        ({"differs": {}}, ["dvc metrics diff", "git commit -m 'New result'"]),
         ({"committed": True}, ["0a1b2c3", "dvc exp run --set-param lr=0.2"]),
-        ({"experiment": "misty-fox"}, ["dvc exp show", "git commit -m 'lr0.2'", "git restore ."]),
+        ({"experiment": "misty-fox"}, ["dvc exp show", "git commit -m lr0.2", "git restore ."]),
         ({"experiment": "misty-fox", "is_elsewhere": True},
          ["dvc exp show", "dvc exp apply misty-fox"]),
         ({"experiment": "misty-fox", "has_result": False},
-         ["git restore params.yaml && dvc repro", "dvc exp apply misty-fox"]),
+         ["git restore params.yaml && dvc repro", "'First result'", "dvc exp run -S lr=0.2"]),
+        ({"differs": {"source": "ada's.zip"}}, ["dvc metrics diff", """'source-ada'"'"'s.zip'"""]),
     ],
 )  # fmt: skip
 def test_the_next_command_is_right_in_each_state(

@@ -1,6 +1,7 @@
 """What differs here from the commit that a run starts from: parameters, and files."""
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from deepsort_reid.core.errors import ConfigError
 from deepsort_reid.core.git import git, git_bytes
 from deepsort_reid.core.project import project_root
-from deepsort_reid.core.yaml_file import parse_yaml, read_yaml
+from deepsort_reid.core.yaml_file import parse_yaml, read_yaml, show
 from deepsort_reid.runs.names import flattened
 
 PARAMS, LOCK, PIPELINE = "params.yaml", "dvc.lock", "dvc.yaml"
@@ -72,6 +73,11 @@ def label(changes: Mapping[str, Any]) -> str:
     words = [f"{name}{spelled(value)}" for name, value in list(changes.items())[:SHOWN]]
     more = len(changes) - SHOWN
     return "-".join([*words, *([f"and-{more}-more"] if more > 0 else [])])
+
+
+def as_options(changes: Mapping[str, Any]) -> str:
+    """Changed parameters as `dvc exp run` takes them, to be pasted: ` -S lr=0.2`."""
+    return "".join(f" -S {shlex.quote(f'{name}={show(v)}')}" for name, v in changes.items())
 
 
 def spelled(value: object) -> str:

@@ -5,6 +5,7 @@ result beside dvc.lock, so that a clone without DVC's cache knows the run and wh
 """
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,9 +69,9 @@ def table(numbers: Mapping[str, float]) -> list[str]:
 
 
 def was_restored(run: Mapping[str, Any]) -> bool:
-    """Whether DVC brought a training's results back, instead of training anew.
+    """Whether DVC brought all results back, and nothing was trained or measured anew.
 
-    A training that this `dvc` process started ended after it, and here.
+    Whatever this `dvc` process has run was recorded in the run's folder after the process began.
 
     Args:
         run: the content of reports/run.json.
@@ -78,8 +79,8 @@ def was_restored(run: Mapping[str, Any]) -> bool:
     began = dvc_began()
     if began is None or not is_key(run.get("key")):
         return False
-    ended = RunFolder(run["key"]).read("run.json").get("ended")
-    return ended is None or ended / 1000 < began
+    newest = max((point.time for point in RunFolder(run["key"]).metrics.read()), default=0)
+    return newest / 1000 < began
 
 
 def dvc_began() -> float | None:
@@ -123,7 +124,7 @@ class Standing(NamedTuple):
         has_result: whether it holds any result.
         experiment: the DVC experiment that made the result; None outside of one.
         is_elsewhere: whether the experiment runs in a folder of its own.
-        differs: the parameters that differ from the commit's, as one label.
+        differs: the parameters that differ from the commit's, by name.
     """
 
     commit: str | None
@@ -131,7 +132,7 @@ class Standing(NamedTuple):
     has_result: bool
     experiment: str | None
     is_elsewhere: bool
-    differs: str
+    differs: Mapping[str, Any]
 
 
 def standing(params: Mapping[str, Any], record: Path) -> Standing:
@@ -151,7 +152,7 @@ def standing(params: Mapping[str, Any], record: Path) -> Standing:
         has_result=bool(locked),
         experiment=os.environ.get(EXPERIMENT),
         is_elsewhere=here.resolve() != Path(os.environ.get("DVC_ROOT", here)).resolve(),
-        differs=changes.label(changes.changed_params(commit, params) or {}),
+        differs=changes.changed_params(commit, params) or {},
     )
 
 
@@ -159,7 +160,9 @@ def next_commands(state: Standing) -> list[tuple[str, str]]:
     """What one does next with a result: pairs of purpose and command."""
     run = "uv run " if "UV" in os.environ else ""  # uv names itself to what it runs
     show = f"{run}dvc exp show --only-changed --drop '{DROPPED}'"
-    add = "git add params.yaml dvc.lock reports"
+    title = changes.label(state.differs) or state.experiment or "New result"
+    keep = f"git add params.yaml dvc.lock reports && git commit -m {shlex.quote(title)}"
+    first = "git add params.yaml dvc.lock reports && git commit -m 'First result'"
     if state.commit is None:
         begin = "git init -q && git add . && git commit -m 'First result'"
         return [("keep it, to compare with", begin)]
@@ -174,12 +177,13 @@ def next_commands(state: Standing) -> list[tuple[str, str]]:
                 "the last commit has no result; bring it",
                 f"git restore params.yaml && {run}dvc repro",
             ),
-            ("then commit it, and come back", f"{run}dvc exp apply {state.experiment}"),
+            ("keep it, to compare with", first),
+            ("this one again, in seconds", f"{run}dvc exp run{changes.as_options(state.differs)}"),
         ]
     if state.experiment:
         return [
             ("beside the others", show),
-            ("keep it", f"{add} && git commit -m '{state.differs or state.experiment}'"),
+            ("keep it", keep),
             ("go back", f"git restore . && {run}dvc checkout"),
         ]
     if state.committed:
@@ -189,12 +193,12 @@ def next_commands(state: Standing) -> list[tuple[str, str]]:
         ]
     if not state.has_result:
         return [
-            ("keep it, to compare with", f"{add} && git commit -m 'First result'"),
+            ("keep it, to compare with", first),
             ("then try something", f"{run}dvc exp run --set-param lr=0.2"),
         ]
     return [
         ("beside the last commit", f"{run}dvc metrics diff"),
-        ("keep it", f"{add} && git commit -m '{state.differs or 'New result'}'"),
+        ("keep it", keep),
     ]
 
 

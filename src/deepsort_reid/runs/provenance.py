@@ -2,14 +2,12 @@
 
 import getpass
 import os
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from deepsort_reid.core.files import md5
-from deepsort_reid.core.yaml_file import show
 from deepsort_reid.runs import changes
 
 EXPERIMENT = "DVC_EXP_NAME"  # where DVC names the experiment
@@ -118,8 +116,7 @@ def way_back(
     """
     if commit is None or different is None or files is None:
         return "Without a commit, nothing leads back to this state."
-    sets = "".join(f" -S {shlex.quote(f'{name}={show(v)}')}" for name, v in different.items())
-    again = f"dvc exp run{sets}" if sets else "dvc repro"
+    again = f"dvc exp run{changes.as_options(different)}" if different else "dvc repro"
     back = f"Back to this result: `git checkout {commit[:7]} && {again}`"
     if not files:
         return back
