@@ -5,7 +5,7 @@ from pathlib import Path
 from deepsort_reid.core import files
 from deepsort_reid.core.config import load_params
 from deepsort_reid.core.stage import run_stage
-from deepsort_reid.runs import headline
+from deepsort_reid.lineage import headline
 from deepsort_reid.runs.logger import store_address
 
 PARTS = {"run": "run", "training": "train", "identity": "identity", "split": "split"}

@@ -10,10 +10,10 @@ import torch
 import yaml
 
 from deepsort_reid.core import files
+from deepsort_reid.lineage import headline
 from deepsort_reid.lineage.commits import experiment_name, files_at, references
 from deepsort_reid.lineage.dvc_cli import cache_folder, cached_file
 from deepsort_reid.lineage.records import CHECKPOINT, PipelineRecords
-from deepsort_reid.runs import headline
 from tests.support.projects import client, commit, copied, ran, run, run_of, runs
 
 CURVES = ("train/loss", "train/error", "val/loss", "val/error", "train/lr")

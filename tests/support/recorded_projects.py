@@ -12,9 +12,8 @@ import yaml
 from deepsort_reid.core import files
 from deepsort_reid.core.config import SECTIONS, load_params
 from deepsort_reid.data.packed import digest_of
-from deepsort_reid.lineage import workspace
+from deepsort_reid.lineage import headline, workspace
 from deepsort_reid.lineage.records import CHECKPOINT
-from deepsort_reid.runs import headline
 from deepsort_reid.training.fingerprint import Fingerprint
 from tests.support import stages
 

@@ -1,7 +1,9 @@
 """Where the project lies, and the paths in params.yaml that begin there."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -13,6 +15,15 @@ def home() -> Path:
     """
     packed, clone = PACKAGE / "project", PACKAGE.parents[1]
     return packed if packed.is_dir() else clone
+
+
+def outputs_of(stage: Mapping[str, Any]) -> list[str]:
+    """The paths of a stage's outputs, as dvc.yaml declares them, with options or without."""
+    return [
+        out if isinstance(out, str) else next(iter(out))
+        for kind in ("outs", "metrics", "plots")
+        for out in stage.get(kind, [])
+    ]
 
 
 def project_root() -> Path:

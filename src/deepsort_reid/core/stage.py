@@ -10,6 +10,7 @@ from typing import Any
 
 from deepsort_reid.core import signals
 from deepsort_reid.core.errors import ConfigError, DeepSortReidError
+from deepsort_reid.core.project import outputs_of
 
 
 def run_stage(main: Callable[[], None], arguments: Sequence[str] | None = None) -> None:
@@ -82,12 +83,7 @@ def stage_lines(declared: Mapping[str, Any]) -> Iterator[str]:
 
     code = ("src/", "pipeline/")
     read = [name for name in declared.get("deps", []) if not name.startswith(code)]
-    made = [
-        out if isinstance(out, str) else next(iter(out))
-        for kind in ("outs", "metrics", "plots")
-        for out in declared.get(kind, [])
-    ]
-    for title, names in (("reads", read), ("makes", made)):
+    for title, names in (("reads", read), ("makes", outputs_of(declared))):
         if names:
             yield f"{title}:"
             yield from (f"  {name}" for name in names)

@@ -1,6 +1,7 @@
 """Where a checkpoint comes from, and whether the same would come out here and now.
 
 In: a commit, a file, a run or a digest. Out: the others that belong to it. `python -m
-deepsort_reid.lineage` is the command.
+deepsort_reid.lineage` is the command. Also in: the stages' reports; out: the headline, and the record
+that git keeps (headline.py).
 Open first: __main__.py.
 """

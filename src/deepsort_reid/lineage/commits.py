@@ -9,6 +9,7 @@ from pathlib import Path
 from deepsort_reid.core.git import git, git_bytes
 
 LOCK, RECORD = "dvc.lock", "reports/record.json"  # they name a commit's checkpoint, and its run
+RECORDED = ("identity", "training", "split", "run")  # the parts of the record
 RUN = "reports/run.json"  # named the run in commits of earlier versions
 MOST = 1000  # commits that are searched, the newest first
 EXPERIMENT = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/(.+)")

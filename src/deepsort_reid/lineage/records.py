@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from deepsort_reid.lineage.commits import LOCK, RECORD, RUN, files_at
+from deepsort_reid.lineage.commits import LOCK, RECORD, RECORDED, RUN, files_at
 from deepsort_reid.lineage.dvc_cli import Lock, outputs, parse_lock
 from deepsort_reid.model.checkpoint import dict_or_empty
 from deepsort_reid.training.fingerprint import Fingerprint
 
 CHECKPOINT = "models/model.pth"
 REPORTS = ("reports/identity.json", "reports/train.json", "reports/split.json", RUN)
-RECORDED = ("identity", "training", "split", "run")  # the same in reports/record.json
 
 
 @dataclass(frozen=True)

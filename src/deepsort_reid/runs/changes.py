@@ -8,7 +8,7 @@ from typing import Any
 
 from deepsort_reid.core.errors import ConfigError
 from deepsort_reid.core.git import git, git_bytes
-from deepsort_reid.core.project import project_root
+from deepsort_reid.core.project import outputs_of, project_root
 from deepsort_reid.core.yaml_file import parse_yaml, read_yaml, show
 from deepsort_reid.runs.names import flattened
 
@@ -97,11 +97,6 @@ def outputs() -> list[str]:
     """The paths of all outputs that dvc.yaml states; none if it cannot be read."""
     try:
         stages = read_yaml(Path(PIPELINE)).get("stages", {}).values()
-        return [
-            next(iter(out)) if isinstance(out, Mapping) else str(out)
-            for stage in stages
-            for kind in ("outs", "metrics", "plots")
-            for out in stage.get(kind, [])
-        ]
+        return [path for stage in stages for path in outputs_of(stage)]
     except (ConfigError, AttributeError, TypeError):
         return []

@@ -14,13 +14,13 @@ import psutil
 
 from deepsort_reid.core import files
 from deepsort_reid.core.git import git, git_bytes
+from deepsort_reid.lineage.commits import RECORDED
 from deepsort_reid.runs import changes
 from deepsort_reid.runs.folder import RunFolder, is_key
 from deepsort_reid.runs.provenance import EXPERIMENT
 from deepsort_reid.runs.store import label, where_to_look
 
 DROPPED = "Created|.*/.*"  # columns of DVC's table that hide the others: paths, above all
-RECORDED = ("run", "training", "identity", "split")  # the parts of record.json
 DIGITS = 3  # of a share in the headline, so that DVC's table is narrow
 SHARES = ("mAP", "rank-1", "mINP", "val_acc", "HOTA", "IDF1")
 EVALUATED = {  # headline -> evaluation.json

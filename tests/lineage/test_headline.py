@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from deepsort_reid.core import files
-from deepsort_reid.runs import headline
+from deepsort_reid.lineage import headline
+from deepsort_reid.lineage.headline import Standing
 from deepsort_reid.runs.folder import RunFolder, milliseconds
-from deepsort_reid.runs.headline import Standing
 from deepsort_reid.runs.points import Point
 from deepsort_reid.runs.store import label, tracking_uri
 
