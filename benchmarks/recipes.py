@@ -259,9 +259,9 @@ def make_data(params: Params, folder: Path) -> Path:
     path = folder.with_name("dataset.zip")
     write_synthetic(path, params.dataset.synthetic)
     archive = Archive(path)
-    dataset = open_dataset(archive, "auto", params.dataset.mot)
+    dataset = open_dataset(archive, params.dataset.sources[0], params.dataset.mot)
     folder.mkdir()
-    parts = split.make_parts(archive, dataset, folder, params.split)
+    parts = split.make_parts(archive, [dataset], folder, params.split)
     tuning = params.split.tune_fraction > 0
     packed.write_summary(folder, dataset.layout, split.count(parts), tuning=tuning)
     return folder

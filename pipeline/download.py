@@ -1,4 +1,4 @@
-"""Stage download: data/raw, one verified archive of images."""
+"""Stage download: data/raw, a verified archive of images for each dataset to learn from."""
 
 from pathlib import Path
 
@@ -10,13 +10,16 @@ from deepsort_reid.synthetic.dataset import write_synthetic
 
 
 def main() -> None:
-    """Render the synthetic dataset, or fetch the one that dataset.source names."""
+    """Render the synthetic dataset, or fetch the ones that dataset.source names."""
     dataset = load_params().dataset
-    folder = Path("data/raw")
-    if dataset.source == "synthetic":
-        write_synthetic(folder / "dataset.zip", dataset.synthetic)
-    else:
-        fetch(dataset.source, folder, sha256=dataset.sha256, root=project_root())
+    for place, source in enumerate(dataset.sources):
+        folder = Path("data/raw") / source.name
+        if source.source == "synthetic":
+            folder.mkdir(parents=True, exist_ok=True)
+            write_synthetic(folder / "dataset.zip", dataset.rendering_of(source))
+        else:
+            section = f"dataset.source[{place}]" if source.name else "dataset"
+            fetch(source.source, folder, sha256=source.sha256, root=project_root(), section=section)
 
 
 if __name__ == "__main__":

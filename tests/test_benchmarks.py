@@ -19,7 +19,7 @@ from deepsort_reid.sources.archive import Archive  # noqa: E402
 from speed_items import apart, overhead, ranking  # noqa: E402
 from speed_items import split as split_item  # noqa: E402
 from speed_items.rows import Row, in_turns, ratio, spread  # noqa: E402
-from tests.support.datasets import mot_config  # noqa: E402
+from tests.support.datasets import mot_config, source_config  # noqa: E402
 
 ROW = Row(
     item="training step",
@@ -155,7 +155,7 @@ def test_a_call_apart_that_fails_is_no_outcome(capfd: pytest.CaptureFixture[str]
 
 def test_the_archive_of_noise_is_a_whole_dataset(tmp_path: Path) -> None:
     archive = Archive(split_item.write_archive(tmp_path / "market.zip", 96))
-    dataset = open_dataset(archive, "auto", mot_config())
+    dataset = open_dataset(archive, source_config(), mot_config())
     assert dataset.layout == "market1501"
     roles = Counter(sample.role for sample in dataset.samples)
     assert roles == {"train": 48, "query": 9, "gallery": 39}

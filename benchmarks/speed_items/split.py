@@ -98,14 +98,15 @@ def parts(path: Path, folder: Path) -> tuple[int, float]:
     stated = vars(load_params(noise.ROOT / "params.yaml").split)
     config = SplitConfig(**(stated | {"image_size": SIZE}))
     with tempfile.TemporaryDirectory(dir=folder) as new:
-        _, seconds = apart.timed(split.make_parts, archive, dataset, Path(new), config)
+        _, seconds = apart.timed(split.make_parts, archive, [dataset], Path(new), config)
     return len(dataset.samples), seconds
 
 
 def samples_of(archive: Archive) -> Dataset:
     """The dataset in an archive."""
-    mot = load_params(noise.ROOT / "params.yaml").dataset.mot
-    return open_dataset(archive, "market1501", mot)
+    dataset = load_params(noise.ROOT / "params.yaml").dataset
+    (source,) = dataset.sources
+    return open_dataset(archive, source, dataset.mot)
 
 
 def by_pillow(path: Path) -> tuple[int, float]:

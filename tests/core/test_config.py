@@ -7,13 +7,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from deepsort_reid.core.config import (
-    SECTIONS,
-    DatasetConfig,
-    TrainConfig,
-    describe,
-    load_params,
-)
+from deepsort_reid.core.config import SECTIONS, TrainConfig, describe, load_params
+from deepsort_reid.core.dataset_config import DatasetConfig
 from deepsort_reid.core.errors import ConfigError
 from deepsort_reid.core.yaml_file import read_yaml
 

@@ -15,13 +15,15 @@ from deepsort_reid.data.layouts.registry import open_dataset
 from deepsort_reid.data.packed import open_part
 from deepsort_reid.data.samples import Crop, Dataset, Sample, Split
 from tests.support import stages, videos
-from tests.support.datasets import mot_config, split_config
+from tests.support.datasets import mot_config, source_config, split_config
 
 RULES: dict[str, Any] = {"val_fraction": 0.25}
 
 
 def opened(path: Path, files: dict[str, bytes], layout: str = "auto", **limits: Any) -> Dataset:
-    return open_dataset(videos.zipped(path / "a.zip", files), layout, mot_config(**limits))
+    return open_dataset(
+        videos.zipped(path / "a.zip", files), source_config(layout), mot_config(**limits)
+    )
 
 
 def boxes(dataset: Dataset) -> set[str]:
@@ -141,7 +143,7 @@ def packed(
     folder.mkdir(exist_ok=True)
     source = videos.Counting(videos.zipped(folder.parent / f"{folder.name}.zip", files))
     config = split_config(**RULES, **rules, image_size=size)
-    return split.make_parts(source, dataset, folder, config), source
+    return split.make_parts(source, [dataset], folder, config), source
 
 
 def test_crops_are_the_frame_within_the_box(tmp_path: Path) -> None:
@@ -235,7 +237,7 @@ def track(identity: str, frames: list[int]) -> list[Sample]:
 def assigned(tracks: list[list[Sample]]) -> dict[str, dict[str, list[int]]]:
     """Part -> identity -> the frames it has there."""
     samples = sorted((s for t in tracks for s in t), key=lambda s: s.name)
-    made = split.assign(Dataset("mot", samples), split_config(**RULES))
+    made = split.assign_all([Dataset("mot", samples, in_time=True)], split_config(**RULES))
     found: dict[str, dict[str, list[int]]] = {}
     for part, chosen in made.items():
         found[part] = defaultdict(list)

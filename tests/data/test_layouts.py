@@ -4,11 +4,11 @@ from typing import get_args
 
 import pytest
 
-from deepsort_reid.core.config import DatasetConfig
+from deepsort_reid.core.dataset_config import DatasetConfig
 from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.data import split
 from deepsort_reid.data.layouts import registry
-from deepsort_reid.data.layouts.folders import read_camera
+from deepsort_reid.data.layouts.general.folders import read_camera
 from deepsort_reid.data.layouts.registry import LAYOUTS, Layout
 from deepsort_reid.data.samples import NO_CAMERA, SEQUENCE, Sample, read_moment, read_moments
 from tests.support.datasets import read_dataset, split_config
@@ -57,7 +57,7 @@ def test_a_layout_is_a_line_of_the_table(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(registry, "LAYOUTS", (cars, *LAYOUTS))
     dataset = read_dataset(names)
     assert (dataset.layout, dataset.has_roles, dataset.has_tracks) == ("cars", True, False)
-    parts = split.assign(dataset, split_config())
+    parts = split.assign_all([dataset], split_config())
     assert [s.name for s in parts["query"]] == ["query/car7_1.jpg", "query/car7_2.jpg"]
     assert len(parts["gallery"]) == 4
     assert read_dataset(["a/c1_1.png"]).layout == "folders"

@@ -13,7 +13,7 @@ from tests.support.datasets import folders, market, read_dataset, split_config
 
 
 def assigned(dataset: Dataset, **rules: Any) -> Split:
-    return split.assign(dataset, split_config(**rules))
+    return split.assign_all([dataset], split_config(**rules))
 
 
 def names(samples: Sequence[Sample]) -> set[str]:

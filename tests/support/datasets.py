@@ -1,13 +1,14 @@
 """Small datasets in memory: their names, their images, and how they are read and split."""
 
 import io
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Collection, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from deepsort_reid.core.config import MotConfig, SplitConfig
+from deepsort_reid.core.config import SplitConfig
+from deepsort_reid.core.dataset_config import MotConfig, SourceConfig
 from deepsort_reid.data import split
 from deepsort_reid.data.layouts.registry import open_dataset
 from deepsort_reid.data.samples import Dataset, ImageSource, Split
@@ -42,16 +43,28 @@ class InMemory:
         self.contents, self.backwards = contents, backwards
 
     def names(self) -> list[str]:
-        return list(self.contents)
+        return sorted(self.contents)
 
     def read(self, names: Collection[str]) -> Generator[tuple[str, bytes], None, None]:
         for name in sorted(names, reverse=self.backwards):
             yield name, self.contents[name]
 
 
-def read_dataset(names: Iterable[str], layout: str = "auto") -> Dataset:
+def source_config(layout: str = "auto", **changes: Any) -> SourceConfig:
+    """What params.yaml says of a dataset."""
+    return SourceConfig(name="test", source="a.zip", layout=layout, **changes)
+
+
+def read_dataset(names: Iterable[str], layout: str = "auto", **source: Any) -> Dataset:
     """A dataset of images with these names, in a layout that names alone tell."""
-    return open_dataset(InMemory(dict.fromkeys(names, b"")), layout, mot_config())  # type: ignore[arg-type]
+    return read_files(dict.fromkeys(names, b""), layout, **source)
+
+
+def read_files(files: Mapping[str, bytes | str], layout: str = "auto", **source: Any) -> Dataset:
+    """A dataset of these files: name -> content."""
+    content = {n: c.encode() if isinstance(c, str) else c for n, c in files.items()}
+    archive: Any = InMemory(content)
+    return open_dataset(archive, source_config(layout, **source), mot_config())
 
 
 def folders(identities: int, images: int, cameras: int = 2) -> Dataset:
@@ -95,7 +108,7 @@ def pack(
 ) -> Split:
     """Make a dataset's parts in a folder."""
     source: ImageSource = InMemory(images, backwards=backwards)
-    return split.make_parts(source, dataset, folder, split_config(**rules))
+    return split.make_parts(source, [dataset], folder, split_config(**rules))
 
 
 def written(folder: Path) -> dict[str, bytes]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepsort_reid.core.config import SyntheticConfig
+from deepsort_reid.core.dataset_config import SyntheticConfig
 from deepsort_reid.synthetic import dataset
 from deepsort_reid.synthetic.dataset import write_synthetic
 

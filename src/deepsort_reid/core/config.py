@@ -1,93 +1,26 @@
 """params.yaml, parsed into frozen, typed objects before anything costs time."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SkipValidation,
-    ValidationError,
-    field_validator,
-    model_validator,
+from pydantic import Field, SkipValidation, ValidationError, model_validator
+
+from deepsort_reid.core.config_errors import explain, most_telling
+from deepsort_reid.core.dataset_config import (
+    DatasetConfig,
+    SourceConfig,
+    SyntheticConfig,
+    check_names,
 )
-from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails, PydanticCustomError
+from deepsort_reid.core.errors import ConfigError
+from deepsort_reid.core.section import Section, Side
+from deepsort_reid.core.yaml_file import read_yaml
 
-from deepsort_reid.core.errors import ConfigError, nearest_hint
-from deepsort_reid.core.yaml_file import read_yaml, show
-
-MAX_INT = 2**63 - 1  # what NumPy and torch take
-LAYOUTS = Path(__file__).parents[1] / "data" / "layouts"  # one file a layout, of its name
 DESIGN = ("arch", "head", "last_stride", "pooling", "neck")  # what kind of network it is
 
-Side = Annotated[int, Field(ge=16, le=4096)]  # pixels
 FrameSide = Annotated[int, Field(ge=64, le=4096)]  # pixels
 ClassNumber = Annotated[int, Field(ge=0)]
-if TYPE_CHECKING:
-    LayoutName = str
-else:  # read from the folder, so that a new layout needs no word here
-    LayoutName = Literal[
-        ("auto", *sorted({file.stem for file in LAYOUTS.glob("[a-z]*.py")} - {"registry"}))
-    ]
-
-
-class Section(BaseModel):
-    """A section of params.yaml: frozen, without unknown keys, every value of the stated type.
-
-    An integer serves as a float, nothing else is converted. There are no defaults: params.yaml
-    states every value, so that it alone is the experiment. A field's `description` is what the
-    documentation says of the parameter. Lists become tuples, which needs `strict=False`.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def check_integers(cls, value: Any) -> Any:
-        """Refuse integers that NumPy and torch cannot hold."""
-        for number in value if isinstance(value, list) else [value]:
-            if type(number) is int and abs(number) > MAX_INT:
-                raise PydanticCustomError("too_large", "a number of at most 63 bits")
-        return value
-
-
-class SyntheticConfig(Section):
-    """What the built-in dataset is rendered from."""
-
-    seed: int = Field(ge=0, description="seed of the people")
-    train_identities: int = Field(ge=2, description="number of people in the training part")
-    test_identities: int = Field(ge=2, description="number of other people, for query and gallery")
-    images_per_identity: int = Field(ge=4, description="images of each person, over all cameras")
-    cameras: int = Field(ge=2, description="cameras, each with its own colours, blur and view")
-    distractors: int = Field(ge=0, description="gallery images of people who are in no query")
-    junk: int = Field(ge=0, description="gallery images that the protocol ignores")
-    image_size: tuple[Side, Side] = Field(strict=False, description="height and width in pixels")
-
-
-class MotConfig(Section):
-    """Which boxes of annotated videos become crops to learn from."""
-
-    every: int = Field(ge=1, description="boxes are cut out of every N-th frame")
-    classes: tuple[ClassNumber, ...] = Field(
-        strict=False, description="numbers of the classes whose boxes are cut out"
-    )
-    min_visibility: float = Field(ge=0, le=1, description="least visible share of a box to cut out")
-    min_height: int = Field(ge=1, description="least height of a box to cut out, pixels")
-
-
-class DatasetConfig(Section):
-    """Stage download: where the images come from."""
-
-    source: str = Field(description="`synthetic`, a folder, an archive (zip, tar), or a URL of one")
-    sha256: str | None = Field(description="the archive's SHA-256; `null`: not checked")
-    layout: LayoutName = Field(
-        description="how the files are laid out; `auto` recognises all layouts"
-    )
-    mot: MotConfig
-    synthetic: SyntheticConfig
 
 
 class SplitConfig(Section):
@@ -102,7 +35,8 @@ class SplitConfig(Section):
     test_fraction: float = Field(
         gt=0,
         lt=1,
-        description="share of the identities held out for query and gallery (not market1501)",
+        description="share of the identities held out for query and gallery, "
+        "where the dataset has no test part of its own",
     )
     tune_fraction: float = Field(
         ge=0,
@@ -235,6 +169,10 @@ class EvaluateConfig(Section):
         lt=1,
         description="share of pairs of two people that match at the recommended threshold",
     )
+    also: tuple[SourceConfig, ...] = Field(
+        strict=False,
+        description="further datasets that are only tested on, each with a `name` and a `source`",
+    )
     short_range: int = Field(
         ge=1,
         le=10**6,
@@ -251,6 +189,12 @@ class EvaluateConfig(Section):
     rerank_lambda: float = Field(
         ge=0, le=1, description="share of the original distance in the final one"
     )
+
+    @model_validator(mode="after")
+    def check_also(self) -> Self:
+        """Refuse names that are given twice."""
+        check_names(self.also, "evaluate.also")
+        return self
 
 
 class ExportConfig(Section):
@@ -336,6 +280,21 @@ class Params(Section):
     track: TrackConfig
     raw: SkipValidation[Mapping[str, Any]]  # as read, nested; what MLflow records
 
+    @model_validator(mode="after")
+    def check_rendered(self) -> Self:
+        """Refuse what nothing can be rendered from, before anything costs time."""
+        for key, sources in (
+            ("dataset.source", self.dataset.sources), ("evaluate.also", self.evaluate.also)
+        ):  # fmt: skip
+            for place, source in enumerate(sources):
+                try:
+                    self.dataset.rendering_of(source)
+                except ValidationError as error:
+                    fault = most_telling(error.errors(include_url=False))
+                    line = explain(fault, SyntheticConfig)
+                    raise ConfigError(f"{key}[{place}].synthetic: {line}") from None
+        return self
+
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
     """Read and check every parameter, whichever stage asks.
@@ -365,71 +324,7 @@ def parse(raw: Mapping[str, Any]) -> Params:
     try:
         return Params.model_validate({**sections, "train": train, "raw": raw})
     except ValidationError as error:
-        raise ConfigError(explain(most_telling(error.errors(include_url=False)))) from None
-
-
-EXPECTED = {  # by pydantic's types of errors
-    "int_type": "a whole number",
-    "float_type": "a finite number",
-    "finite_number": "a finite number",
-    "bool_type": "true or false",
-    "string_type": "a text (quote it if it looks like a number)",
-    "model_type": "a section of parameters",
-}
-BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
-
-
-def most_telling(errors: Sequence[ErrorDetails]) -> ErrorDetails:
-    """An unknown key, else a missing one, else the first error: a misspelt key is both."""
-    order = {"invalid_key": 0, "extra_forbidden": 0, "missing": 1}
-    return min(errors, key=lambda error: order.get(error["type"], 2))
-
-
-def explain(error: ErrorDetails) -> str:
-    """One line for an error that pydantic found in `Params`: key, value, what was expected."""
-    kind, place, value = error["type"], list(error["loc"]), error["input"]
-    item = place.pop() if isinstance(place[-1], int) and kind != "invalid_key" else None
-    *parents, name = place
-    section: Any = Params
-    for parent in parents:
-        section = section.model_fields[parent].annotation
-    prefix = "".join(f"{parent}." for parent in parents if section is not TrainConfig)
-    if kind in ("extra_forbidden", "invalid_key"):
-        key = prefix + show(value if kind == "invalid_key" else name)
-        known = [*section.model_fields, *(SECTIONS if section is TrainConfig else ())]
-        return f"unknown key '{key}'; {nearest_hint(key, [prefix + name for name in known])}"
-    key, field = f"{prefix}{name}", section.model_fields[name]
-    choices = get_args(field.annotation)
-    if kind == "missing" and item is None:
-        return f"key '{key}' is missing; every parameter must be stated"
-    if kind == "literal_error":
-        return f"unknown {key}={show(value)}; {nearest_hint(show(value), choices)}"
-    if kind in ("tuple_type", "too_long", "missing"):
-        return f"{key}={show(value)} must be a list of {expected_items(choices)}"
-    at = key if item is None else f"{key}[{item}]"
-    is_bound = kind.startswith(("greater_than", "less_than"))
-    expected = expected_range(field, item) if is_bound else EXPECTED.get(kind, error["msg"])
-    return f"{at}={show(value)} must be {expected}"
-
-
-def expected_items(types: Sequence[Any]) -> str:
-    """How many values a list has, and of which type, by the arguments of `tuple[…]`."""
-    count = "any number of values" if types[-1] is Ellipsis else f"{len(types)} values"
-    kind = "string_type" if types[0] is str else "int_type"
-    return f"{count}, each {EXPECTED[kind]}"
-
-
-def expected_range(field: FieldInfo, item: int | str | None) -> str:
-    """All bounds of a number, or of a list's numbers."""
-    if item is not None:
-        (field,) = get_args(field.annotation)[0].__metadata__
-    limits = [
-        f"{word} {getattr(limit, name)}"
-        for limit in field.metadata
-        for name, word in BOUNDS.items()
-        if hasattr(limit, name)
-    ]
-    return " and ".join(limits)
+        raise ConfigError(explain(most_telling(error.errors(include_url=False)), Params)) from None
 
 
 def describe(section: type[Section], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -77,6 +77,15 @@ def fast_decoder() -> ModuleType | None:
     return cast("ModuleType", simplejpeg)
 
 
+def is_image_data(data: bytes) -> bool:
+    """Whether bytes begin as an image of one of the `FORMATS` does; it may still be damaged."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS):
+            return True
+    except Exception:  # a decoder may fail in any way on bytes that are not its own
+        return False
+
+
 def open_by_pillow(data: bytes) -> Images | str:
     """Decode an image of any of the `FORMATS`; see `open_image`."""
     try:

@@ -1,8 +1,9 @@
 """Packed parts: images decoded once, in one array that all ranks map from disk.
 
 A part named `train` is two files: `train.npy`, a NumPy array (N, H, W, 3) of uint8, RGB, and
-`train.csv`, a line an image in the same order: pid, camid, identity, name. Beside the four parts
-stands `summary.json`, with what they hold and the checksums of their files.
+`train.csv`, a line an image in the same order: pid, camid, identity, name, and what else a table
+said of the image. Beside the four parts stands `summary.json`, with what they hold and the
+checksums of their files.
 """
 
 import csv
@@ -11,7 +12,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +39,7 @@ class Part:
     camids: NDArray[np.int64]  # (N,) -1 where unknown
     identities: Sequence[str]  # (N,) as the dataset writes them
     names: Sequence[str]  # (N,) in the archive
+    extra: Mapping[str, Sequence[str]] = field(default_factory=dict)  # further columns, (N,) each
 
     def __len__(self) -> int:
         return len(self.pids)
@@ -72,7 +74,7 @@ def open_part(folder: Path, name: str) -> Part:
     array_path, index_path = (folder / file for file in file_names(name))
     try:
         images = np.lib.format.open_memmap(array_path, mode="r")
-        pids, camids, identities, names = read_index(index_path)
+        pids, camids, identities, names, extra = read_index(index_path)
     except Exception as error:  # NumPy and csv fail in many ways on what they did not write
         raise PackedError(
             f"{array_path}: this part cannot be read ({error}); make it again: dvc repro -f split"
@@ -82,13 +84,15 @@ def open_part(folder: Path, name: str) -> Part:
             f"{array_path}: {images.dtype} {images.shape} does not fit the {len(pids)} lines of "
             f"{index_path.name}; make both again: dvc repro -f split"
         )
-    return Part(images, pids, camids, identities, names)
+    return Part(images, pids, camids, identities, names, extra)
 
 
 def read_index(
     path: Path,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], Sequence[str], Sequence[str]]:
-    """Read the columns of what `write_index` wrote.
+) -> tuple[
+    NDArray[np.int64], NDArray[np.int64], Sequence[str], Sequence[str], Mapping[str, Sequence[str]]
+]:
+    """Read the columns of what `write_index` wrote: the four, and the further ones by name.
 
     Raises:
         ValueError: it is no such table.
@@ -98,20 +102,26 @@ def read_index(
     """
     with path.open(encoding="utf-8", newline="") as file:
         header, *rows = csv.reader(file, strict=True)
-    if tuple(header) != COLUMNS:
+    if tuple(header[: len(COLUMNS)]) != COLUMNS or len(set(header)) < len(header):
         raise ValueError(f"columns {','.join(header)}")
-    pids, camids, identities, names = zip(*rows, strict=True) if rows else ((), (), (), ())
+    if any(len(row) != len(header) for row in rows):
+        raise ValueError(f"a line without {len(header)} values")
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(header)
+    pids, camids, identities, names, *further = columns
     return (
         np.array([int(pid) for pid in pids], np.int64),
         np.array([int(camid) for camid in camids], np.int64),
         identities,
         names,
+        dict(zip(header[len(COLUMNS) :], further, strict=True)),
     )
 
 
-def write_index(path: Path, rows: Sequence[tuple[int, int, str, str]]) -> None:
-    """Write a part's index, a row (pid, camid, identity, name) an image."""
-    files.write_csv(path, COLUMNS, rows)
+def write_index(
+    path: Path, rows: Sequence[tuple[int | str, ...]], further: Sequence[str] = ()
+) -> None:
+    """Write a part's index, a row (pid, camid, identity, name, further columns) an image."""
+    files.write_csv(path, [*COLUMNS, *further], rows)
 
 
 def write_images(
@@ -193,19 +203,25 @@ class Summary:
     tuning: bool  # whether query and gallery are held out of the training part, to tune by
     counts: Mapping[str, Mapping[str, int]]  # part -> images, identities, cameras, …
     files: Mapping[str, str]  # name of a part's file -> its SHA-256
+    # Of several datasets: dataset -> part -> images, identities, cameras, …; of one nothing.
+    sources: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
 
     def flat(self) -> dict[str, int]:
         """The counts under names like `train_images`, and `tuning`."""
-        counts = {
-            f"{part}_{kind}": number
-            for part, kinds in self.counts.items()
-            for kind, number in kinds.items()
-        }
-        return counts | {"tuning": self.tuning}
+        flat = {f"{part}_{kind}": n for part, kinds in self.counts.items()
+                for kind, n in kinds.items()}  # fmt: skip
+        flat |= {f"{source}_{part}_{kind}": n for source, parts in self.sources.items()
+                 for part, kinds in parts.items() for kind, n in kinds.items()}  # fmt: skip
+        return flat | {"tuning": self.tuning}
 
 
 def write_summary(
-    folder: Path, layout: str, counts: Mapping[str, Mapping[str, int]], *, tuning: bool
+    folder: Path,
+    layout: str,
+    counts: Mapping[str, Mapping[str, int]],
+    *,
+    tuning: bool,
+    sources: Mapping[str, Mapping[str, Mapping[str, int]]] | None = None,
 ) -> Summary:
     """Checksum the parts in a folder, and write the summary beside them.
 
@@ -214,20 +230,29 @@ def write_summary(
         layout: the dataset's.
         counts: what each part holds, as `split.count` says.
         tuning: whether query and gallery are held out of the training part, to tune by.
+        sources: of several datasets what each part holds of each.
 
     Raises:
         OSError: a part is missing, or the disk is full.
     """
     found = files.checksums([folder / name for part in PARTS for name in file_names(part)])
     sums = {path.name: checksum for path, checksum in found.items()}
-    summary = Summary(layout, digest_of(layout, tuning, counts, sums), tuning, counts, sums)
-    files.write_json(folder / "summary.json", asdict(summary))
+    of_each = sources or {}
+    digest = digest_of(layout, tuning, counts, sums, of_each)
+    summary = Summary(layout, digest, tuning, counts, sums, of_each)
+    content = asdict(summary)
+    if not of_each:
+        del content["sources"]
+    files.write_json(folder / "summary.json", content)
     return summary
 
 
-def digest_of(layout: object, tuning: object, counts: object, sums: object) -> str:
+def digest_of(
+    layout: object, tuning: object, counts: object, sums: object, sources: object = None
+) -> str:
     """The SHA-256 of a summary's content, in 64 hexadecimal digits."""
     content = [layout, counts, sums, *([] if tuning is False else [tuning])]
+    content += [sources] if sources else []
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -240,14 +265,16 @@ def read_summary(folder: Path) -> Summary:
     path = folder / "summary.json"
     try:
         content = files.read_json(path)
-        layout, digest, tuning, counts, sums = (content.pop(f.name) for f in fields(Summary))
-        if content or digest != digest_of(layout, tuning, counts, sums):
+        sources = content.pop("sources", {})
+        names = [f.name for f in fields(Summary) if f.name != "sources"]
+        layout, digest, tuning, counts, sums = (content.pop(name) for name in names)
+        if content or digest != digest_of(layout, tuning, counts, sums, sources):
             raise ValueError("its content does not fit its digest")
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise PackedError(
             f"{path}: cannot be read ({error}); make the parts again: dvc repro -f split"
         ) from None
-    return Summary(layout, digest, tuning, counts, sums)
+    return Summary(layout, digest, tuning, counts, sums, sources)
 
 
 def verify_parts(folder: Path, summary: Summary, parts: Sequence[str]) -> None:

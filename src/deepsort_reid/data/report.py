@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,7 +15,7 @@ from deepsort_reid.core import files
 from deepsort_reid.core.figure import BLUE, ORANGE, drawn
 from deepsort_reid.data.packed import PARTS, Summary
 from deepsort_reid.data.sample_size import LEAST, shortage
-from deepsort_reid.data.samples import Split
+from deepsort_reid.data.samples import Dataset, Split
 from deepsort_reid.data.split import images_per_identity
 
 logger = logging.getLogger(__name__)
@@ -22,15 +23,23 @@ logger = logging.getLogger(__name__)
 MAX_BARS = 60
 
 
-def write_report(folder: Path, summary: Summary, split: Split) -> None:
-    """Write the counts of a split, whether it is for tuning, and its images per identity.
+def write_report(
+    folder: Path, summary: Summary, split: Split, datasets: Mapping[str, Dataset]
+) -> None:
+    """Write what was understood of the data, the counts of the split, and its images per identity.
 
     Args:
         folder: receives split.json, images_per_identity.png and images_per_identity.csv.
         summary: the summary of the parts.
         split: the images of each part.
+        datasets: name -> dataset; a single one without a list has the name ''.
     """
-    files.write_json(folder / "split.json", {**summary.counts, "tuning": summary.tuning})
+    understood = {name: dict(dataset.understood) for name, dataset in datasets.items()}
+    content: dict[str, Any] = {**summary.counts, "tuning": summary.tuning}
+    content["understood"] = understood.get("", understood)
+    if summary.sources:
+        content["sources"] = dict(summary.sources)
+    files.write_json(folder / "split.json", content)
     counts = {part: images_per_identity(samples) for part, samples in split.items()}
     draw_images_per_identity(folder / "images_per_identity.png", counts)
     identities = {part: Counter(values) for part, values in counts.items()}
@@ -44,9 +53,16 @@ def write_report(folder: Path, summary: Summary, split: Split) -> None:
 
 def closing_line(summary: Summary) -> str:
     """What the parts hold, for the end of stage split."""
-    train, val, query, gallery = (summary.counts[part] for part in PARTS)
+    if not summary.sources:
+        return line_of("", summary.counts)
+    return "\n".join(line_of(f"{name}: ", counts) for name, counts in summary.sources.items())
+
+
+def line_of(source: str, counts: Mapping[str, Mapping[str, int]]) -> str:
+    """What the parts hold of one dataset."""
+    train, val, query, gallery = (counts[part] for part in PARTS)
     return (
-        f"  train {train['images']:,} and val {val['images']:,} images of "
+        f"  {source}train {train['images']:,} and val {val['images']:,} images of "
         f"{train['identities']:,} identities; query {query['images']:,} and gallery "
         f"{gallery['images']:,} images of {query['identities']:,} others"
     )

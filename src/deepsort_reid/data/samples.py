@@ -1,25 +1,25 @@
 """Samples: the images of a dataset, with the identity, the camera and the role of each."""
 
 import re
-from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import PurePosixPath
-from typing import Literal, Protocol
-
-from deepsort_reid.core.errors import DatasetError
+from typing import Any, Literal, Protocol
 
 JUNK = -1  # pid of boxes that show nobody properly; the protocol ignores them
 DISTRACTOR = 0  # pid of people whom no query shows
-NO_CAMERA = -1  # camid where the file name tells none
+NO_CAMERA = -1  # camid where nothing tells the camera
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
 FRAME = re.compile(
     r"(?<![a-z0-9])c(?:am)?\d+(?:s(\d{1,6})_|_f)(\d{1,9})(?![a-z0-9])", re.IGNORECASE
 )
-CUT_OUT = re.compile(r"(\d{1,9})\.\w+#\d+$")  # a crop of a video's frame, as mot.py names it
+CUT_OUT = re.compile(r"(\d{1,9})\.\w+#\d+$")  # a crop of a video's frame, as layouts.crops names it
 SEQUENCE = 1 << 32  # frames between the beginnings of two sequences: more than any has
 
-Role = Literal["train", "query", "gallery", "any"]
+# What the dataset itself says that an image is for. `test`: one of an identity to test with, of
+# which queries are yet to be drawn. `tune`: likewise, but to choose parameters by. `any`: nothing.
+Role = Literal["train", "val", "query", "gallery", "test", "tune", "any"]
 
 
 class ImageSource(Protocol):
@@ -32,9 +32,9 @@ class ImageSource(Protocol):
 
 @dataclass(frozen=True)
 class Crop:
-    """A box in a frame of a video."""
+    """A box in a larger image, such as a frame of a video."""
 
-    member: str  # the frame's name in the archive
+    member: str  # the image's name in the archive
     frame: int  # the frame's number, which orders the crops of a track in time
     ltwh: tuple[float, float, float, float]  # left, top, width, height; pixels, not yet clipped
 
@@ -49,11 +49,18 @@ class Sample:
     camid: int  # camera number, -1 unknown
     role: Role  # the part that the dataset itself puts it into; "any" if it does not say
     crop: Crop | None = None  # the part of a larger image that it is; None: a whole image
+    frame: int | None = None  # when it was taken, if the dataset says so apart from the name
+    extra: tuple[str, ...] = ()  # the values of the dataset's `columns`
 
     @property
     def member(self) -> str:
         """The file in the archive that holds the image."""
         return self.crop.member if self.crop else self.name
+
+    @property
+    def is_somebody(self) -> bool:
+        """Whether it shows an identity, and is neither junk nor a distractor."""
+        return self.pid not in (JUNK, DISTRACTOR)
 
 
 @dataclass(frozen=True)
@@ -62,46 +69,24 @@ class Dataset:
 
     layout: str  # the layout's name, as in `layouts.registry`
     samples: Sequence[Sample]
-
-    @property
-    def has_cameras(self) -> bool:
-        """Whether the cameras are known."""
-        return any(sample.camid != NO_CAMERA for sample in self.samples)
+    in_time: bool = False  # whether an identity is a track: images of one camera, in time
+    columns: tuple[str, ...] = ()  # the names of what each sample has as `extra`
+    understood: Mapping[str, Any] = field(default_factory=dict)  # for reports/split.json
 
     @property
     def has_roles(self) -> bool:
         """Whether the dataset itself says what is for training and what for testing."""
         return any(sample.role != "any" for sample in self.samples)
 
-    @property
-    def has_tracks(self) -> bool:
-        """Whether the images are crops of videos, so that an identity is a track in time."""
-        return any(sample.crop for sample in self.samples)
+    @cached_property
+    def crosses_cameras(self) -> bool:
+        """Whether some identity is seen by two cameras, so that one can be asked for by another."""
+        first: dict[int, int] = {}
+        seen = ((s.pid, s.camid) for s in self.samples if s.camid != NO_CAMERA and s.is_somebody)
+        return any(first.setdefault(pid, camid) != camid for pid, camid in seen)
 
 
 Split = Mapping[str, list[Sample]]  # part -> its images, in the order they are packed
-
-
-def images_among(names: Iterable[str]) -> list[str]:
-    """The images among the members of an archive, sorted by name.
-
-    Raises:
-        DatasetError: there are none.
-    """
-    images = sorted(name for name in names if is_image(name))
-    if not images:
-        raise DatasetError(
-            "no images in the dataset; expected files ending in "
-            f"{', '.join(sorted(IMAGE_SUFFIXES))}"
-        )
-    return images
-
-
-def is_image(name: str) -> bool:
-    """Whether a member of an archive is an image by its name, and not hidden."""
-    path = PurePosixPath(name)
-    hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
-    return path.suffix.lower() in IMAGE_SUFFIXES and not hidden
 
 
 # When an image was taken

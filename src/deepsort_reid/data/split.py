@@ -6,13 +6,12 @@ people whom the network has never seen, which is what a tracker needs). Query an
 test part, or, to choose parameters by, identities held out of the training part.
 """
 
-import hashlib
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -22,12 +21,21 @@ from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.data import packed
 from deepsort_reid.data.decode import check_unreadable, decode
 from deepsort_reid.data.packed import PARTS
+from deepsort_reid.data.queries import (
+    choose_queries,
+    group,
+    moment,
+    pick,
+    query_tracks,
+    shuffled,
+)
 from deepsort_reid.data.samples import (
     DISTRACTOR,
     JUNK,
     NO_CAMERA,
     Dataset,
     ImageSource,
+    Role,
     Sample,
     Split,
 )
@@ -36,11 +44,11 @@ logger = logging.getLogger(__name__)
 
 REST = "rest"  # images that no part is expected to hold
 
-Key = TypeVar("Key")
 
-
-def make_parts(source: ImageSource, dataset: Dataset, folder: Path, config: SplitConfig) -> Split:
-    """Decode a dataset's images and write its four parts.
+def make_parts(
+    source: ImageSource, datasets: Sequence[Dataset], folder: Path, config: SplitConfig
+) -> Split:
+    """Decode the images of one dataset or several, and write the four parts.
 
     Each image is decoded and resized once, and written to the part it belongs to if all images are
     readable; only parts that turn out otherwise are copied. The same input gives the same bytes on
@@ -48,7 +56,8 @@ def make_parts(source: ImageSource, dataset: Dataset, folder: Path, config: Spli
 
     Args:
         source: where the images' bytes are.
-        dataset: which images there are.
+        datasets: which images there are. Of several, names, identities and cameras are distinct,
+            as `joint.join` makes them.
         folder: receives `<part>.npy` and `<part>.csv`.
         config: the size of the images, the shares of the parts, and what may be left out.
 
@@ -57,7 +66,7 @@ def make_parts(source: ImageSource, dataset: Dataset, folder: Path, config: Spli
             left to learn from or to measure with.
         OSError: the disk is full.
     """
-    expected = expect(dataset, config)
+    expected = expect(datasets, config)
     with ExitStack() as stack:
         arrays = {
             name: stack.enter_context(files.temporary(folder / f"expected-{name}.npy"))
@@ -65,15 +74,33 @@ def make_parts(source: ImageSource, dataset: Dataset, folder: Path, config: Spli
         }
         losses = decode(source, expected, arrays, config.image_size)
         check_unreadable(losses.unreadable, config.skip_unreadable)
-        split = assign(Dataset(dataset.layout, losses.left(dataset.samples)), config)
+        left = [replace(dataset, samples=losses.left(dataset.samples)) for dataset in datasets]
+        split = assign_all(left, config)
         write_arrays(folder, split, expected, arrays)
+    columns = tuple(dict.fromkeys(name for dataset in datasets for name in dataset.columns))
+    extra = {s.name: dict(zip(d.columns, s.extra, strict=True)) for d in left for s in d.samples}
     for part in PARTS:
-        rows = [(sample.pid, sample.camid, sample.identity, sample.name) for sample in split[part]]
-        packed.write_index(folder / f"{part}.csv", rows)
+        packed.write_index(folder / f"{part}.csv", index_rows(split[part], columns, extra), columns)
     return split
 
 
-def expect(dataset: Dataset, config: SplitConfig) -> Split:
+def index_rows(
+    samples: Sequence[Sample], columns: Sequence[str], extra: Mapping[str, Mapping[str, str]]
+) -> list[tuple[int | str, ...]]:
+    """A row of a part's index for each image: the four columns, and the dataset's further ones.
+
+    Args:
+        samples: the part's images.
+        columns: the names of the further ones, of all datasets.
+        extra: image -> the values of its dataset's.
+    """
+    return [
+        (s.pid, s.camid, s.identity, s.name, *(extra[s.name].get(name, "") for name in columns))
+        for s in samples
+    ]
+
+
+def expect(datasets: Sequence[Dataset], config: SplitConfig) -> Split:
     """The split if all images are readable, and under `REST` the images in none of its parts.
 
     All images are there where nothing can be expected: of videos, since boxes often lie outside
@@ -81,11 +108,11 @@ def expect(dataset: Dataset, config: SplitConfig) -> Split:
     known.
     """
     try:
-        split = {} if dataset.has_tracks else assign(dataset, config)
+        split = {} if any(d.in_time for d in datasets) else assign_all(datasets, config)
     except DatasetError:
         split = {}
     used = {sample.name for samples in split.values() for sample in samples}
-    rest = [sample for sample in dataset.samples if sample.name not in used]
+    rest = [sample for d in datasets for sample in d.samples if sample.name not in used]
     return {part: split.get(part, []) for part in PARTS} | {REST: rest}
 
 
@@ -117,8 +144,38 @@ def write_arrays(folder: Path, split: Split, expected: Split, arrays: Mapping[st
 # Assigning
 
 
+def assign_all(datasets: Sequence[Dataset], config: SplitConfig) -> Split:
+    """Assign each image of one dataset or several to a part, or to none.
+
+    Raises:
+        DatasetError: see `make_parts`.
+    """
+    splits = [assign(dataset, config) for dataset in datasets]
+    across = any(dataset.crosses_cameras for dataset in datasets)
+    last = max((sample.camid for dataset in datasets for sample in dataset.samples), default=0)
+    for place, dataset in enumerate(datasets):
+        if across and not dataset.crosses_cameras:
+            splits[place] = on_two_cameras(splits[place], last + 1 + 2 * place)
+    split = {part: [s for one in splits for s in one[part]] for part in PARTS}
+    check_split(split, across, config.tune_fraction)
+    return split
+
+
+def on_two_cameras(split: Split, first: int) -> Split:
+    """A split whose queries have one camera and whose gallery another.
+
+    A dataset none of whose identities is seen by two cameras asks for any image of the identity.
+    Beside datasets that ask across cameras, this lets it go on doing so.
+    """
+    camera = {"query": first, "gallery": first + 1}
+    return {
+        part: [replace(s, camid=camera.get(part, s.camid)) for s in samples]
+        for part, samples in split.items()
+    }
+
+
 def assign(dataset: Dataset, config: SplitConfig) -> Split:
-    """Assign each image to a part, or to none.
+    """Assign each image of one dataset to a part, or to none.
 
     Args:
         dataset: the images. If it says itself what is for training and what for testing, that
@@ -127,25 +184,61 @@ def assign(dataset: Dataset, config: SplitConfig) -> Split:
             image may be left out of the training part.
 
     Raises:
-        DatasetError: see `make_parts`.
+        DatasetError: there are too few identities to part, or ones with one image.
     """
-    if dataset.has_tracks:
+    if dataset.in_time:
         return assign_tracks(dataset.samples, config)
+    across = dataset.crosses_cameras
+    role: Mapping[Role, list[Sample]] = group(dataset.samples, lambda sample: sample.role)
     if dataset.has_roles:
-        by_role = group(dataset.samples, lambda sample: sample.role)
-        learning, query, gallery = by_role["train"], by_role["query"], by_role["gallery"]
-        learning = [sample for sample in learning if sample.pid not in (JUNK, DISTRACTOR)]
+        learning, query, gallery = role["train"], role["query"], role["gallery"]
+        learning = [sample for sample in learning if sample.is_somebody]
+        if role["test"]:
+            query, gallery = choose_queries(role["test"], config.seed, across)
+        if not query and not gallery:
+            learning, held_out = hold_out_to_test(learning, config)
+            query, gallery = choose_queries(held_out, config.seed, across)
     else:
         learning, held_out = hold_out_to_test(dataset.samples, config)
-        query, gallery = choose_queries(held_out, config.seed)
-    if config.tune_fraction:
+        query, gallery = choose_queries(held_out, config.seed, across)
+    if config.tune_fraction and role["tune"]:
+        query, gallery = choose_queries(role["tune"], config.seed, across)
+    elif config.tune_fraction:
         learning, held_out = hold_out_to_tune(learning, config)
-        query, gallery = choose_queries(held_out, config.seed)
-    learning = leave_out_single(learning, config.skip_single)
-    train, val = split_each_identity(learning, config)
-    split = {"train": train, "val": val, "query": query, "gallery": gallery}
-    check_split(split, dataset.has_cameras, config.tune_fraction)
-    return split
+        query, gallery = choose_queries(held_out, config.seed, across)
+    if given := role["val"]:
+        train, val = learning, of_learned(given, learning)
+    else:
+        learning = leave_out_single(learning, config.skip_single)
+        train, val = split_each_identity(learning, config)
+    return {"train": train, "val": val, "query": query, "gallery": gallery}
+
+
+def of_learned(given: Sequence[Sample], learning: Sequence[Sample]) -> list[Sample]:
+    """The validation images that the dataset brings, of the identities that are still learned."""
+    learned = {sample.pid for sample in learning}
+    return [sample for sample in given if sample.pid in learned]
+
+
+def assign_to_test(dataset: Dataset, seed: int) -> tuple[list[Sample], list[Sample]]:
+    """Query and gallery of a dataset that is only tested on: its test part, else all of it.
+
+    Returns:
+        query, and gallery.
+
+    Raises:
+        DatasetError: there is nothing to find.
+    """
+    role: Mapping[Role, list[Sample]] = group(dataset.samples, lambda sample: sample.role)
+    if dataset.in_time:
+        query, gallery = query_tracks(list(dataset.samples))
+    elif role["query"] and role["gallery"]:
+        query, gallery = role["query"], role["gallery"]
+    else:
+        samples = role["test"] or role["tune"] or list(dataset.samples)
+        query, gallery = choose_queries(samples, seed, dataset.crosses_cameras)
+    check_test({"query": query, "gallery": gallery}, dataset.crosses_cameras, "")
+    return query, gallery
 
 
 def assign_tracks(samples: Sequence[Sample], config: SplitConfig) -> Split:
@@ -174,23 +267,8 @@ def assign_tracks(samples: Sequence[Sample], config: SplitConfig) -> Split:
         count = val_count(len(track), config.val_fraction)
         split["train"] += track[:-count]
         split["val"] += track[-count:]
-    for track in group(held_out, lambda sample: sample.identity).values():
-        split["query"].append(track[-1])
-        split["gallery"] += first_half(track)
-    split = {part: sorted(chosen, key=lambda s: s.name) for part, chosen in split.items()}
-    check_split(split, has_cameras=False, tune_fraction=config.tune_fraction)
-    return split
-
-
-def moment(sample: Sample) -> int:
-    """The number of the frame that a crop of a video was cut out of."""
-    return sample.crop.frame if sample.crop else 0
-
-
-def first_half(track: Sequence[Sample]) -> list[Sample]:
-    """The crops of a track, in time, that lie no later than midway between its ends."""
-    ends = moment(track[0]) + moment(track[-1])
-    return [sample for sample in track if 2 * moment(sample) <= ends]
+    split["query"], split["gallery"] = query_tracks(held_out)
+    return {part: sorted(chosen, key=lambda s: s.name) for part, chosen in split.items()}
 
 
 # Holding identities out
@@ -250,46 +328,6 @@ def draw_identities(
     )
 
 
-# Query and gallery
-
-
-def choose_queries(samples: Sequence[Sample], seed: int) -> tuple[list[Sample], list[Sample]]:
-    """Draw one query for each identity and camera; everything else is the gallery.
-
-    An image becomes a query only if another one of its identity stays in the gallery to be found:
-    under another camera, where cameras are known.
-
-    Returns:
-        the queries, and the gallery.
-    """
-    queries: set[str] = set()
-    for identity, images in group(samples, lambda sample: sample.identity).items():
-        by_camera = group(images, lambda sample: sample.camid)
-        counts = {camid: len(of_camera) for camid, of_camera in sorted(by_camera.items())}
-        for camid in cameras_to_query(counts):
-            of_camera = [sample.name for sample in by_camera[camid]]
-            queries.add(shuffled(of_camera, seed, f"{identity}/{camid}")[0])
-    return pick(samples, queries)
-
-
-def cameras_to_query(counts: Mapping[int, int]) -> list[int]:
-    """The cameras of one identity that can give up an image, so that each query has an answer.
-
-    Args:
-        counts: the identity's images by camera; by NO_CAMERA alone where cameras are unknown.
-    """
-    if NO_CAMERA in counts:
-        return [NO_CAMERA] if counts[NO_CAMERA] > 1 else []
-    left = set(counts)  # cameras with images in the gallery
-    queried = {camid for camid, count in counts.items() if count > 1 and len(counts) > 1}
-    for camid in sorted(left - queried):
-        still = left - {camid}
-        if len(still) > 1 or still - queried:
-            queried.add(camid)
-            left = still
-    return sorted(queried)
-
-
 # Train and val
 
 
@@ -335,12 +373,12 @@ def val_count(images: int, fraction: float) -> int:
 # Checks and counts
 
 
-def check_split(split: Split, has_cameras: bool, tune_fraction: float) -> None:
+def check_split(split: Split, across: bool, tune_fraction: float) -> None:
     """Refuse a split with which nothing can be learned or measured.
 
     Args:
         split: the four parts.
-        has_cameras: whether an answer must be of another camera than its query.
+        across: whether an answer must be of another camera than its query.
         tune_fraction: the share that was held out to choose parameters by, for the message.
 
     Raises:
@@ -355,6 +393,20 @@ def check_split(split: Split, has_cameras: bool, tune_fraction: float) -> None:
             f"{'y' if len(identities) == 1 else 'ies'}{held_out}; "
             "it takes at least 2 to learn to tell them apart"
         )
+    check_test(split, across, held_out)
+
+
+def check_test(split: Split, across: bool, held_out: str) -> None:
+    """Refuse a query and a gallery with which nothing can be measured.
+
+    Args:
+        split: has the parts query and gallery.
+        across: whether an answer must be of another camera than its query.
+        held_out: how they came about, for the message.
+
+    Raises:
+        DatasetError: one of them is empty, or no query has anything to find.
+    """
     for part, other in (("query", "gallery"), ("gallery", "query")):
         if not split[part]:
             raise DatasetError(
@@ -364,8 +416,8 @@ def check_split(split: Split, has_cameras: bool, tune_fraction: float) -> None:
     seen = defaultdict(set)
     for sample in split["gallery"]:
         seen[sample.pid].add(sample.camid)
-    if not any(seen[s.pid] - ({s.camid} if has_cameras else set()) for s in split["query"]):
-        other_camera = " under another camera" if has_cameras else ""
+    if not any(seen[s.pid] - ({s.camid} if across else set()) for s in split["query"]):
+        other_camera = " under another camera" if across else ""
         raise DatasetError(
             f"none of the {len(split['query'])} query images has its identity in the "
             f"gallery{other_camera}{held_out}; there is nothing to find"
@@ -393,29 +445,3 @@ def images_per_identity(samples: Sequence[Sample]) -> list[int]:
     """How many images each identity has, junk and distractors aside, in the order of pids."""
     counts = Counter(sample.pid for sample in samples)
     return [counts[pid] for pid in sorted(counts) if pid not in (JUNK, DISTRACTOR)]
-
-
-# Helpers
-
-
-def group(samples: Iterable[Sample], key: Callable[[Sample], Key]) -> dict[Key, list[Sample]]:
-    """Sort samples into lists by a key, in the order they come."""
-    groups = defaultdict(list)
-    for sample in samples:
-        groups[key(sample)].append(sample)
-    return groups
-
-
-def pick(samples: Iterable[Sample], names: set[str]) -> tuple[list[Sample], list[Sample]]:
-    """The samples of these names, and the others."""
-    split = group(samples, lambda sample: sample.name in names)
-    return split.get(True, []), split.get(False, [])
-
-
-def shuffled(names: Sequence[str], seed: int, purpose: str) -> list[str]:
-    """A random order that depends on the seed, the purpose and the names, and on nothing else.
-
-    Names are sorted by a keyed hash, so an image added to the dataset moves no other one.
-    """
-    key = f"{seed}/{purpose}".encode()[:64]
-    return sorted(names, key=lambda name: (hashlib.blake2b(name.encode(), key=key).digest(), name))

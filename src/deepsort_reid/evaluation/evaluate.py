@@ -247,11 +247,19 @@ def embedded_sides(embed: Embed, query: Part, gallery: Part) -> tuple[Sightings,
     first, second = (
         Sightings(
             Embedded(embed(part, name), part.pids, part.camids if known else None),
-            read_moments(part.names),
+            moments_of(part),
         )
         for name, part in (("query", query), ("gallery", gallery))
     )
     return first, second
+
+
+def moments_of(part: Part) -> list[int] | None:
+    """When each image was taken, by a table's column `frame` or by its name; None if unknown."""
+    frames = part.extra.get("frame", ())
+    if frames and all(frames):
+        return [int(frame) for frame in frames]
+    return read_moments(part.names)
 
 
 def sides_to_rank(query: Embedded, gallery: Embedded) -> tuple[Embedded, Embedded]:

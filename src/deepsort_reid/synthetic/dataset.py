@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from deepsort_reid.core.config import SyntheticConfig
+from deepsort_reid.core.dataset_config import SyntheticConfig
 from deepsort_reid.core.files import replacing
 from deepsort_reid.core.machine import cores
 from deepsort_reid.core.progress import track

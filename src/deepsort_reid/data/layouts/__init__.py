@@ -1,7 +1,9 @@
 """The layouts of datasets: how to tell identities, cameras and roles from an archive's files.
 
-In: an archive. Out: samples (data/samples.py). One file a layout, listed in registry.py.
-A new layout is a file here and a line in registry.py's table. The file's name is the choice of
-dataset.layout.
-Open first: registry.py, then folders.py as the shortest example.
+In: an archive. Out: samples (data/samples.py), and a line that says what was understood. One file a
+layout, whose name is the choice of dataset.layout, in one of three folders: general/ (folders,
+tables: your own data), published/ (a file for each dataset that the field uses) and video/
+(annotated videos). A new layout is a file there and a line in registry.py's table.
+reading.py refuses every file that a layout does not explain.
+Open first: registry.py, then general/folders.py as the shortest example.
 """

@@ -1,12 +1,20 @@
 """The table of dataset layouts, and opening an archive by it."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 
-from deepsort_reid.core.config import MotConfig
-from deepsort_reid.data.layouts import folders, market1501, mot
-from deepsort_reid.data.samples import Dataset, Sample
+from deepsort_reid.core.dataset_config import MotConfig, SourceConfig
+from deepsort_reid.data.layouts.files import Files, images_among
+from deepsort_reid.data.layouts.general import folders, split_folders, table
+from deepsort_reid.data.layouts.published import market1501
+from deepsort_reid.data.layouts.reading import Reading, account, describe, differences, in_one_line
+from deepsort_reid.data.layouts.video import mot
+from deepsort_reid.data.samples import Dataset
 from deepsort_reid.sources.archive import Archive
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -18,35 +26,60 @@ class Layout:
     """
 
     name: str  # the choice of dataset.layout
-    recognises: Callable[[Sequence[str]], bool]  # from the names of an archive's members
-    read: Callable[[Archive, Sequence[str], MotConfig], Sequence[Sample]]  # archive, its names
+    recognises: Callable[[Files], bool]  # from the names alone, so that it takes no time
+    read: Callable[[Files], Reading]
 
 
-# `auto` takes the first layout that recognises the archive.
-LAYOUTS = (
-    Layout("mot", mot.recognises, mot.read),
-    Layout("market1501", market1501.recognises, lambda _, names, __: market1501.read(names)),
-    Layout("folders", folders.recognises, lambda _, names, __: folders.read(names)),
+def layout(module: ModuleType) -> Layout:
+    """The layout that a file of the folders below defines, under the file's name."""
+    return Layout(module.__name__.rpartition(".")[2], module.recognises, module.read)
+
+
+# `auto` takes the first layout that recognises the archive: the most particular ones come first,
+# and folders, which may bear any names, last.
+LAYOUTS = tuple(
+    layout(module)
+    for module in (
+        table,
+        mot,
+        market1501,
+        split_folders,
+        folders,
+    )
 )
 
 
-def open_dataset(archive: Archive, layout: str, config: MotConfig) -> Dataset:
-    """Recognise a dataset, and read what its files are.
+def open_dataset(
+    archive: Archive, source: SourceConfig, boxes: MotConfig, key: str = "dataset."
+) -> Dataset:
+    """Recognise a dataset, read what its files are, and say in one line what was understood.
 
     Args:
         archive: the dataset.
-        layout: the name of a layout, or "auto" for the first that recognises the archive.
-        config: which boxes of annotated videos become images; other layouts have none.
+        source: its layout, or "auto" for the first that recognises the archive, and what else the
+            user states about it.
+        boxes: which boxes of annotated videos become images; other layouts have none.
+        key: what the source's parameters begin with, in messages.
 
     Raises:
-        DatasetError: there are no images, or not in this layout, or no box to cut.
+        DatasetError: there are no images, or not in this layout, or no box to cut, or a file that
+            the layout does not explain.
         SourceError: the archive or an annotation cannot be read.
     """
     names = archive.names()
+    files = Files(archive, names, images_among(archive, names), source, boxes, key)
+    recognised = [known for known in LAYOUTS if known.recognises(files)]
     chosen = next(
         known
-        for known in LAYOUTS
-        if known.name == layout or (layout == "auto" and known.recognises(names))
+        for known in (recognised if source.layout == "auto" else LAYOUTS)
+        if source.layout in ("auto", known.name)
     )
-    samples = chosen.read(archive, names, config)
-    return Dataset(chosen.name, sorted(samples, key=lambda sample: sample.name))
+    reading = chosen.read(files)
+    others = [known.name for known in recognised if known.name not in (chosen.name, "folders")]
+    left_out = account(files, chosen.name, reading, others)
+    understood = describe(chosen.name, reading, left_out)
+    logger.info(in_one_line(understood))
+    if different := differences(understood):
+        logger.info("as published it has other numbers of images: %s", different)
+    samples = sorted(reading.samples, key=lambda sample: sample.name)
+    return Dataset(chosen.name, samples, reading.in_time, reading.columns, understood)

@@ -8,48 +8,44 @@ camera.
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepsort_reid.core.config import MotConfig
+from deepsort_reid.core.dataset_config import MotConfig
 from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.data import mot
+from deepsort_reid.data.layouts.files import Files
+from deepsort_reid.data.layouts.reading import Reading
 from deepsort_reid.data.mot import Boxes
-from deepsort_reid.data.samples import Crop, Sample, is_image
-from deepsort_reid.sources.archive import Archive
+from deepsort_reid.data.samples import Crop, Sample
 
 logger = logging.getLogger(__name__)
 
 SHOWN = 20  # names in a line of the log
 
 
-def recognises(names: Collection[str]) -> bool:
+def recognises(files: Files) -> bool:
     """Whether some frames in folders img1 have annotations, or all images are such frames."""
-    frames = [name for name in names if mot.is_frame(name)]
-    if len(frames) == sum(map(is_image, names)):
-        return bool(frames)
+    frames = [name for name in files.images if mot.is_frame(name)]
+    if len(frames) == len(files.images):
+        return True
     annotations = {f"{mot.prefix(mot.folder_of(name))}gt/gt.txt" for name in frames}
-    return not annotations.isdisjoint(names)
+    return not annotations.isdisjoint(files.known)
 
 
-def read(archive: Archive, names: Collection[str], config: MotConfig) -> list[Sample]:
+def read(files: Files) -> Reading:
     """Make a sample of every box to cut; cameras and tracks are numbered from 1.
-
-    Args:
-        archive: the sequences.
-        names: the archive's members.
-        config: which boxes to cut.
 
     Raises:
         DatasetError: no sequence has annotations, or no box is left; with the reasons.
         SourceError: the archive or an annotation cannot be read.
     """
-    sequences = annotated(mot.read_sequences(archive, names))
+    sequences = annotated(mot.read_sequences(files.archive, files.names))
     not_cut: Counter[str] = Counter()
     chosen = {
-        name: choose(boxes, config, not_cut) for name, (_, boxes) in sorted(sequences.items())
+        name: choose(boxes, files.boxes, not_cut) for name, (_, boxes) in sorted(sequences.items())
     }
     tracks = sorted({(name, int(i)) for name, boxes in chosen.items() for i in set(boxes.ids)})
     reasons = ", ".join(f"{number:,} {reason}" for reason, number in not_cut.items() if number)
@@ -57,19 +53,23 @@ def read(archive: Archive, names: Collection[str], config: MotConfig) -> list[Sa
         raise DatasetError(
             f"no box of {listed(list(sequences))} is to be cut: {reasons or 'gt.txt is empty'}"
         )
-    logger.info(
-        "%s boxes of %s tracks in %d sequences to cut%s",
-        f"{sum(map(len, chosen.values())):,}",
-        f"{len(tracks):,}",
-        len(chosen),
-        f"; not cut: {reasons}" if reasons else "",
-    )
     pids = {track: pid for pid, track in enumerate(tracks, start=1)}
-    return [
+    samples = [
         Sample(f"{crop.member}#{track}", f"{name}/{track}", pids[name, track], camid, "any", crop)
         for camid, (name, boxes) in enumerate(chosen.items(), start=1)
         for track, crop in crops(boxes, sequences[name][0])
     ]
+    frames = {name for name in files.images if mot.is_frame(name)}
+    tables = [name for name in files.names if name.endswith((*mot.TABLES, "seqinfo.ini"))]
+    return Reading(
+        samples,
+        f"track of gt.txt ('{samples[0].identity}' of '{samples[0].member}')",
+        f"sequence (1 is '{next(iter(chosen))}')",
+        used=tables,
+        passed_over={"frames without a box to cut": frames},
+        left_out=not_cut,
+        in_time=True,
+    )
 
 
 def annotated(sequences: Sequence[mot.Sequence]) -> dict[str, tuple[Sequence[str], Boxes]]:

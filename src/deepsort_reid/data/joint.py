@@ -1,0 +1,121 @@
+"""Several datasets as one: names, identities and cameras of each are kept apart.
+
+A name begins with its dataset's, as in `market/query/0003_c1s1_000010_00.jpg`, and so does an
+identity, `market/0003`. Identities and cameras are numbered on from one dataset to the next; junk
+and distractors keep their numbers, which the protocol knows.
+"""
+
+from collections.abc import Collection, Generator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from deepsort_reid.core.dataset_config import MotConfig, SourceConfig
+from deepsort_reid.data.layouts.registry import open_dataset
+from deepsort_reid.data.samples import NO_CAMERA, Dataset, ImageSource, Sample, Split
+from deepsort_reid.data.split import count
+from deepsort_reid.sources.archive import Archive, archive_in
+
+
+def open_sources(
+    folder: Path, sources: Sequence[SourceConfig], boxes: MotConfig, key: str
+) -> tuple[ImageSource, dict[str, Dataset]]:
+    """Open the archives of one dataset, or of several that are kept apart.
+
+    Args:
+        folder: holds the archive, or of several datasets a folder for each, of its name.
+        sources: the datasets; a single one without a list has the name ''.
+        boxes: which boxes of annotated videos become images.
+        key: the parameter that lists the datasets, in messages.
+
+    Returns:
+        where the images' bytes are, and name -> dataset.
+
+    Raises:
+        DatasetError: see `open_dataset`.
+        SourceError: an archive is missing, or cannot be read.
+    """
+    archives: dict[str, ImageSource] = {}
+    datasets: dict[str, Dataset] = {}
+    for place, source in enumerate(sources):
+        label = f"{source.name}: {source.source}" if source.name else None
+        archive = Archive(archive_in(folder / source.name), label)
+        prefix = f"{key}[{place}]." if source.name else "dataset."
+        archives[source.name] = archive
+        datasets[source.name] = open_dataset(archive, source, boxes, prefix)
+    if list(datasets) == [""]:
+        return archives[""], datasets
+    joined = join(datasets)
+    return JointSource(archives), dict(zip(datasets, joined, strict=True))
+
+
+class JointSource:
+    """The images of several archives, each under the name of its dataset."""
+
+    def __init__(self, sources: Mapping[str, ImageSource]):
+        """Take the archives by the names of their datasets."""
+        self.sources = sources
+
+    def read(self, names: Collection[str]) -> Generator[tuple[str, bytes], None, None]:
+        """Yield (name, bytes) of the named members, one archive after the other."""
+        for dataset, source in self.sources.items():
+            begin = f"{dataset}/"
+            wanted = [name.removeprefix(begin) for name in names if name.startswith(begin)]
+            for name, data in source.read(wanted):
+                yield begin + name, data
+
+
+def join(datasets: Mapping[str, Dataset]) -> list[Dataset]:
+    """The datasets with distinct names, identities and cameras.
+
+    Args:
+        datasets: name -> a dataset.
+    """
+    joined: list[Dataset] = []
+    identities = cameras = 0  # so many have numbers
+    for name, dataset in datasets.items():
+        numbers = renumbered(dataset.samples, identities)
+        samples = [moved(s, name, numbers[s.pid], cameras) for s in dataset.samples]
+        joined.append(replace(dataset, samples=samples))
+        identities += sum(pid > 0 for pid in numbers)
+        cameras += max((sample.camid for sample in dataset.samples), default=0) + 1
+    return joined
+
+
+def renumbered(samples: Sequence[Sample], after: int) -> dict[int, int]:
+    """The pids of a dataset -> pids that follow a number; junk and distractors keep theirs."""
+    somebody = sorted({sample.pid for sample in samples if sample.is_somebody})
+    numbers = {pid: number for number, pid in enumerate(somebody, start=after + 1)}
+    return {sample.pid: numbers.get(sample.pid, sample.pid) for sample in samples}
+
+
+def moved(sample: Sample, dataset: str, pid: int, cameras: int) -> Sample:
+    """A sample under its dataset's name, with a pid that is its own, and cameras after others."""
+    crop = sample.crop and replace(sample.crop, member=f"{dataset}/{sample.crop.member}")
+    return replace(
+        sample,
+        name=f"{dataset}/{sample.name}",
+        identity=f"{dataset}/{sample.identity}",
+        pid=pid,
+        camid=sample.camid if sample.camid == NO_CAMERA else sample.camid + cameras,
+        crop=crop,
+    )
+
+
+def count_sources(split: Split, sources: Collection[str]) -> dict[str, dict[str, dict[str, int]]]:
+    """What each part holds of each of several datasets, as `split.count` says; {} of one."""
+    if set(sources) == {""}:
+        return {}
+    parts = {
+        source: {
+            part: [s for s in samples if source_of(s.name, sources) == source]
+            for part, samples in split.items()
+        }
+        for source in sources
+    }
+    return {source: count(of_source) for source, of_source in parts.items()}
+
+
+def source_of(name: str, sources: Collection[str]) -> str:
+    """The dataset that an image belongs to, by its name; '' where there is but one."""
+    first = name.partition("/")[0]
+    return first if first in sources else ""

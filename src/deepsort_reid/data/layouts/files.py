@@ -1,0 +1,129 @@
+"""The files of an archive as a layout sees them: which are images, and what a text file says."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import PurePosixPath
+
+from deepsort_reid.core.dataset_config import MotConfig, SourceConfig
+from deepsort_reid.core.errors import DatasetError
+from deepsort_reid.core.progress import quantity
+from deepsort_reid.sources.archive import Archive
+
+IMAGES = """
+    .jpg .jpeg .jpe .jfif .png .apng .gif .bmp .dib .webp .avif .tif .tiff .ppm .pgm .pbm .pnm
+    .heic .heif
+"""
+IMAGE_SUFFIXES = frozenset(IMAGES.split())
+# Files of these kinds are no images, whatever they begin with; the others are looked into.
+OTHERS = """
+    .txt .csv .tsv .json .jsonl .xml .yaml .yml .ini .cfg .md .rst .html .htm .pdf .log .mat .npy
+    .npz .pkl .pickle .pth .pt .h5 .hdf5 .lmdb .mdb .db .sqlite .py .m .sh .ipynb .mp4 .avi .mov
+    .mkv .webm .wmv .m4v .mpg .mpeg .zip .tar .gz .tgz .bz2 .xz .7z .rar
+"""
+OTHER_SUFFIXES = frozenset(OTHERS.split())
+MAX_TEXT = 256 << 20  # bytes of one list or table
+
+
+@dataclass(frozen=True)
+class Files:
+    """The members of an archive, and what params.yaml says of them."""
+
+    archive: Archive
+    names: Sequence[str]  # of all members, sorted
+    images: Sequence[str]  # those that are images, sorted
+    source: SourceConfig  # the table, identity level and subset that the user states
+    boxes: MotConfig  # which boxes of annotated videos become images
+    key: str = "dataset."  # what the source's parameters begin with, in messages
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """The names, to look one up."""
+        return frozenset(self.names)
+
+    @cached_property
+    def root(self) -> str:
+        """The folder that all images lie in, with a `/` at its end; '' for the archive itself."""
+        return common_folder(self.images)
+
+    def text(self, name: str) -> str:
+        """The content of a list or table, without a byte order mark; lines end in a line feed.
+
+        Raises:
+            DatasetError: it is no text in UTF-8, or too large.
+            SourceError: the archive is damaged.
+        """
+        ((_, data),) = self.archive.read([name])
+        return decoded(name, data)
+
+    def texts(self, names: Collection[str]) -> dict[str, str]:
+        """The contents of several, in one pass over the archive; see `text`."""
+        return {name: decoded(name, data) for name, data in self.archive.read(names)}
+
+    def named(self, *names: str) -> list[str]:
+        """The members whose last part is one of these names, sorted."""
+        return [name for name in self.names if PurePosixPath(name).name in names]
+
+
+def decoded(name: str, data: bytes) -> str:
+    """The text that a member holds."""
+    if len(data) > MAX_TEXT:
+        raise DatasetError(
+            f"'{name}' has {quantity(len(data), 'B')}; expected a list or table of at most "
+            f"{quantity(MAX_TEXT, 'B')}"
+        )
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError:
+        raise DatasetError(f"'{name}' is no text in UTF-8; write it as plain text") from None
+
+
+def is_image(name: str) -> bool:
+    """Whether a member of an archive is an image by its name, and not hidden."""
+    path = PurePosixPath(name)
+    hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
+    return path.suffix.lower() in IMAGE_SUFFIXES and not hidden
+
+
+def images_among(archive: Archive, names: Iterable[str]) -> list[str]:
+    """The images among the members, sorted: by suffix, or by content where the suffix says nothing.
+
+    Raises:
+        DatasetError: there are none.
+        SourceError: the archive is damaged.
+    """
+    from deepsort_reid.data.images import is_image_data
+
+    names = list(names)
+    images = {name for name in names if is_image(name)}
+    unclear = [name for name in names if name not in images and suffix(name) not in OTHER_SUFFIXES]
+    if unclear:
+        images |= {name for name, data in archive.read(unclear) if is_image_data(data)}
+    if not images:
+        raise DatasetError(
+            "no images in the dataset; expected files such as .jpg or .png"
+            + (f", found {shown(names)}" if names else "")
+        )
+    return sorted(images)
+
+
+def suffix(name: str) -> str:
+    """The suffix of a name, in small letters, with its dot."""
+    return PurePosixPath(name).suffix.lower()
+
+
+def common_folder(names: Iterable[str]) -> str:
+    """The deepest folder that all files lie in, with a `/` at its end; '' if there is none."""
+    folders = [PurePosixPath(name).parent.parts for name in names]
+    if not folders:
+        return ""
+    first, last = min(folders), max(folders)
+    depth = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b),
+                 min(len(first), len(last)))  # fmt: skip
+    return "".join(f"{part}/" for part in first[:depth])
+
+
+def shown(names: Sequence[str], most: int = 3) -> str:
+    """Some names as a text, and how many more there are."""
+    some = ", ".join(f"'{name}'" for name in names[:most])
+    return some if len(names) <= most else f"{some} and {len(names) - most:,} more"

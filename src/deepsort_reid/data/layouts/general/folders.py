@@ -1,0 +1,166 @@
+"""Layout `folders`: a folder for each identity, as deep_sort_pytorch has it.
+
+All images lie equally deep: `<identity>/<image>`. Where folders are nested, nobody can tell from
+names which level is an identity, a tracklet or a class, so that `dataset.identity_level` must say
+it. The camera, if known, stands in the file name as `c3` or `cam3`, apart from what surrounds it:
+`c3_0007.png`, `walk_c3s1_12.jpg`.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+
+from deepsort_reid.core.errors import DatasetError
+from deepsort_reid.data.layouts.files import Files
+from deepsort_reid.data.layouts.reading import Reading
+from deepsort_reid.data.layouts.roles import role_of
+from deepsort_reid.data.samples import NO_CAMERA, Role, Sample
+
+CAMERA = re.compile(r"(?<![a-z0-9])c(?:am)?(\d+)(?:s\d+)?(?![a-z0-9])", re.IGNORECASE)
+
+
+def recognises(files: Files) -> bool:  # noqa: ARG001
+    """Any archive, since folders bear any names; so this layout is the last of the table."""
+    return True
+
+
+def read(files: Files) -> Reading:
+    """Read identities from folders, numbered from 1 in the order of their names.
+
+    Raises:
+        DatasetError: images lie outside an identity's folder or not equally deep, the folder bears
+            the name of a part, or only some file names tell a camera.
+    """
+    level = files.source.identity_level
+    identity_of = identities(files.images, level, files.key)
+    if files.source.layout == "auto":
+        refuse_parts(sorted(set(identity_of.values())), files.key)
+    samples = samples_of(identity_of, {})
+    return Reading(samples, said(identity_of), said_of_cameras(samples))
+
+
+def identities(images: Sequence[str], level: int | None, key: str) -> dict[str, str]:
+    """The identity of each image: the folders of its path down to a level.
+
+    Args:
+        images: names of members.
+        level: how many of the nested folders make an identity, below the folder that all images
+            share; None where each image lies in one folder.
+        key: what parameters begin with, in messages.
+
+    Raises:
+        DatasetError: an image lies in no folder, or folders are nested and no level is stated, or
+            less deep than the level.
+    """
+    folders = {name: PurePosixPath(name).parent.parts for name in images}
+    shared = shared_folders(list(folders.values()), level or 1)
+    below = {name: parts[shared:] for name, parts in folders.items()}
+    depths = {len(parts) for parts in below.values()}
+    shallow = next((name for name, parts in below.items() if len(parts) < (level or 1)), None)
+    if shallow is not None and level is None:
+        raise DatasetError(
+            f"'{shallow}' lies in no identity's folder; expected <identity>/<image> for all images"
+        )
+    if shallow is not None:
+        raise DatasetError(
+            f"{key}identity_level={level}, but '{shallow}' lies only {len(below[shallow])} folders "
+            "deep; expected all images below an identity's folder"
+        )
+    if level is None and depths != {1}:
+        raise DatasetError(ambiguous(below, depths, key))
+    return {name: "/".join(parts[: level or 1]) for name, parts in below.items()}
+
+
+def shared_folders(folders: Sequence[tuple[str, ...]], level: int) -> int:
+    """How many of the topmost folders all images share, an identity's level left below them."""
+    first, last = min(folders), max(folders)
+    alike = 0
+    for one, other in zip(first, last, strict=False):
+        if one != other:
+            break
+        alike += 1
+    return max(0, min(alike, min(map(len, folders)) - level))
+
+
+def ambiguous(below: dict[str, tuple[str, ...]], depths: set[int], key: str) -> str:
+    """The line that refuses nested folders, with an example and what it may mean."""
+    name, parts = max(below.items(), key=lambda item: (len(item[1]), item[0]))
+    if len(depths) > 1:
+        flat = min(below.items(), key=lambda item: (len(item[1]), item[0]))[0]
+        return (
+            f"images do not lie equally deep: '{flat}' and '{name}'; expected <identity>/<image>, "
+            f"or {key}identity_level, which says how many of the nested folders are an identity"
+        )
+    return (
+        f"folders are nested, as in '{name}', and names do not say which one is an identity: "
+        f"{key}identity_level=1 makes it '{parts[0]}' (with a folder for each tracklet or camera), "
+        f"{key}identity_level={len(parts)} makes it '{'/'.join(parts)}' (with a folder for each "
+        "class)"
+    )
+
+
+def refuse_parts(names: Sequence[str], key: str) -> None:
+    """Refuse identities named like the parts of a dataset.
+
+    Raises:
+        DatasetError: there is one, such as 'train'.
+    """
+    part = next((name for name in names if role_of(name)), None)
+    if part is not None:
+        raise DatasetError(
+            f"the folder '{part}' looks like a part of a dataset, not like an identity; expected "
+            f"{part}/<identity>/<image> in each part, or {key}layout: folders if it is an identity"
+        )
+
+
+def read_camera(name: str) -> int:
+    """The camera in a file's name, `c3` or `cam3`; NO_CAMERA if there is none."""
+    match = CAMERA.search(PurePosixPath(name).name)
+    return int(match[1]) if match else NO_CAMERA
+
+
+def check_cameras(samples: Sequence[Sample]) -> None:
+    """Refuse a dataset in which only some names tell a camera: the protocol needs all or none.
+
+    Raises:
+        DatasetError: some names tell one, some do not.
+    """
+    without = [sample.name for sample in samples if sample.camid == NO_CAMERA]
+    if without and len(without) < len(samples):
+        raise DatasetError(
+            f"'{without[0]}' tells no camera, while {len(samples) - len(without)} of "
+            f"{len(samples)} names do; write the camera into all of them (c3_…) or into none"
+        )
+
+
+def said(identity_of: Mapping[str, str]) -> str:
+    """What tells the identity, with an example."""
+    name, identity = next(iter(identity_of.items()))
+    return f"folder ('{identity}' of '{name}')"
+
+
+def said_of_cameras(samples: Sequence[Sample]) -> str:
+    """What tells the camera, with an example."""
+    sample = samples[0]
+    if sample.camid == NO_CAMERA:
+        return "unknown"
+    return f"file name ({sample.camid} of '{PurePosixPath(sample.name).name}')"
+
+
+def samples_of(identity_of: Mapping[str, str], roles: Mapping[str, Role]) -> list[Sample]:
+    """A sample of each image: identities numbered by name, cameras from the file names.
+
+    Args:
+        identity_of: image -> its identity.
+        roles: image -> its role, where the dataset says one.
+
+    Raises:
+        DatasetError: only some file names tell a camera.
+    """
+    numbers = {name: pid for pid, name in enumerate(sorted(set(identity_of.values())), start=1)}
+    samples = [
+        Sample(name, identity, numbers[identity], read_camera(name), roles.get(name, "any"))
+        for name, identity in identity_of.items()
+    ]
+    check_cameras(samples)
+    return samples

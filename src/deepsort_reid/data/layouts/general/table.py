@@ -1,0 +1,337 @@
+"""Layout `table`: a CSV or TSV file that says who is on which image, for everything else.
+
+The file lies in the archive, and `dataset.table` names it. Its first line names the columns, in any
+order: `path` and `identity`, and where they are known
+
+    camera   a number or a name; for all images or for none
+    part     train, val, query, gallery, test, or ignore
+    frame    the number of the video's frame, from 0 or 1
+    box      left, top, width and height in pixels, of a crop in a larger image: "10 20 64 128";
+             or four columns left, top, width, height
+
+Further columns are kept: they stand in the index of the packed parts, as `frame` does.
+"""
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import PurePosixPath
+
+from deepsort_reid.core.errors import DatasetError
+from deepsort_reid.data.layouts.files import Files
+from deepsort_reid.data.layouts.reading import Reading
+from deepsort_reid.data.layouts.roles import WORDS
+from deepsort_reid.data.packed import COLUMNS
+from deepsort_reid.data.samples import NO_CAMERA, Crop, Role, Sample
+
+NEEDED = ("path", "identity")
+CORNERS = ("left", "top", "width", "height")
+KNOWN = (*NEEDED, "camera", "part", "frame", "box", *CORNERS)
+MAX_FIELD = 4096  # characters
+FARTHEST = 1e6  # pixels
+MAX_FRAME = 10**9
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table."""
+
+    where: str  # the file and the line's number, for messages
+    path: str
+    identity: str
+    camera: str  # '' if unknown
+    role: Role | None  # None: to be ignored
+    frame: int | None
+    box: tuple[float, float, float, float] | None  # left, top, width, height
+    extra: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """What is unique to the image or crop."""
+        if self.box is None:
+            return self.path
+        return f"{self.path}@{','.join(f'{side:g}' for side in self.box)}"
+
+
+def recognises(files: Files) -> bool:
+    """Whether the user names a table."""
+    return files.source.table is not None
+
+
+def read(files: Files) -> Reading:
+    """Read who is on which image from the table.
+
+    Raises:
+        DatasetError: there is no such table, a column is missing, or a line is wrong; with the
+            line's number.
+    """
+    member = find(files)
+    columns, rows = parse(files.text(member), member)
+    rows = with_paths(rows, files, member)
+    for column in ("camera", "frame"):
+        check_all_or_none(rows, column)
+    listed = {row.path for row in rows}
+    kept = [row for row in rows if row.role is not None]
+    if not kept:
+        raise DatasetError(f"'{member}' lists no image that is not to be ignored")
+    cameras, camera_is = numbered([row.camera for row in kept], kept[0])
+    numbers = {who: pid for pid, who in enumerate(sorted({r.identity for r in kept}), start=1)}
+    samples = [
+        Sample(
+            row.name, row.identity, numbers[row.identity], camid, row.role or "any",
+            Crop(row.path, row.frame or 0, row.box) if row.box else None, row.frame,
+            row.extra if row.frame is None else (str(row.frame), *row.extra),
+        )
+        for row, camid in zip(kept, cameras, strict=True)
+    ]  # fmt: skip
+    return Reading(
+        samples,
+        f"column 'identity' of '{member}' ('{kept[0].identity}' of '{kept[0].path}')",
+        camera_is,
+        used=[member],
+        passed_over={"images that the table does not list": set(files.images) - listed,
+                     "images of part 'ignore'": listed - {row.path for row in kept}},
+        in_time=kept[0].frame is not None
+        and not kept[0].camera
+        and all(row.role == "any" for row in kept),
+        columns=columns if kept[0].frame is None else ("frame", *columns),
+    )  # fmt: skip
+
+
+def find(files: Files) -> str:
+    """The member that is the table.
+
+    Raises:
+        DatasetError: there is none, or `dataset.table` is not set.
+    """
+    wanted = files.source.table
+    if wanted is None:
+        raise DatasetError(
+            f"{files.key}layout: table needs {files.key}table, the name of a CSV or TSV file in "
+            "the source"
+        )
+    at = [name for name in (wanted, files.root + wanted) if name in files.known]
+    found = at or [name for name in files.names if name.endswith(f"/{wanted}")]
+    if len(found) != 1 and not at:
+        tables = [name for name in files.names if name.lower().endswith((".csv", ".tsv", ".txt"))]
+        known = ", ".join(f"'{name}'" for name in tables[:5]) or "no table"
+        what = f"holds {len(found)} of them" if found else f"holds {known}"
+        raise DatasetError(f"{files.key}table: {wanted}: the source {what}; name one by its path")
+    return found[0]
+
+
+# Lines
+
+
+def parse(text: str, member: str) -> tuple[tuple[str, ...], list[Row]]:
+    """Read all lines of a table.
+
+    Returns:
+        the names of the further columns, and the rows.
+
+    Raises:
+        DatasetError: the header lacks a column or has one twice, or a line is wrong.
+    """
+    tab = member.lower().endswith(".tsv") or "\t" in text.partition("\n")[0]
+    lines = csv.reader(io.StringIO(text), delimiter="\t" if tab else ",", strict=True)
+    header = [name.strip() for name in next(checked(lines, member), (0, []))[1]]
+    check_header(header, member)
+    extra = tuple(name for name in header if name not in KNOWN)
+    rows: list[Row] = []
+    first: dict[str, str] = {}
+    for number, values in checked(lines, member):
+        if not any(value.strip() for value in values):
+            continue
+        where = f"'{member}', line {number}"
+        if len(values) != len(header):
+            raise DatasetError(
+                f"{where}: {len(values)} values; expected {len(header)}: {', '.join(header)}"
+            )
+        row = row_of(dict(zip(header, values, strict=True)), extra, where)
+        if first.setdefault(row.name, where) != where:
+            raise DatasetError(f"{where}: '{row.name}' stands in {first[row.name]} already")
+        rows.append(row)
+    return extra, rows
+
+
+def checked(lines: Iterator[list[str]], member: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the lines of a CSV with their numbers, from 1.
+
+    Raises:
+        DatasetError: a line is no CSV, or a value is longer than any should be.
+    """
+    while True:
+        number = lines.line_num + 1  # type: ignore[attr-defined]
+        try:
+            values = next(lines)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise DatasetError(f"'{member}', line {number}: no CSV ({error})") from None
+        if any(len(value) > MAX_FIELD or "\0" in value for value in values):
+            raise DatasetError(
+                f"'{member}', line {number}: a value of more than {MAX_FIELD} characters; is a "
+                "quotation mark left open?"
+            )
+        yield number, values
+
+
+def check_header(header: Sequence[str], member: str) -> None:
+    """Refuse a header that lacks a column, or names one twice.
+
+    Raises:
+        DatasetError: see above.
+    """
+    twice = next((name for name in header if header.count(name) > 1), None)
+    if twice is not None:
+        raise DatasetError(f"'{member}', line 1: two columns '{twice}'; expected one of each name")
+    clash = next((name for name in header if name in COLUMNS and name not in KNOWN), None)
+    if clash is not None:
+        raise DatasetError(
+            f"'{member}', line 1: column '{clash}' bears a name that the index of parts uses; "
+            "rename it"
+        )
+    corners = [name for name in CORNERS if name in header]
+    missing = [name for name in NEEDED if name not in header]
+    if 0 < len(corners) < len(CORNERS):
+        missing += [name for name in CORNERS if name not in header]
+    if missing:
+        similar = get_close_matches(missing[0], header, 1, 0.5)
+        hint = f"; is it '{similar[0]}'?" if similar else ""
+        raise DatasetError(
+            f"'{member}', line 1: no column '{missing[0]}' among {', '.join(header[:20])}{hint}; "
+            "expected path, identity, and if known camera, part, frame, box"
+        )
+
+
+def row_of(values: Mapping[str, str], extra: Sequence[str], where: str) -> Row:
+    """Read one line.
+
+    Raises:
+        DatasetError: a value is missing or none of those that can be.
+    """
+    given = {name: value.strip() for name, value in values.items()}
+    for name in NEEDED:
+        if not given[name]:
+            raise DatasetError(f"{where}: no {name}")
+    return Row(
+        where=where,
+        path=str(PurePosixPath(given["path"].replace("\\", "/"))),
+        identity=given["identity"],
+        camera=given.get("camera", ""),
+        role=read_part(given["part"], where) if "part" in given else "any",
+        frame=read_frame(given.get("frame", ""), where),
+        box=read_box(given, where),
+        extra=tuple(values[name] for name in extra),
+    )
+
+
+def read_part(text: str, where: str) -> Role | None:
+    """The part that a line names; None for `ignore`.
+
+    Raises:
+        DatasetError: it is none.
+    """
+    if text.lower() == "ignore":
+        return None
+    role = WORDS.get(text.lower())
+    if role is None:
+        raise DatasetError(
+            f"{where}: part {text!r}; expected train, val, query, gallery, test or ignore"
+        )
+    return role
+
+
+def read_frame(text: str, where: str) -> int | None:
+    """The number of a frame; None if none is given.
+
+    Raises:
+        DatasetError: it is no whole number from 0.
+    """
+    if not text:
+        return None
+    if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) > MAX_FRAME:
+        raise DatasetError(f"{where}: frame {text[:50]!r}; expected a whole number from 0")
+    return int(text)
+
+
+def read_box(given: Mapping[str, str], where: str) -> tuple[float, float, float, float] | None:
+    """Left, top, width and height; None for a whole image.
+
+    Raises:
+        DatasetError: these are no four numbers, or the box has no area.
+    """
+    corners = [given.get(name, "") for name in CORNERS]
+    text = given.get("box") or " ".join(corners)
+    if not text.strip():
+        return None
+    parts = [part for part in re.split(r"[\s,;]+", text.strip("[]() ")) if part]
+    try:
+        left, top, width, height = map(float, parts)
+    except ValueError:
+        raise DatasetError(
+            f"{where}: box {text[:60]!r}; expected left, top, width and height in pixels"
+        ) from None
+    sides = (left, top, width, height)
+    if not all(map(math.isfinite, sides)) or max(map(abs, sides)) > FARTHEST:
+        raise DatasetError(f"{where}: box {text[:60]!r}; expected pixels of an image")
+    if width <= 0 or height <= 0:
+        raise DatasetError(f"{where}: box {text[:60]!r} has no area; expected width and height > 0")
+    return sides
+
+
+# All lines together
+
+
+def with_paths(rows: Sequence[Row], files: Files, member: str) -> list[Row]:
+    """The rows with the names of members, which are relative to the archive, or to the table.
+
+    Raises:
+        DatasetError: an image is not in the archive.
+    """
+    if not rows:
+        raise DatasetError(f"'{member}' lists no image; expected a line for each")
+    beside = str(PurePosixPath(member).parent) + "/"
+    bases = ["", files.root] if beside == "./" else [beside, "", files.root]
+    base = next((base for base in bases if base + rows[0].path in files.known), bases[0])
+    placed = [Row(**{**vars(row), "path": base + row.path}) for row in rows]
+    lost = next((row for row in placed if row.path not in files.known), None)
+    if lost is not None:
+        close = get_close_matches(lost.path, files.images[:20_000], 1)
+        hint = f"; did you mean '{close[0]}'?" if close else ""
+        raise DatasetError(f"{lost.where}: '{lost.path}' is not in the source{hint}")
+    return placed
+
+
+def check_all_or_none(rows: Sequence[Row], column: str) -> None:
+    """Refuse a column that is filled in for some images only.
+
+    Raises:
+        DatasetError: it is.
+    """
+    without = [row for row in rows if getattr(row, column) in ("", None)]
+    if without and len(without) < len(rows):
+        raise DatasetError(
+            f"{without[0].where}: no {column}, while {len(rows) - len(without):,} lines have one; "
+            "fill it in for all images or for none"
+        )
+
+
+def numbered(cameras: Sequence[str], example: Row) -> tuple[list[int], str]:
+    """Numbers of cameras: as given where all are whole numbers, else from 1 by name.
+
+    Returns:
+        a number for each, and what tells the camera.
+    """
+    if not cameras[0]:
+        return [NO_CAMERA] * len(cameras), "unknown"
+    if all(re.fullmatch(r"[0-9]{1,9}", camera) for camera in cameras):
+        numbers = [int(camera) for camera in cameras]
+    else:
+        order = {name: number for number, name in enumerate(sorted(set(cameras)), start=1)}
+        numbers = [order[camera] for camera in cameras]
+    return numbers, f"column 'camera' ('{example.camera}' of '{example.path}')"

@@ -1,0 +1,1 @@
+"""Layouts of annotated videos, of which each box becomes an image."""
