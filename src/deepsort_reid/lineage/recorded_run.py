@@ -10,6 +10,7 @@ from deepsort_reid.core.errors import StoreError
 from deepsort_reid.runs.provenance import CHECKPOINT_MD5, RUN_KEY
 from deepsort_reid.runs.store import (
     Store,
+    local_path,
     open_store,
     reason,
     sqlite_file,
@@ -102,8 +103,8 @@ class RunSearch:
     def artifact(self, run: RecordedRun, path: str) -> Path | None:
         """Where a run's artifact lies on this machine; None if it lies elsewhere or nowhere."""
         uri = self._ask(lambda store: str(store.client.get_run(run.run_id).info.artifact_uri), "")
-        local = Path(uri.removeprefix("file://")) / path
-        return local if local.is_absolute() and local.is_file() else None
+        folder = local_path(uri)
+        return folder / path if folder and (folder / path).is_file() else None
 
     def _search(self, condition: str) -> list[RecordedRun]:
         """The runs that meet a condition in MLflow's words, the newest first."""
