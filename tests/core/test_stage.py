@@ -99,7 +99,7 @@ def test_only_the_first_rank_prints_help(
 ) -> None:
     monkeypatch.setenv("RANK", "1")
     with pytest.raises(SystemExit):
-        stage.run_stage(stages.load("train").main, ["--help"])
+        stage.run_stage(stages.load("train").main, ["--help"], environ=os.environ)
     assert capsys.readouterr().out == ""
 
 
@@ -139,7 +139,7 @@ def main():
     if "{rank}" in (os.environ["RANK"], "all"):
         {action}
 
-run_stage(main)
+run_stage(main, environ=os.environ)
 """
 
 

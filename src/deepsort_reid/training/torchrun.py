@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from deepsort_reid.core import config, errors, signals
+from deepsort_reid.core.launch import LOOPBACK
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -50,21 +51,22 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def defaults(arguments: Sequence[str]) -> list[str]:
-    """What params.yaml, if there is one here, says of options that are not given.
+    """Options that are not given: what follows from others, and what params.yaml says if it is here.
 
     The stage's command names no parameter: DVC would put its text into a line for the shell.
 
     Raises:
         ConfigError: params.yaml holds something it should not.
     """
-    if not Path("params.yaml").exists():
-        return []
-    params = config.load_params()
-    options = {
-        "--nproc-per-node": params.train.nproc_per_node,
-        "--max-restarts": params.run.max_restarts,
-    }
     given = {argument.partition("=")[0].replace("_", "-") for argument in arguments}
+    options: dict[str, object] = {}
+    if "--standalone" in given:
+        # Whatever a cluster has left in the environment, and whatever this machine is called.
+        options |= {"--nnodes": 1, "--local-addr": LOOPBACK}
+    if Path("params.yaml").exists():
+        params = config.load_params()
+        options["--nproc-per-node"] = params.train.nproc_per_node
+        options["--max-restarts"] = params.run.max_restarts
     return [f"{name}={value}" for name, value in options.items() if name not in given]
 
 
