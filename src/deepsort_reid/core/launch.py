@@ -7,13 +7,13 @@ from typing import NamedTuple
 from deepsort_reid.core.errors import TrainingError
 
 LOOPBACK, PORT = "127.0.0.1", 29500  # the port is torch's own default
+FIRST_WORD = 5.0  # seconds of waiting for others before a word is said
+PATIENCE = 120.0  # seconds that others have to come
 SPECIAL_STEPS = 0xFFFFFFF0  # SLURM's numbers of batch, interactive and other shells begin here
 
 # For each launcher: rank, number of ranks, rank on this machine, number of ranks on it.
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")  # and Kubeflow's operators
-OPEN_MPI = tuple(
-    f"OMPI_COMM_WORLD_{name}" for name in ("RANK", "SIZE", "LOCAL_RANK", "LOCAL_SIZE")
-)
+OPEN_MPI = tuple(f"OMPI_COMM_WORLD_{name}" for name in ("RANK", "SIZE", "LOCAL_RANK", "LOCAL_SIZE"))
 MPICH = ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS")
 SLURM = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE")
 STEP_TASKS = "SLURM_STEP_NUM_TASKS"  # of the step; the other may be the job's
@@ -65,9 +65,7 @@ def read_launch(environ: Mapping[str, str]) -> Launch:
     if not (0 <= local_rank <= rank < world_size and local_rank < local_world_size <= world_size):
         given = ", ".join(f"{name}={environ[name]}" for name in names if name in environ)
         raise TrainingError(f"the environment has {given}, which do not fit; {hint(names)}")
-    return launch._replace(
-        address=address_of(environ, launch, names), port=port_of(environ, names)
-    )
+    return launch._replace(address=address_of(environ, launch, names), port=port_of(environ, names))
 
 
 def variables(environ: Mapping[str, str]) -> tuple[str, ...]:

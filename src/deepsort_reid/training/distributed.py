@@ -13,9 +13,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from deepsort_reid.core.errors import LostContactError, TrainingError
-from deepsort_reid.core.launch import Launch, read_launch
+from deepsort_reid.core.launch import PATIENCE, Launch, read_launch
 from deepsort_reid.model.device import computing
-from deepsort_reid.training.rendezvous import PATIENCE, meet
+from deepsort_reid.training.rendezvous import meet
 
 TIMEOUT = timedelta(minutes=10)  # a collective that takes longer has lost a rank
 

@@ -3,16 +3,15 @@
 import os
 import socket
 import sys
+import threading
 import time
 from datetime import timedelta
 
 import torch.distributed as dist
 
 from deepsort_reid.core.errors import TrainingError
-from deepsort_reid.core.launch import LOOPBACK, Launch
+from deepsort_reid.core.launch import FIRST_WORD, LOOPBACK, PATIENCE, Launch
 
-FIRST_WORD = 5.0  # seconds of waiting before a word is said
-PATIENCE = 120.0  # seconds that ranks have to come
 PAUSE = 0.1  # seconds between two looks
 REMEDY = (
     "see that every process is started, by one launcher, and that its machine reaches this address "
@@ -33,14 +32,7 @@ def meet(launch: Launch) -> dist.Store:
     if not is_host:
         knock(launch, waiting)
     try:
-        store = dist.TCPStore(
-            LOOPBACK if is_host else launch.address,  # the host needs no name of its own
-            launch.port,
-            launch.world_size,
-            is_master=is_host,
-            timeout=timedelta(seconds=PATIENCE),
-            wait_for_workers=False,
-        )
+        store = opened(launch, waiting, is_host=is_host)
     except dist.DistError as error:
         raise TrainingError(f"{waiting.where} cannot be used: {reason(error)}; {REMEDY}") from None
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
@@ -78,7 +70,8 @@ class Waiting:
             raise TrainingError(
                 f"waited {PATIENCE:.0f} s for {whom} at {self.where}{cause}; {REMEDY}"
             )
-        is_speaker = self.launch.local_rank == 0  # one voice on each machine
+        # One voice on each machine; where rank 0 does not answer, rank 1 speaks for its own.
+        is_speaker = self.launch.local_rank == 0 or (bool(why) and self.launch.rank == 1)
         if waited >= FIRST_WORD and is_speaker and not self.has_spoken:
             self.has_spoken = True
             cause = f" ({why})" if why else ""
@@ -100,6 +93,44 @@ def knock(launch: Launch, waiting: Waiting) -> None:
             waiting.pause(f"rank 0 of {launch.world_size} ranks", why)
         else:
             return
+
+
+def opened(launch: Launch, waiting: Waiting, *, is_host: bool) -> dist.Store:
+    """The store at the address: made by its host, or found there.
+
+    In a thread, since torch waits without end for the answer of a server that is no store.
+
+    Raises:
+        TrainingError: what listens there does not answer.
+        DistError: the address cannot be used.
+    """
+    made: list[dist.Store] = []
+    failures: list[Exception] = []
+
+    def make() -> None:
+        try:
+            made.append(
+                dist.TCPStore(
+                    LOOPBACK if is_host else launch.address,  # the host needs no name of its own
+                    launch.port,
+                    launch.world_size,
+                    is_master=is_host,
+                    timeout=timedelta(seconds=PATIENCE),
+                    wait_for_workers=False,
+                )
+            )
+        except Exception as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=make, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(PAUSE)
+        if thread.is_alive():
+            waiting.pause(f"rank 0 of {launch.world_size} ranks", "what listens there is silent")
+    if failures:
+        raise failures[0]
+    return made[0]
 
 
 def wait_for_all(store: dist.Store, launch: Launch, waiting: Waiting) -> None:
