@@ -1,6 +1,7 @@
 """Every stage ends as it should: one line and status 1 for what a user can mend."""
 
 import errno
+import logging
 import os
 import signal
 import subprocess
@@ -128,6 +129,34 @@ def test_other_programs_take_help_alone_too(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().err.endswith(
         "error: deliver.py: unknown argument 'all'; expected none, or --help\n"
     )
+
+
+LEFT = {
+    "RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "job-master-0", "TORCHELASTIC_ERROR_FILE": "x",
+    "SLURM_PROCID": "1", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", "OMPI_COMM_WORLD_RANK": "one",
+}  # fmt: skip
+
+
+def test_what_a_launcher_has_left_is_nothing_to_a_stage_of_one_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in LEFT.items():
+        monkeypatch.setenv(name, value)
+
+    def main() -> None:
+        logging.getLogger("deepsort_reid.stage").info("it talks")
+        raise ConfigError("and fails")
+
+    with pytest.raises(SystemExit):
+        stage.run_stage(main, ())
+    assert capsys.readouterr().err == "it talks\nerror: and fails\n"
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(PIPELINE.glob("*.py"))])
+def test_train_alone_runs_in_several_processes(name: str) -> None:
+    text = (PIPELINE / f"{name}.py").read_text()
+    joins = ["environ=os.environ" in text, "distributed.joined" in text]
+    assert joins == [name == "train"] * 2
 
 
 SCRIPT = """
