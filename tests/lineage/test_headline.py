@@ -107,8 +107,8 @@ def test_the_run_in_words(monkeypatch: pytest.MonkeyPatch, run: dict[str, str]) 
 
 
 STATE = Standing(
-    commit="0a1b2c3d4e", committed=False, has_result=True, experiment=None, is_elsewhere=False,
-    differs={"lr": 0.2},
+    commit="0a1b2c3d4e", committed=False, has_result=True, is_cached=True,
+    experiment=None, is_elsewhere=False, differs={"lr": 0.2},
 )  # fmt: skip
 
 
@@ -120,7 +120,10 @@ STATE = Standing(
         ({}, ["dvc metrics diff", "git commit -m lr0.2"]),
         ({"differs": {}}, ["dvc metrics diff", "git commit -m 'New result'"]),
         ({"committed": True}, ["0a1b2c3", "dvc exp run --set-param lr=0.2"]),
-        ({"experiment": "misty-fox"}, ["dvc exp show", "git commit -m lr0.2", "git restore ."]),
+        ({"experiment": "misty-fox"},
+         ["dvc exp show", "git commit -m lr0.2", "git restore . && dvc checkout"]),
+        ({"experiment": "misty-fox", "is_cached": False},
+         ["dvc exp show", "git commit -m lr0.2", "git restore . && dvc repro"]),
         ({"experiment": "misty-fox", "is_elsewhere": True},
          ["dvc exp show", "dvc exp apply misty-fox"]),
         ({"experiment": "misty-fox", "has_result": False},

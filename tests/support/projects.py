@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -115,7 +116,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def client(project: Path) -> MlflowClient:
     """What talks to a project's store."""
-    return MlflowClient(f"sqlite:///{project}/mlflow.db")
+    return MlflowClient(f"sqlite+pysqlite:///{quote(str(project))}/mlflow.db")
 
 
 def runs(project: Path) -> list[Run]:

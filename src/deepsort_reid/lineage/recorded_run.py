@@ -78,12 +78,12 @@ class RunSearch:
 
     def named(self, text: str) -> list[RecordedRun]:
         """The runs with this id, key or name, or of the DVC experiment with this name."""
-        if "'" in text or "\\" in text:  # MLflow's conditions have no way to quote them
+        quote = '"' if "'" in text else "'"
+        if quote in text or "\\" in text:  # MLflow's conditions have no way to quote them
             return []
         conditions = [
-            f"tags.{RUN_KEY} = '{text}'",
-            f"attributes.run_name = '{text}'",
-            f"tags.dvc_experiment = '{text}'",
+            f"{name} = {quote}{text}{quote}"
+            for name in (f"tags.{RUN_KEY}", "attributes.run_name", "tags.dvc_experiment")
         ]
         if is_hexadecimal(text):
             conditions.insert(0, f"attributes.run_id = '{text}'")
