@@ -63,7 +63,7 @@ class Files:
 
     def named(self, *names: str) -> list[str]:
         """The members whose last part is one of these names, sorted."""
-        return [name for name in self.names if PurePosixPath(name).name in names]
+        return [name for name in self.names if name.rpartition("/")[2] in names]
 
 
 def decoded(name: str, data: bytes, encoding: str = UTF_8) -> str:

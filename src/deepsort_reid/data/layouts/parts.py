@@ -1,6 +1,7 @@
 """Folders that stand for the parts of a published dataset, and which version of it is meant."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from deepsort_reid.core.errors import DatasetError
@@ -9,12 +10,21 @@ from deepsort_reid.data.layouts.files import Files
 Parts = dict[str, list[str]]  # folder -> its images, or those of the folders in it
 
 
+@dataclass(frozen=True)
+class Version:
+    """The one dataset of a layout that is meant, among those in an archive."""
+
+    base: str  # the folder that holds it, with a `/` at its end, or ''
+    parts: Parts
+    others: list[str]  # members of the datasets that are not meant
+
+
 def find_parts(images: Sequence[str], folders: Collection[str], below: int) -> dict[str, Parts]:
     """Where the folders of a dataset are, and their images.
 
     Args:
         images: names of members.
-        folders: what the folders are called, in small letters.
+        folders: what the folders are called.
         below: how many folders lie between such a folder and its images: 1 for a folder for each
             identity, 0 if images lie in the folder itself.
 
@@ -27,9 +37,32 @@ def find_parts(images: Sequence[str], folders: Collection[str], below: int) -> d
         if len(above) < 2 + below:
             continue
         base, folder = ("", above[0]) if len(above) == 2 + below else (f"{above[0]}/", above[1])
-        if folder.lower() in folders:
+        if folder in folders:
             found.setdefault(base, {}).setdefault(folder, []).append(name)
     return found
+
+
+def one_version(
+    files: Files, layout: str, folders: Collection[str], below: int, needed: Collection[str] = ()
+) -> Version:
+    """Find the folders of a dataset; see `find_parts` and `choose`.
+
+    Args:
+        needed: those of the folders that must hold images.
+
+    Raises:
+        DatasetError: one of these holds none, or it is not clear which dataset is meant.
+    """
+    found = find_parts(files.images, folders, below)
+    base = choose(files, layout, found) if found else ""
+    missing = next((name for name in needed if name not in found.get(base, {})), None)
+    if missing is not None:
+        deep = "/<identity>" * below
+        raise DatasetError(
+            f"no images in '{base}{missing}{deep}'; the layout {layout} needs images in each of "
+            f"{', '.join(needed)}"
+        )
+    return Version(base, found.get(base, {}), others(files, base, found))
 
 
 def choose(files: Files, layout: str, bases: Collection[str]) -> str:
@@ -56,6 +89,11 @@ def choose(files: Files, layout: str, bases: Collection[str]) -> str:
     ]  # fmt: skip
     if len(fitting) == 1:
         return fitting[0]
+    if not any(names):
+        raise DatasetError(
+            f"{files.key}subset: {subset}: the source is one dataset in layout {layout}, without a "
+            f"folder of that name; set {files.key}subset to null"
+        )
     known = " or ".join(names.values() if len(set(names.values())) == len(names) else names)
     if subset is None:
         raise DatasetError(

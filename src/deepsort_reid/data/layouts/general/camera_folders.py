@@ -12,8 +12,8 @@ image in place of the inner folder, PRID's `single_shot` and VIPeR (Gray, Brenna
 by two cameras).
 
 In PRID only the first 200 numbers mean the same person in both cameras; `cam_a/person_0201` is
-somebody else than `cam_b/person_0201`. `multi_shot` and `single_shot`, and `sequences` and `images`,
-show the same people: `dataset.subset` says which.
+somebody else than `cam_b/person_0201`. `multi_shot` and `single_shot`, and `sequences` and
+`images`, show the same people: `dataset.subset` says which.
 """
 
 import re
@@ -27,7 +27,7 @@ from deepsort_reid.data.layouts.lists import numbers_of
 from deepsort_reid.data.layouts.reading import Reading
 from deepsort_reid.data.samples import Sample
 
-CAMERA = re.compile(r"c(?:am(?:era)?)?[-_ ]?([0-9]{1,4}|[a-z])", re.IGNORECASE)
+CAMERA = re.compile(r"cam(?:era)?[-_ ]?([0-9]{1,4}|[a-z])", re.IGNORECASE)
 # Where an image stands in place of an identity's folder: PRID, iLIDS-VID, VIPeR.
 SINGLE = re.compile(r"(person_[0-9]{4})|cam[12]_(person[0-9]{3})|([0-9]{3})_[0-9]{1,3}")
 PRID = re.compile(r"person_([0-9]{4})")
@@ -42,14 +42,17 @@ PUBLISHED = {
 
 def recognises(files: Files) -> bool:
     """Whether all images lie in folders that are named like cameras, two or more beside another."""
-    bases = {**find(files, 1), **find(files, 0)}
+    if files.source.identity_level is not None:
+        return False  # the user states which folder is an identity
+    bases = find(files, 1) | find(files, 0)
     images = sum(len(images) for tree in bases.values() for images in tree.values())
     return bool(bases) and images == len(files.images) and all(len(t) > 1 for t in bases.values())
 
 
 def find(files: Files, below: int) -> dict[str, parts.Parts]:
     """Where folders of cameras are: with a folder for each identity (1), or an image (0)."""
-    names = {part for name in files.images for part in PurePosixPath(name).parent.parts[-2:]}
+    paths = {name.rpartition("/")[0] for name in files.images}
+    names = {part for path in paths for part in PurePosixPath(path).parts[-2:]}
     cameras = [name.lower() for name in names if CAMERA.fullmatch(name)]
     found = parts.find_parts(files.images, cameras, below)
     if below:

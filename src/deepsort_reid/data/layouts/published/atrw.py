@@ -43,10 +43,11 @@ def read(files: Files) -> Reading:
     lists = files.named(LIST)
     if len(lists) != 1:
         raise DatasetError(f"the layout atrw needs one '{LIST}'; the source holds {len(lists)}")
-    trees = {
-        part: {PurePosixPath(n).name: n for n in files.images if PurePosixPath(n).parent.name == part}
-        for part in ("train", "test")
-    }  # fmt: skip
+    trees: dict[str, dict[str, str]] = {"train": {}, "test": {}}
+    for name in files.images:
+        path = PurePosixPath(name)
+        if path.parent.name in trees:
+            trees[path.parent.name][path.name] = name
     rows: dict[str, tuple[str, Role]] = {}
     once = Once()
     for line in read_list(files, lists[0], "identity,image", ","):

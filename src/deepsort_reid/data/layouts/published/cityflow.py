@@ -54,8 +54,8 @@ def read(files: Files) -> Reading:
         DatasetError: the labels are missing, wrong, or name an image that is not there, or a
             vehicle is learned and tested with.
     """
-    found = parts.find_parts(files.images, FOLDERS, 0)
-    base = parts.choose(files, "cityflow", found) if found else ""
+    version = parts.one_version(files, "cityflow", FOLDERS, 0, FOLDERS[:1])
+    base = version.base
     if base + LABELS not in files.known:
         raise DatasetError(f"'{base}{LABELS}' is missing; the layout cityflow needs it")
     images, once = set(files.images), Once()
@@ -86,7 +86,8 @@ def read(files: Files) -> Reading:
         f"'{base}{LABELS}' ({shown.camid} of '{shown.name}')",
         used=used,
         passed_over={
-            "images without a label": files.images,
+            "images without a label": [n for names in version.parts.values() for n in names],
+            "files of the other versions": version.others,
             "lists of names and tracks": [
                 name for name in parts.directly_in(files, base)
                 if EXTRA.fullmatch(PurePosixPath(name).name)

@@ -15,7 +15,6 @@ CUHK03-NP (Zhong et al., "Re-ranking Person Re-identification with k-reciprocal 
 """
 
 import re
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import PurePosixPath
 
@@ -68,21 +67,16 @@ def read(files: Files) -> Reading:
     wanted = [name for name in files.images if name not in passed]
     found = parts.find_parts(wanted, ROLES, 0)
     base = parts.choose(files, "market1501", found) if found else ""
-    samples = samples_of((name for name in wanted if role_of(name) and in_base(name, base)), ROLES)
-    present = Counter(sample.role for sample in samples)
-    for folder, role in ROLES.items():
-        if not present[role]:
-            raise DatasetError(
-                f"no images in '{folder}'; the layout market1501 needs images in each of "
-                f"{', '.join(ROLES)} (or set {files.key}layout: folders)"
-            )
+    tree = found.get(base, {})
+    missing = next((folder for folder in ROLES if folder not in tree), None)
+    if missing is not None:
+        raise DatasetError(
+            f"no images in '{missing}'; the layout market1501 needs images in each of "
+            f"{', '.join(ROLES)} (or set {files.key}layout: folders)"
+        )
+    samples = samples_of((name for images in tree.values() for name in images), ROLES)
     needless["files of the other versions"] = parts.others(files, base, found)
     return reading(samples, needless, published(base))
-
-
-def in_base(name: str, base: str) -> bool:
-    """Whether an image lies in one of the folders directly below a base."""
-    return name.startswith(base) and name.count("/") == base.count("/") + 1
 
 
 def reading(
@@ -143,12 +137,12 @@ def samples_of(names: Iterable[str], roles: Mapping[str, Role]) -> list[Sample]:
 
 def folder_of(name: str) -> str:
     """The name of the folder that a member lies in."""
-    return PurePosixPath(name).parent.name
+    return name.rpartition("/")[0].rpartition("/")[2]
 
 
 def file_name(name: str) -> str:
     """The name of a member without its folders."""
-    return PurePosixPath(name).name
+    return name.rpartition("/")[2]
 
 
 def role_of(name: str) -> Role | None:

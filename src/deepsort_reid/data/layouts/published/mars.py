@@ -42,16 +42,10 @@ def read(files: Files) -> Reading:
         DatasetError: a part is missing, a name is none of MARS's or contradicts its folder, or a
             person is learned and tested with.
     """
-    found = parts.find_parts(files.images, FOLDERS, 1)
-    base = parts.choose(files, "mars", found) if found else ""
-    tree = {folder.lower(): images for folder, images in found.get(base, {}).items()}
-    for folder in FOLDERS:
-        if folder not in tree:
-            raise DatasetError(
-                f"no images in '{base}{folder}/<identity>'; the layout mars needs "
-                f"{' and '.join(FOLDERS)}"
-            )
-    samples = [sample_of(name, FOLDERS[part]) for part, images in tree.items() for name in images]
+    version = parts.one_version(files, "mars", FOLDERS, 1, FOLDERS)
+    samples = [
+        sample_of(name, FOLDERS[part]) for part, images in version.parts.items() for name in images
+    ]
     refuse_shared(samples)
     shown = next((sample for sample in samples if sample.is_somebody), samples[0])
     file = PurePosixPath(shown.name).name
@@ -61,9 +55,9 @@ def read(files: Files) -> Reading:
         f"file name ({shown.camid} of '{file}')",
         passed_over={
             "lists of tracklets in info, since queries are drawn": [
-                name for name in files.names if name.startswith(f"{base}info/")
+                name for name in files.names if name.startswith(f"{version.base}info/")
             ],
-            "files of the other versions": parts.others(files, base, found),
+            "files of the other versions": version.others,
         },
         published=PUBLISHED,
         columns=("frame",),

@@ -24,7 +24,10 @@ from deepsort_reid.data.layouts.lists import Once, numbers_of, read_list
 from deepsort_reid.data.layouts.reading import Reading
 from deepsort_reid.data.samples import Role, Sample
 
-FOLDERS = {"train": "train", "test": "test", "mask_train_v2": "train", "mask_test_v2": "test"}
+VERSIONS = ({"train": "train", "test": "test"},
+            {"train": "mask_train_v2", "test": "mask_test_v2"},
+            {"train": "mask_train_V2", "test": "mask_test_V2"})  # fmt: skip
+FOLDERS = [folder for version in VERSIONS for folder in version.values()]
 LISTS: dict[str, dict[str, Role]] = {
     "train": {"list_train.txt": "train", "list_val.txt": "val"},
     "test": {"list_query.txt": "query", "list_gallery.txt": "gallery"},
@@ -56,29 +59,14 @@ def read(files: Files) -> Reading:
             names an image that is not there, some images of a part are in no list while one of
             its lists is missing, or a name tells no camera.
     """
-    found = parts.find_parts(files.images, FOLDERS, 1)
-    base = parts.choose(files, "msmt17", found) if found else ""
-    tree = found.get(base, {})
-    folders: dict[str, str] = {}
-    for folder in sorted(tree):
-        part = FOLDERS[folder.lower()]
-        if part in folders:
-            raise DatasetError(
-                f"'{base}{folders[part]}' and '{base}{folder}' both hold the part '{part}'; keep "
-                "one version of MSMT17"
-            )
-        folders[part] = folder
+    version = parts.one_version(files, "msmt17", FOLDERS, 1)
+    base, folders = version.base, folders_of(version)
     lists: list[str] = []
     unlisted: list[str] = []
     listed: Listed = {}
-    for part in LISTS:
-        if part not in folders:
-            raise DatasetError(
-                f"no images in '{base}{part}/<identity>'; the layout msmt17 needs the folders "
-                "train and test (or mask_train_v2 and mask_test_v2)"
-            )
-        images = tree[folders[part]]
-        of_part = read_part(files, base, part, folders[part], images)
+    for part, folder in folders.items():
+        images = version.parts[folder]
+        of_part = read_part(files, base, part, folder, images)
         lists += [base + name for name in LISTS[part] if base + name in files.known]
         unlisted += [name for name in images if name not in of_part]
         listed |= of_part
@@ -95,10 +83,26 @@ def read(files: Files) -> Reading:
         used=lists,
         passed_over={
             "images that no list names": unlisted,
-            "files of the other version": parts.others(files, base, found),
+            "files of the other version": version.others,
         },
         published=PUBLISHED if len(lists) == len(PUBLISHED) else {},
     )
+
+
+def folders_of(version: parts.Version) -> dict[str, str]:
+    """The folders of train and test, by one of the versions.
+
+    Raises:
+        DatasetError: one of them is missing, or those of both versions lie beside each other.
+    """
+    whole = [folders for folders in VERSIONS if set(folders.values()) <= set(version.parts)]
+    if len(whole) != 1 or len(version.parts) != len(LISTS):
+        known = ", ".join(f"'{version.base}{name}'" for name in sorted(version.parts)) or "none"
+        raise DatasetError(
+            f"the layout msmt17 needs images in train/<identity> and test/<identity>, or in "
+            f"mask_train_v2/<identity> and mask_test_v2/<identity>; the source holds {known}"
+        )
+    return whole[0]
 
 
 def read_part(files: Files, base: str, part: str, folder: str, images: list[str]) -> Listed:

@@ -27,7 +27,7 @@ PUBLISHED = {"any": 120_000}
 
 def recognises(files: Files) -> bool:
     """Whether images lie in UnrealPerson's folders."""
-    return any(FOLDER.fullmatch(name) for name in files.images)
+    return any("unreal_v" in name and FOLDER.fullmatch(name) for name in files.images)
 
 
 def read(files: Files) -> Reading:

@@ -32,7 +32,7 @@ QUERIES = {"800": 5_693, "1600": 11_777, "2400": 17_377, "13164": 95_057}
 
 def recognises(files: Files) -> bool:
     """Whether there are VehicleID's lists beside a folder `image`."""
-    bases = {match[1] or "" for match in map(TEST.fullmatch, files.names) if match}
+    bases = {match[1] or "" for match in find_tests(files)}
     return any(name.startswith(f"{base}image/") for base in bases for name in files.images)
 
 
@@ -43,7 +43,7 @@ def read(files: Files) -> Reading:
         DatasetError: a list is missing or none is chosen, or names an image that is not there, or
             a vehicle is learned and tested with.
     """
-    tests = {m[2]: m[0] for m in map(TEST.fullmatch, files.names) if m}
+    tests = {match[2]: match[0] for match in find_tests(files)}
     chosen = choose_list(tests, files, "vehicleid")
     test = tests[chosen]
     base = test.removesuffix(f"train_test_split/{PurePosixPath(test).name}")
@@ -77,6 +77,12 @@ def read(files: Files) -> Reading:
         published={"train": IN_TRAIN}
         | ({} if queries is None else {"query": queries, "gallery": int(chosen)}),
     )
+
+
+def find_tests(files: Files) -> list[re.Match[str]]:
+    """The test lists: what lies above them, and how many vehicles each names."""
+    names = (name for name in files.names if "train_test_split/test_list_" in name)
+    return [match for match in map(TEST.fullmatch, names) if match]
 
 
 def choose_list(lists: dict[str, str], files: Files, layout: str) -> str:

@@ -15,7 +15,6 @@ out. Where a list of names is there, it rules: an image that it lacks is left ou
 import re
 from pathlib import PurePosixPath
 
-from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.data.layouts import parts
 from deepsort_reid.data.layouts.files import Files
 from deepsort_reid.data.layouts.lists import read_list
@@ -38,9 +37,11 @@ PUBLISHED = {"train": 37_778, "query": 1_678, "gallery": 11_579}
 
 def recognises(files: Files) -> bool:
     """Whether images lie in VeRi's folders, and not in folders below, and bear its names."""
+    found = parts.find_parts(files.images, ROLES, 0)
     return any(
-        PurePosixPath(name).parent.name in ROLES and market1501.NAME.match(PurePosixPath(name).name)
-        for name in files.images
+        market1501.NAME.match(market1501.file_name(images[0]))
+        for tree in found.values()
+        for images in tree.values()
     )
 
 
@@ -51,29 +52,23 @@ def read(files: Files) -> Reading:
         DatasetError: a folder is missing, a name tells no identity, a list names an image that is
             not there, or a vehicle is learned and tested with.
     """
-    found = parts.find_parts(files.images, ROLES, 0)
-    base = parts.choose(files, "veri776", found) if found else ""
-    tree = found.get(base, {})
+    version = parts.one_version(files, "veri776", ROLES, 0, ROLES)
+    base = version.base
     used: list[str] = []
     names: list[str] = []
     for folder, of_folder in LISTS.items():
-        images = set(tree.get(folder, []))
-        if not images:
-            raise DatasetError(
-                f"no images in '{base}{folder}'; the layout veri776 needs images in each of "
-                f"{', '.join(ROLES)}"
-            )
+        images = set(version.parts[folder])
         if base + of_folder in files.known:
             used.append(base + of_folder)
             lines = read_list(files, base + of_folder, "name")
             images = {line.image(f"{base}{folder}/{line.values[0]}", images) for line in lines}
         names += sorted(images)
     needless = {
-        "images that no list names": [n for images in tree.values() for n in images],
+        "images that no list names": [n for images in version.parts.values() for n in images],
         "index and label files, which the names repeat": [
             name for name in parts.directly_in(files, base)
             if EXTRA.fullmatch(PurePosixPath(name).name)
         ],
-        "files of the other versions": parts.others(files, base, found),
+        "files of the other versions": version.others,
     }  # fmt: skip
     return market1501.reading(market1501.samples_of(names, ROLES), needless, PUBLISHED, used)

@@ -59,9 +59,11 @@ def read(files: Files) -> Reading:
     split = next(name for name in tests[chosen].values()).rpartition("/")[0] + "/"
     train = next((split + name for name in TRAIN if split + name in files.known), split + TRAIN[0])
     lists: dict[Role, str] = {
+        "train": train,
         "query": f"{split}test_{chosen}_id_query.txt",
         "gallery": f"{split}test_{chosen}_id.txt",
-    } | tests[chosen] | {"train": train}  # fmt: skip
+        **tests[chosen],
+    }
     info = f"{split}vehicle_info.txt"
     lost = next((name for name in (*lists.values(), info) if name not in files.known), None)
     if lost is not None:

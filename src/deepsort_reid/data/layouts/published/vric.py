@@ -32,8 +32,8 @@ def read(files: Files) -> Reading:
     Raises:
         DatasetError: a list is missing, or names an image that is not there.
     """
-    found = parts.find_parts(files.images, FOLDERS, 0)
-    base = parts.choose(files, "vric", found) if found else ""
+    version = parts.one_version(files, "vric", FOLDERS, 0, FOLDERS)
+    base = version.base
     rows: dict[str, tuple[str, int, Role]] = {}
     images, once = set(files.images), Once()
     lists = [f"{base}vric_{part}.txt" for part in ROLES]
@@ -56,6 +56,9 @@ def read(files: Files) -> Reading:
         f"list ('{shown.identity}' of '{shown.name}')",
         f"list ({shown.camid} of '{shown.name}')",
         used=lists,
-        passed_over={"images that no list names": files.images},
+        passed_over={
+            "images that no list names": [n for names in version.parts.values() for n in names],
+            "files of the other versions": version.others,
+        },
         published=PUBLISHED,
     )
