@@ -45,9 +45,13 @@ def find_parts(images: Sequence[str], folders: Collection[str], below: int) -> d
 def one_version(
     files: Files, layout: str, folders: Collection[str], below: int, needed: Collection[str] = ()
 ) -> Version:
-    """Find the folders of a dataset; see `find_parts` and `choose`.
+    """Find the folders of the one dataset that is meant.
 
     Args:
+        files: all members, and the subset that the user states.
+        layout: the layout's name.
+        folders: what the folders are called.
+        below: as `find_parts` has it.
         needed: those of the folders that must hold images.
 
     Raises:

@@ -23,11 +23,11 @@ from pathlib import PurePosixPath
 from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.data.layouts import parts
 from deepsort_reid.data.layouts.files import Files
+from deepsort_reid.data.layouts.general.folders import CAMERA_FOLDER
 from deepsort_reid.data.layouts.lists import numbers_of
 from deepsort_reid.data.layouts.reading import Reading
 from deepsort_reid.data.samples import Sample
 
-CAMERA = re.compile(r"cam(?:era)?[-_ ]?([0-9]{1,4}|[a-z])", re.IGNORECASE)
 # Where an image stands in place of an identity's folder: PRID, iLIDS-VID, VIPeR.
 SINGLE = re.compile(r"(person_[0-9]{4})|cam[12]_(person[0-9]{3})|([0-9]{3})_[0-9]{1,3}")
 PRID = re.compile(r"person_([0-9]{4})")
@@ -53,7 +53,7 @@ def find(files: Files, below: int) -> dict[str, parts.Parts]:
     """Where folders of cameras are: with a folder for each identity (1), or an image (0)."""
     paths = {name.rpartition("/")[0] for name in files.images}
     names = {part for path in paths for part in PurePosixPath(path).parts[-2:]}
-    cameras = [name.lower() for name in names if CAMERA.fullmatch(name)]
+    cameras = [name.lower() for name in names if CAMERA_FOLDER.fullmatch(name)]
     found = parts.find_parts(files.images, cameras, below)
     if below:
         return found
@@ -125,7 +125,7 @@ def number_cameras(tree: Mapping[str, list[str]]) -> dict[str, int]:
     """
     numbers: dict[int, str] = {}
     for folder in tree:
-        match = CAMERA.fullmatch(folder)
+        match = CAMERA_FOLDER.fullmatch(folder)
         text = match[1] if match else ""
         number = int(text) if text.isdigit() else ord(text.lower()) - ord("a") + 1
         if numbers.setdefault(number, folder) != folder:

@@ -51,15 +51,15 @@ def read(files: Files) -> Reading:
     rows: dict[str, tuple[str, Role]] = {}
     once = Once()
     for line in read_list(files, lists[0], "identity,image", ","):
+        who = f"train/{line.number(0, 'identity')}"
         name = trees["train"].get(line.values[1], f"train/{line.values[1]}")
-        image = once(line.image(name, files.known), line)
-        rows[image] = (f"train/{line.number(0, 'identity')}", "train")
+        rows[once(line.image(name, files.known), line)] = (who, "train")
     truth = files.named(TRUTH)[:1]
     for member in truth:
         for line in read_truth(files, member):
+            who = f"test/{line.number(1, 'entityid')}"
             name = trees["test"].get(line.values[0], f"test/{line.values[0]}")
-            image = once(line.image(name, files.known), line)
-            rows[image] = (f"test/{line.number(1, 'entityid')}", "test")
+            rows[once(line.image(name, files.known), line)] = (who, "test")
     numbers = numbers_of(who for who, _ in rows.values())
     samples = [Sample(n, who, numbers[who], NO_CAMERA, role) for n, (who, role) in rows.items()]
     return Reading(
