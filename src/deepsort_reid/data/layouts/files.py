@@ -8,13 +8,9 @@ from pathlib import PurePosixPath
 from deepsort_reid.core.dataset_config import MotConfig, SourceConfig
 from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.core.progress import quantity
+from deepsort_reid.data.images import is_image, is_image_data
 from deepsort_reid.sources.archive import Archive
 
-IMAGES = """
-    .jpg .jpeg .jpe .jfif .png .apng .gif .bmp .dib .webp .avif .tif .tiff .ppm .pgm .pbm .pnm
-    .heic .heif
-"""
-IMAGE_SUFFIXES = frozenset(IMAGES.split())
 # Files of these kinds are no images, whatever they begin with; the others are looked into.
 OTHERS = """
     .txt .csv .tsv .json .jsonl .xml .yaml .yml .ini .cfg .md .rst .html .htm .pdf .log .mat .npy
@@ -80,13 +76,6 @@ def decoded(name: str, data: bytes, encoding: str = UTF_8) -> str:
         raise DatasetError(f"'{name}' is no text in {known}; write it as plain text") from None
 
 
-def is_image(name: str) -> bool:
-    """Whether a member of an archive is an image by its name, and not hidden."""
-    path = PurePosixPath(name)
-    hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
-    return path.suffix.lower() in IMAGE_SUFFIXES and not hidden
-
-
 def images_among(archive: Archive, names: Iterable[str]) -> list[str]:
     """The images among the members, sorted: by suffix, or by content where the suffix says nothing.
 
@@ -94,8 +83,6 @@ def images_among(archive: Archive, names: Iterable[str]) -> list[str]:
         DatasetError: there are none.
         SourceError: the archive is damaged.
     """
-    from deepsort_reid.data.images import is_image_data
-
     names = list(names)
     images = {name for name in names if is_image(name)}
     unclear = [name for name in names if name not in images and suffix(name) not in OTHER_SUFFIXES]

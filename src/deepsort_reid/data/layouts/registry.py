@@ -101,8 +101,9 @@ def open_dataset(
     others = [known.name for known in recognised if known.name not in (chosen.name, "folders")]
     left_out = account(files, chosen.name, reading, others)
     understood = describe(chosen.name, reading, left_out)
-    logger.info(in_one_line(understood))
+    name = f"{source.name}: " if source.name else ""
+    logger.info("%s%s", name, in_one_line(understood))
     if different := differences(understood):
-        logger.info("as published it has other numbers of images: %s", different)
+        logger.info("%sas published it has other numbers of images: %s", name, different)
     samples = sorted(reading.samples, key=lambda sample: sample.name)
     return Dataset(chosen.name, samples, reading.in_time, reading.columns, understood)

@@ -31,6 +31,10 @@ from deepsort_reid.data.samples import NO_CAMERA, Crop, Role, Sample
 NEEDED = ("path", "identity")
 CORNERS = ("left", "top", "width", "height")
 KNOWN = (*NEEDED, "camera", "part", "frame", "box", *CORNERS)
+OFTEN = {  # what others call the columns, for the hint
+    "path": ("file", "filename", "file_name", "image", "img", "image_path", "filepath"),
+    "identity": ("id", "pid", "label", "person", "person_id", "vehicle_id", "class", "track_id"),
+}
 MAX_FIELD = 4096  # characters
 FARTHEST = 1e6  # pixels
 MAX_FRAME = 10**9
@@ -200,7 +204,7 @@ def check_header(header: Sequence[str], member: str) -> None:
     if 0 < len(corners) < len(CORNERS):
         missing += [name for name in CORNERS if name not in header]
     if missing:
-        similar = get_close_matches(missing[0], header, 1, 0.5)
+        similar = [name for name in header if name.lower() in OFTEN.get(missing[0], ())]
         hint = f"; is it '{similar[0]}'?" if similar else ""
         raise DatasetError(
             f"'{member}', line 1: no column '{missing[0]}' among {', '.join(header[:20])}{hint}; "
