@@ -72,7 +72,7 @@ def read_list(
     least = len(re.split(r"[ ,;]", form))
     empty = True
     for number, text in enumerate(files.text(member, encoding).split("\n"), start=1):
-        values = [value.strip() for value in text.strip().split(separator)]
+        values = [value.strip() for value in text[:MAX_LINE].strip().split(separator)]
         if not any(values):
             continue
         where = f"'{member}', line {number}"

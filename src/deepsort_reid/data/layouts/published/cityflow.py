@@ -27,7 +27,7 @@ from deepsort_reid.data.samples import Role, Sample
 ROLES: dict[str, Role] = {"train": "train", "query": "query", "test": "gallery"}
 FOLDERS = [f"image_{part}" for part in ROLES]
 LABELS = "train_label.xml"
-ITEM = re.compile(r"<Item\b([^<>]*)>")
+ITEM = re.compile(r"<Item\b([^<>]{0,1000})>")
 ATTRIBUTE = re.compile(r'(\w+)\s*=\s*"([^"<>]*)"')
 ENCODING = "gb18030"  # has GB 2312 in it
 EXTRA = re.compile(
