@@ -35,10 +35,10 @@ NEEDLESS = {
     "gt_query": "files of gt_query, which say who is junk for which query",
     "pytorch": "copies in a folder 'pytorch', as a well-known script sorts them",
 }
-PUBLISHED = {
-    ("market-1501", ""): {"train": 12_936, "query": 3_368, "gallery": 19_732},
-    ("cuhk03", "detected"): {"train": 7_365, "query": 1_400, "gallery": 5_332},
-    ("cuhk03", "labeled"): {"train": 7_368, "query": 1_400, "gallery": 5_328},
+MARKET = {"train": 12_936, "query": 3_368, "gallery": 19_732}
+CUHK03_NP = {
+    "detected": {"train": 7_365, "query": 1_400, "gallery": 5_332},
+    "labeled": {"train": 7_368, "query": 1_400, "gallery": 5_328},
 }
 NAME = re.compile(r"(-1|[0-9]{1,9})_c([0-9]{1,9})")
 
@@ -59,13 +59,7 @@ def read(files: Files) -> Reading:
             datasets and none is chosen, a name tells no identity, or an identity is learned and
             tested with.
     """
-    needless = {
-        reason: [name for name in files.names if f"/{folder}/" in f"/{name}"]
-        for folder, reason in NEEDLESS.items()
-    }
-    passed = {name for names in needless.values() for name in names}
-    wanted = [name for name in files.images if name not in passed]
-    found = parts.find_parts(wanted, ROLES, 0)
+    found = parts.find_parts(files.images, ROLES, 0)
     base = parts.choose(files, "market1501", found) if found else ""
     tree = found.get(base, {})
     missing = next((folder for folder in ROLES if folder not in tree), None)
@@ -75,6 +69,10 @@ def read(files: Files) -> Reading:
             f"{', '.join(ROLES)} (or set {files.key}layout: folders)"
         )
     samples = samples_of((name for images in tree.values() for name in images), ROLES)
+    needless = {
+        reason: [name for name in files.names if name.startswith(f"{base}{folder}/")]
+        for folder, reason in NEEDLESS.items()
+    }
     needless["files of the other versions"] = parts.others(files, base, found)
     return reading(samples, needless, published(base))
 
@@ -106,15 +104,7 @@ def reading(
 def published(base: str) -> dict[str, int]:
     """The numbers of images as published, by the names of the folders that publish them."""
     path = base.lower()
-    version = PurePosixPath(path).name
-    return next(
-        (
-            counts
-            for (name, of), counts in PUBLISHED.items()
-            if name in path and of in ("", version)
-        ),
-        {},
-    )
+    return MARKET if "market-1501" in path else CUHK03_NP.get(PurePosixPath(path).name, {})
 
 
 def samples_of(names: Iterable[str], roles: Mapping[str, Role]) -> list[Sample]:
