@@ -40,7 +40,7 @@ class InMemory:
     """Files as an archive would give them, in an order of its own."""
 
     def __init__(self, contents: dict[str, bytes], *, backwards: bool = False):
-        self.contents, self.backwards = contents, backwards
+        self.contents, self.backwards, self.litter = contents, backwards, 0
 
     def names(self) -> list[str]:
         return sorted(self.contents)
