@@ -82,7 +82,12 @@ def test_paths_count_from_the_table_or_from_the_archive() -> None:
     ("table", "message"),
     [
         ("", "line 1: no column 'path' among ; expected path, identity"),
-        ("path,id\n", "line 1: no column 'identity' among path, id; is it 'id'?"),
+        ("path,id\n", "line 1: column 'id' seems to be 'identity'; rename it to that"),
+        ("path,identity,Camera\n", "line 1: column 'Camera' seems to be 'camera'"),
+        ("path,identity,cam\n", "line 1: column 'cam' seems to be 'camera'"),
+        ("path,identity,split\n", "line 1: column 'split' seems to be 'part'"),
+        ("path,identity,bbox\n", "line 1: column 'bbox' seems to be 'box'"),
+        ("path,name2\n", "line 1: no column 'identity' among path, name2; expected path"),
         ("path,identity,path\n", "line 1: two columns 'path'"),
         ("path,identity,pid\n", "line 1: column 'pid' bears a name that the index"),
         ("path,identity,left\n", "line 1: no column 'top'"),

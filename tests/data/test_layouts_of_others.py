@@ -1,34 +1,11 @@
 """Miniatures of published datasets of vehicles and animals, with the traps of the real ones."""
 
-from collections import Counter
-from collections.abc import Mapping
-
 import pytest
 
-from deepsort_reid.core.errors import DatasetError
+from deepsort_reid.core.dataset_config import SourceConfig
 from deepsort_reid.data import split
-from deepsort_reid.data.samples import NO_CAMERA, Dataset
-from tests.support.datasets import read_files, split_config
-
-Content = bytes | str
-
-
-def images(*names: str) -> dict[str, Content]:
-    return dict.fromkeys(names, b"")
-
-
-def roles(dataset: Dataset) -> Counter[str]:
-    return Counter(sample.role for sample in dataset.samples)
-
-
-def refused(files: Mapping[str, Content], layout: str = "auto", **source: str) -> str:
-    """The one line that refuses a dataset."""
-    with pytest.raises(DatasetError) as caught:
-        read_files(files, layout, **source)
-    line = str(caught.value)
-    assert "\n" not in line
-    return line
-
+from deepsort_reid.data.samples import NO_CAMERA
+from tests.support.datasets import Content, images, read_files, refused, roles, split_config
 
 # VeRi-776
 
@@ -118,6 +95,7 @@ def test_vehicleids_gallery_is_one_image_of_each_vehicle() -> None:
 
 
 def test_vehicleids_test_list_is_a_choice() -> None:
+    assert SourceConfig(name="a", source="b", subset=800).subset == "800"  # as DVC reads it
     assert "set dataset.subset to 1 or 3" in refused(vehicleid())
     assert "dataset.subset: 5: the layout vehicleid needs a test list; the source holds 1 or 3" in (
         refused(vehicleid(), subset="5")

@@ -1,35 +1,21 @@
 """Miniatures of published datasets of people, with the traps of the real ones."""
 
 from collections import Counter
-from collections.abc import Mapping
 
 import pytest
 
-from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.data import split
 from deepsort_reid.data.layouts.reading import differences
-from deepsort_reid.data.samples import DISTRACTOR, JUNK, SEQUENCE, Dataset
-from tests.support.datasets import read_dataset, read_files, split_config
-
-Content = bytes | str
-
-
-def images(*names: str) -> dict[str, Content]:
-    return dict.fromkeys(names, b"")
-
-
-def roles(dataset: Dataset) -> Counter[str]:
-    return Counter(sample.role for sample in dataset.samples)
-
-
-def refused(files: Mapping[str, Content], layout: str = "auto", **source: str) -> str:
-    """The one line that refuses a dataset."""
-    with pytest.raises(DatasetError) as caught:
-        read_files(files, layout, **source)
-    line = str(caught.value)
-    assert "\n" not in line
-    return line
-
+from deepsort_reid.data.samples import DISTRACTOR, JUNK, SEQUENCE
+from tests.support.datasets import (
+    Content,
+    images,
+    read_dataset,
+    read_files,
+    refused,
+    roles,
+    split_config,
+)
 
 # Market-1501's folders
 

@@ -100,6 +100,8 @@ def open_dataset(
     reading = chosen.read(files)
     others = [known.name for known in recognised if known.name not in (chosen.name, "folders")]
     left_out = account(files, chosen.name, reading, others)
+    if archive.litter:
+        left_out["hidden and system files"] = archive.litter
     understood = describe(chosen.name, reading, left_out)
     name = f"{source.name}: " if source.name else ""
     logger.info("%s%s", name, in_one_line(understood))
