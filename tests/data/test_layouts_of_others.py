@@ -44,6 +44,8 @@ def test_veri776s_lists_are_checked() -> None:
     more = images("VeRi/image_train/0009_c001_00000001_0.jpg")
     left = read_files(veri() | more).understood["left_out"]
     assert left["images that no list names"] == 1
+    twice = veri() | {"VeRi/name_query.txt": "0002_c001_00030600_0.jpg\n" * 2}
+    assert "stands in 'VeRi/name_query.txt', line 1 already" in refused(twice)
     lost = veri()
     del lost["VeRi/image_test/0002_c002_00030600_0.jpg"]
     line = refused(lost)
@@ -161,6 +163,7 @@ def test_what_is_wrong_in_veriwild_is_named() -> None:
         "test_3000_id.txt": ("00009/000099.jpg\n", "test_3000_id.txt', line 1: there is no image"),
         "vehicle_info.txt": ("00002/000004.jpg;7;x\n", "vehicle_info.txt' tells no camera of"),
         "train_list.txt": ("00005/000010.jpg\n", "_query.txt', line 1: 'VERI-Wild/images/00005"),
+        "test_3000_id_query.txt": ("00005/000010.jpg\n" * 2, "_query.txt', line 2: 'VERI-Wild"),
     }
     for name, (text, message) in wrong.items():
         assert message in refused(files | {split_of + name: text}, subset="3000")
