@@ -62,7 +62,7 @@ def test_who_counts_people_from_zero_keeps_person_zero() -> None:
 def test_people_who_are_learned_and_tested_with_are_refused(test: int) -> None:
     line = refused(images(*market(first=1, test=test)))
     assert "is learned ('bounding_box_train/" in line
-    assert "dataset.layout: table" in line
+    assert "layout: table" in line
 
 
 @pytest.mark.parametrize("name", ["0005_c2_f0046985.jpg", "0005_c2s1_05.png", "5_c2_1.jpg.jpg"])
