@@ -42,6 +42,7 @@ from deepsort_reid.training.fingerprint import Fingerprint
 from tests.fuzz import bombs
 from tests.fuzz.faults import written
 from tests.fuzz.harness import Target
+from tests.fuzz.lists import lists
 from tests.support import datasets
 
 SIZE = (32, 16)  # height and width of every image
@@ -55,6 +56,7 @@ def targets(folder: Path) -> list[Target]:
         *archives(),
         *images(),
         *annotations(),
+        *lists(),
         *tables(),
         params(),
         *pretrained,
