@@ -228,7 +228,9 @@ def judge(
             if not side.any()
         ]
         if lacking:
-            doubts.append(f"{name}: left out, no pair of {lacking[0]} {PLACES[name]}")
+            # Where nobody is seen by two cameras, that kind is not to be expected.
+            notes = untold if name == "across" and kinds else doubts
+            notes.append(f"{name}: left out, no pair of {lacking[0]} {PLACES[name]}")
             continue
         kinds[name] = _rates(counted, false_match_rate, replicates)
         doubts += _doubts(name, kinds[name], false_match_rate)
