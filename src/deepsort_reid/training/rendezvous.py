@@ -8,6 +8,7 @@ import time
 from datetime import timedelta
 
 import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore, Store, TCPStore  # torch.distributed's
 
 from deepsort_reid.core.errors import TrainingError
 from deepsort_reid.core.launch import FIRST_WORD, LOOPBACK, PATIENCE, Launch
@@ -19,7 +20,7 @@ REMEDY = (
 )
 
 
-def meet(launch: Launch) -> dist.Store:
+def meet(launch: Launch) -> Store:
     """Wait for all ranks; return the store that they share, for the process group.
 
     Raises:
@@ -36,9 +37,9 @@ def meet(launch: Launch) -> dist.Store:
     except dist.DistError as error:
         raise TrainingError(f"{waiting.where} cannot be used: {reason(error)}; {REMEDY}") from None
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    shared = dist.PrefixStore(f"attempt-{attempt}", store)
+    shared = PrefixStore(f"attempt-{attempt}", store)
     wait_for_all(shared, launch, waiting)
-    return dist.PrefixStore("group", shared)
+    return PrefixStore("group", shared)
 
 
 class Waiting:
@@ -95,7 +96,7 @@ def knock(launch: Launch, waiting: Waiting) -> None:
             return
 
 
-def opened(launch: Launch, waiting: Waiting, *, is_host: bool) -> dist.Store:
+def opened(launch: Launch, waiting: Waiting, *, is_host: bool) -> Store:
     """The store at the address: made by its host, or found there.
 
     In a thread, since torch waits without end for the answer of a server that is no store.
@@ -104,13 +105,13 @@ def opened(launch: Launch, waiting: Waiting, *, is_host: bool) -> dist.Store:
         TrainingError: what listens there does not answer.
         DistError: the address cannot be used.
     """
-    made: list[dist.Store] = []
+    made: list[Store] = []
     failures: list[Exception] = []
 
     def make() -> None:
         try:
             made.append(
-                dist.TCPStore(
+                TCPStore(
                     LOOPBACK if is_host else launch.address,  # the host needs no name of its own
                     launch.port,
                     launch.world_size,
@@ -133,7 +134,7 @@ def opened(launch: Launch, waiting: Waiting, *, is_host: bool) -> dist.Store:
     return made[0]
 
 
-def wait_for_all(store: dist.Store, launch: Launch, waiting: Waiting) -> None:
+def wait_for_all(store: Store, launch: Launch, waiting: Waiting) -> None:
     """Wait until every rank has written its number into the store.
 
     Raises:

@@ -47,11 +47,11 @@ def main(arguments: Sequence[str]) -> int:
 
     os.environ[LOG_LEVEL] = level or "ERROR"  # of the ranks
     logging.disable()  # of this process alone, which has nothing to add to what its ranks say
-    options = run.parse_args(arguments)
+    options = run.parse_args(arguments)  # type: ignore[no-untyped-call]
     where = options.rdzv_endpoint or f"{options.master_addr}:{options.master_port}"
     try:
         with word_of_waiting(f"waiting for the other machines of {options.nnodes} at {where}"):
-            run.run(options)
+            run.run(options)  # type: ignore[no-untyped-call]
     except ChildFailedError as error:
         print(f"error: {explain(cause(error.failures.values()))}", file=sys.stderr, flush=True)  # noqa: T201
         return 1
@@ -91,20 +91,20 @@ def defaults(arguments: Sequence[str]) -> list[str]:
 @contextmanager
 def word_of_waiting(text: str) -> Iterator[None]:
     """Say a text after a while, unless the launchers of all machines have met by then."""
-    from torch.distributed.elastic import metrics
+    from torch.distributed.elastic.metrics.api import MetricData, MetricHandler, configure
 
     timer = threading.Timer(FIRST_WORD, print, [text], {"file": sys.stderr, "flush": True})
     timer.daemon = True
 
-    class Meeting(metrics.MetricHandler):
+    class Meeting(MetricHandler):
         """Hears of what torch counts, among it each meeting."""
 
-        def emit(self, metric_data: Any) -> None:
+        def emit(self, metric_data: MetricData) -> None:
             """Say nothing any more once all have met."""
             if metric_data.name.endswith("_rendezvous.success"):
                 timer.cancel()
 
-    metrics.configure(Meeting())
+    configure(Meeting())
     timer.start()
     try:
         yield
