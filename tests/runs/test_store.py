@@ -172,7 +172,10 @@ def test_an_experiment_can_have_another_name(root, monkeypatch):
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "vehicles")
     opened = store.open_store()
     experiment = opened.client.get_experiment(opened.experiment_id)
-    assert (experiment.name, experiment.artifact_location) == ("vehicles", str(root / "mlruns"))
+    assert (experiment.name, experiment.artifact_location) == (
+        "vehicles",
+        store.quoted(root / "mlruns"),
+    )
 
 
 # Following its folder
@@ -212,7 +215,7 @@ def test_a_place_somebody_chose_stays(root, before, after):
     write(root, "UPDATE experiments SET artifact_location = ? WHERE name <> 'Default'", before)
     opened = store.open_store()
     experiment = opened.client.get_experiment(opened.experiment_id)
-    assert experiment.artifact_location == after.format(root=root)
+    assert experiment.artifact_location == after.format(root=store.quoted(root))
 
 
 # Failing to open it
