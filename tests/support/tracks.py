@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deepsort_reid.core.config import load_params
-from deepsort_reid.data.mot import Boxes
+from deepsort_reid.data.video.sequence import Boxes
 from deepsort_reid.sources.archive import Archive
 from tests.support.stages import ROOT
 

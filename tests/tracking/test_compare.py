@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from deepsort_reid.core.errors import DatasetError
-from deepsort_reid.data.mot import read_sequences
+from deepsort_reid.data.layouts.videos import read_sequences
 from deepsort_reid.sources.archive import Archive
 from deepsort_reid.tracking import report, video
 from deepsort_reid.tracking.compare import Contender, Trial, compare_variants

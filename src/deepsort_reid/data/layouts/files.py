@@ -26,15 +26,12 @@ MAX_TEXT = 256 << 20  # bytes of one list or table
 
 
 @dataclass(frozen=True)
-class Files:
-    """The members of an archive, and what params.yaml says of them."""
+class Members:
+    """The members of an archive, and what they hold."""
 
     archive: Archive
     names: Sequence[str]  # of all members, sorted
     images: Sequence[str]  # those that are images, sorted
-    source: SourceConfig  # the table, identity level and subset that the user states
-    boxes: MotConfig  # which boxes of annotated videos become images
-    key: str = "dataset."  # what the source's parameters begin with, in messages
 
     @cached_property
     def known(self) -> frozenset[str]:
@@ -63,6 +60,15 @@ class Files:
     def named(self, *names: str) -> list[str]:
         """The members whose last part is one of these names, sorted."""
         return [name for name in self.names if PurePosixPath(name).name in names]
+
+
+@dataclass(frozen=True)
+class Files(Members):
+    """The members of an archive, and what params.yaml says of them."""
+
+    source: SourceConfig  # the table, identity level and subset that the user states
+    boxes: MotConfig  # which boxes of annotated videos become images
+    key: str = "dataset."  # what the source's parameters begin with, in messages
 
 
 def decoded(name: str, data: bytes) -> str:

@@ -10,7 +10,7 @@ from deepsort_reid.data.layouts.files import Files, images_among
 from deepsort_reid.data.layouts.general import folders, split_folders, table
 from deepsort_reid.data.layouts.published import market1501
 from deepsort_reid.data.layouts.reading import Reading, account, describe, differences, in_one_line
-from deepsort_reid.data.layouts.video import mot
+from deepsort_reid.data.layouts.videos import FORMATS
 from deepsort_reid.data.samples import Dataset
 from deepsort_reid.sources.archive import Archive
 
@@ -41,7 +41,7 @@ LAYOUTS = tuple(
     layout(module)
     for module in (
         table,
-        mot,
+        *FORMATS,
         market1501,
         split_folders,
         folders,
