@@ -134,7 +134,7 @@ def from_file(path: Path, frames: int | None, min_confidence: float) -> Detector
     shares = are_shares(found)
     if shares:
         logger.info("%s: %s", path, SCALED)
-        ltwh = found.boxes.ltwh + (found.origin, found.origin, 0, 0)
+        ltwh = found.boxes.ltwh + np.array([found.origin, found.origin, 0, 0])
         found = replace(found, boxes=replace(found.boxes, ltwh=ltwh))
     start = first_frame([found], Numbering(1, frames or sys.maxsize, "the video"))
     boxes, left_out = placed(found, start, None, unique=False)

@@ -141,8 +141,8 @@ def detections_of(archive: Archive, sequence: video.Sequence) -> Boxes:
     if sequence.detections is None:
         raise DatasetError(
             f"{archive.label}: sequence {sequence.name!r} has no det/det.txt (or, in other formats "
-            f"than MOTChallenge's, det/{sequence.name}.txt), and a tracker needs detections; add the "
-            "file or take the sequence out"
+            f"than MOTChallenge's, det/{sequence.name}.txt), and a tracker needs detections; add "
+            "the file or take the sequence out"
         )
     return sequence.detections
 

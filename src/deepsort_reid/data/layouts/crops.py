@@ -33,7 +33,11 @@ def reading(files: Files, found: Found) -> Reading:
     found.notes.log()
     videos = annotated(found.sequences)
     not_cut = Counter(found.notes.left_out)
-    chosen = {video.name: choose(video, files.boxes, not_cut) for video in videos}
+    chosen = {
+        video.name: choose(video.truth, files.boxes, not_cut)
+        for video in videos
+        if video.truth is not None
+    }
     tracks = sorted({(name, int(i)) for name, boxes in chosen.items() for i in set(boxes.ids)})
     if not tracks:
         reasons = ", ".join(f"{number:,} {reason}" for reason, number in not_cut.items() if number)
@@ -49,7 +53,8 @@ def reading(files: Files, found: Found) -> Reading:
         for camid, video in enumerate(videos, start=1)
         for track, crop in crops(chosen[video.name], video.images)
     ]  # fmt: skip
-    logger.info("classes that are cut: %s%s", list(files.boxes.classes), names_of_classes(videos))
+    if any(video.class_names for video in videos):
+        logger.info("cut are classes %s%s", list(files.boxes.classes), names_of_classes(videos))
     return Reading(
         samples,
         f"track ('{samples[0].identity}' of '{samples[0].member}')",
@@ -133,16 +138,14 @@ def names_of_classes(videos: Sequence[Video]) -> str:
     return f"; annotated are classes {shown}" if shown else ""
 
 
-def choose(video: Video, config: MotConfig, not_cut: Counter[str]) -> Boxes:
+def choose(boxes: Boxes, config: MotConfig, not_cut: Counter[str]) -> Boxes:
     """The boxes to cut.
 
     Args:
-        video: a sequence with annotations.
+        boxes: all boxes of a sequence.
         config: which to cut.
         not_cut: counts the other boxes, each by the first reason not to cut it.
     """
-    boxes = video.truth
-    assert boxes is not None
     left = np.ones(len(boxes), dtype=np.bool_)
     for reason, holds in reasons_against(boxes, config).items():
         not_cut[reason] += int((left & holds).sum())

@@ -17,7 +17,7 @@ FORMATS = (visdrone, kitti, datumaro, cvat, bdd100k, mot)
 
 
 def read_sequences(archive: Archive, names: Sequence[str] | None = None) -> list[sequence.Sequence]:
-    """Find the sequences of an archive, in whichever format, and read all their files but the frames.
+    """Find the sequences of an archive, in any format, and read all their files but the frames.
 
     Args:
         archive: holds the sequences.
@@ -36,8 +36,9 @@ def read_sequences(archive: Archive, names: Sequence[str] | None = None) -> list
     reader = next((one for one in FORMATS if one.recognises(members)), None)
     if reader is None:
         raise SourceError(
-            f"{archive.label}: holds no sequence of a known format; expected <name>/img1/000001.jpg "
-            "and what follows, with <name>/gt/gt.txt or <name>/det/det.txt beside img1"
+            f"{archive.label}: holds no sequence of a known format; expected "
+            "<name>/img1/000001.jpg and what follows, with <name>/gt/gt.txt or <name>/det/det.txt "
+            "beside img1"
         )
     found = reader.find(members)
     found.notes.log()

@@ -9,8 +9,8 @@ annotated frame exists. Where two readings remain, nobody can tell, and the sequ
 **Boxes without area or wholly outside the frame** are left out and counted, up to a tenth of a
 file's boxes (one, at least); where there are more, the columns mean something else.
 
-**Shares of the frame.** If no box is wider or higher than 1, and not all numbers are whole, boxes are
-shares of the frame's size.
+**Shares of the frame.** If no box is wider or higher than 1, and not all numbers are whole, boxes
+are shares of the frame's size.
 """
 
 from collections.abc import Iterable, Sequence
@@ -72,16 +72,24 @@ class Annotation:
         return self
 
 
-def of_rows(rows: Sequence[tuple[float, ...]], where: str, **how: str) -> Annotation:
-    """An annotation of rows: line, frame, identity, left, top, width, height, confidence, class
-    and visible share.
+def of_rows(rows: Sequence[tuple[float, ...]], where: str, unit: str = "line") -> Annotation:
+    """An annotation of rows.
+
+    Args:
+        rows: of each box its line, frame, identity, left, top, width, height, confidence, class and
+            visible share.
+        where: the file, in messages.
+        unit: what stands in place of lines.
+
+    Raises:
+        SourceError: a number can be none of a box.
     """
     values = np.array(rows, np.float64).reshape(-1, 10)
     boxes = Boxes(
         values[:, 1].astype(np.int64), values[:, 2].astype(np.int64), values[:, 3:7].copy(),
         values[:, 7].copy(), values[:, 8].astype(np.int64), values[:, 9].copy(),
     )  # fmt: skip
-    return Annotation(boxes, where, values[:, 0].astype(np.int64), **how).checked()
+    return Annotation(boxes, where, values[:, 0].astype(np.int64), unit=unit).checked()
 
 
 # Frames

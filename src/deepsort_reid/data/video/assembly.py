@@ -1,4 +1,4 @@
-"""Sequences put together: a format's frames and annotations, by the rules that all formats share."""
+"""Sequences put together of frames and annotations, by the rules that all formats share."""
 
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing

@@ -82,7 +82,7 @@ def short(value: Any) -> str:
     """A value of a document as a text that fits into a line."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
-    return repr(value[:50] if isinstance(value, str) else value if value is None else value)[:60]
+    return repr(value[:50] if isinstance(value, str) else value)[:60]
 
 
 def parse_json(data: bytes, where: str) -> Json:
@@ -129,8 +129,8 @@ def parse_xml(data: bytes, where: str, handler: Handler) -> None:
 
     def refuse(*_: Any) -> NoReturn:
         raise SourceError(
-            f"{where}, line {parser.CurrentLineNumber}: has a document type (DOCTYPE, ENTITY), as no "
-            "annotation tool writes; take it out"
+            f"{where}, line {parser.CurrentLineNumber}: has a document type (DOCTYPE, ENTITY), as "
+            "no annotation tool writes; take it out"
         )
 
     def start(name: str, attributes: dict[str, str]) -> None:

@@ -1,9 +1,10 @@
 """Masks as MOTS has them in text, and the boxes around them.
 
-A line is `frame id class height width rle`, between spaces (Voigtlaender et al., "MOTS: Multi-Object
-Tracking and Segmentation", CVPR 2019). Classes are 1 car, 2 pedestrian, 10 a region to be ignored.
-The RLE is COCO's compressed one: the lengths of runs of pixels outside and inside, down the columns,
-each in groups of five bits, those after the second as differences from the one before the last.
+A line is `frame id class height width rle`, between spaces (Voigtlaender et al., "MOTS:
+Multi-Object Tracking and Segmentation", CVPR 2019). Classes are 1 car, 2 pedestrian, 10 a region to
+be ignored. The RLE is COCO's compressed one: the lengths of runs of pixels outside and inside, down
+the columns, each in groups of five bits, those after the third as differences from the one before
+the last.
 """
 
 import numpy as np

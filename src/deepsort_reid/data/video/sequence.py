@@ -71,9 +71,11 @@ class Notes:
     )
 
     def log(self) -> None:
-        """Say each thing in one line, with the sequences that it is true of."""
+        """Say each thing in one line, with the sequences it is true of, and how often in each."""
         for what, where in self.said.items():
-            logger.info("%s: %s", what, listed(list(where)))
+            named = [f"'{name}' ({number:,})" for name, number in list(where.items())[:SHOWN]]
+            more = f" and {len(where) - SHOWN} more" if len(where) > SHOWN else ""
+            logger.info("%s: %s%s", what, ", ".join(named), more)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,10 +89,10 @@ class Found:
     passed_over: Mapping[str, Collection[str]] = field(default_factory=dict)
 
 
-def listed(names: Collection[str], most: int = SHOWN) -> str:
+def listed(names: Collection[str]) -> str:
     """Some names as a text, and how many more there are."""
-    some = ", ".join(f"'{name}'" for name in list(names)[:most])
-    return some if len(names) <= most else f"{some} and {len(names) - most} more"
+    some = ", ".join(f"'{name}'" for name in list(names)[:SHOWN])
+    return some if len(names) <= SHOWN else f"{some} and {len(names) - SHOWN} more"
 
 
 # Frames

@@ -1,14 +1,14 @@
 """Layout `bdd100k`: BDD100K's box tracking, and its MOTS as run-length encoded masks.
 
-Yu et al., "BDD100K: A Diverse Driving Dataset for Heterogeneous Multitask Learning", CVPR 2020: 1,400
-videos to train with, 200 to validate with and 400 without annotations, at 5 frames a second.
+Yu et al., "BDD100K: A Diverse Driving Dataset for Heterogeneous Multitask Learning", CVPR 2020:
+1,400 videos to train with, 200 to validate with and 400 without annotations, at 5 frames a second.
 
     images/track/train/<video>/<video>-0000001.jpg
     labels/box_track_20/train/<video>.json            a list of frames, or an object with `frames`
 
 A frame has `name`, the name of its image, and `labels` with `id`, `category`, and `box2d` (x1, y1,
-x2, y2) or `rle`. Categories count as the classes 1 pedestrian, 2 rider, 3 car, 4 truck, 5 bus,
-6 train, 7 motorcycle, 8 bicycle, 9 other person, 10 trailer, 11 other vehicle. A `crowd` is a region
+x2, y2) or `rle`. Categories count as the classes 1 pedestrian, 2 rider, 3 car, 4 truck, 5 bus, 6
+train, 7 motorcycle, 8 bicycle, 9 other person, 10 trailer, 11 other vehicle. A `crowd` is a region
 in which nobody is told apart. What is `occluded` has a visible share of 0.5: the file does not say
 how much is hidden.
 """

@@ -111,8 +111,8 @@ class Export:
         if self.images or (self.shapes and not self.rows):
             what = "single images" if self.images else "shapes that are no boxes"
             raise SourceError(
-                f"{self.where}: holds {what}; export the task as 'CVAT for video 1.1', with a track "
-                "of boxes for each object"
+                f"{self.where}: holds {what}; export the task as 'CVAT for video 1.1', with a "
+                "track of boxes for each object"
             )
         if len(self.tasks) > 1:
             raise SourceError(

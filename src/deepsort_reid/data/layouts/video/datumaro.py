@@ -4,9 +4,10 @@
     images/<subset>/<item>.jpg    the frames, or images/<item>.jpg
 
 Annotations of type `bbox` whose attributes have a `track_id` are boxes of that track. The folder of
-an item's frame is its sequence, and the number in its name orders the frames. Labels count as classes 1, 2, … in the order in which `categories` lists them, as in the
-`labels.txt` of CVAT's "MOT 1.1". What is `occluded` has a visible share of 0, as in CVAT's MOT files,
-and what is `outside` is not there.
+an item's frame is its sequence, and the number in its name orders the frames. Labels count as
+classes 1, 2, … in the order in which `categories` lists them, as in the `labels.txt` of CVAT's "MOT
+1.1". What is `occluded` has a visible share of 0, as in CVAT's MOT files, and what is `outside` is
+not there.
 """
 
 from collections import defaultdict
@@ -149,8 +150,8 @@ def image_of(
         if place + identity in images:
             return images[place + identity]
     raise SourceError(
-        f"{item.where}: the image of '{identity[:80]}' is not in '{folder}'; export with the images, "
-        "or put them there"
+        f"{item.where}: the image of '{identity[:80]}' is not in '{folder}'; export with the "
+        "images, or put them there"
     )
 
 
@@ -164,12 +165,11 @@ def rows_of(item: Json, classes: int, notes: Notes, subset: str) -> list[tuple[f
     skipped: dict[str, int] = defaultdict(int)
     annotations = item.get("annotations")
     for one in annotations.items("annotation") if annotations is not None else ():
-        attributes = one.get("attributes")
-        said = attributes.get("track_id") if attributes is not None else None
+        attributes = one.get("attributes") or Json({}, one.where)
+        said = attributes.get("track_id")
         if one.need("type").text() != "bbox" or said is None:
             skipped["annotations that are no boxes of a track are left out"] += 1
             continue
-        assert attributes is not None
         if is_set(attributes, "outside"):
             continue
         sides = one.need("bbox").items("side")

@@ -1,7 +1,7 @@
 """Layout `kitti`: KITTI's tracking benchmark, and the masks of KITTI MOTS.
 
-Geiger et al., "Are We Ready for Autonomous Driving? The KITTI Vision Benchmark Suite", CVPR 2012: 21
-videos to train with (8,008 frames) and 29 without annotations (11,095), at 10 frames a second.
+Geiger et al., "Are We Ready for Autonomous Driving? The KITTI Vision Benchmark Suite", CVPR 2012:
+21 videos to train with (8,008 frames) and 29 without annotations (11,095), at 10 frames a second.
 
     training/image_02/0000/000000.png   the frames, counted from 0
     training/label_02/0000.txt          frame, track, type, truncated, occluded, alpha, left, top,
@@ -9,10 +9,10 @@ videos to train with (8,008 frames) and 29 without annotations (11,095), at 10 f
     training/det_02/0000.txt            detections, likewise
     instances_txt/0000.txt              masks of MOTS, instead of label_02
 
-Types count as the classes 1 Pedestrian, 2 Person_sitting (or Person), 3 Cyclist, 4 Car, 5 Van,
-6 Truck, 7 Tram, 8 Misc. DontCare is a region in which nobody has annotated anything. An occlusion of
-0, 1 or 2 counts as a visible share of 1, 0.75 or 0.25, and 3 (unknown) as 1. In MOTS the classes are
-1 car and 2 pedestrian.
+Types count as the classes 1 Pedestrian, 2 Person_sitting (or Person), 3 Cyclist, 4 Car, 5 Van, 6
+Truck, 7 Tram, 8 Misc. DontCare is a region in which nobody has annotated anything. An occlusion of
+0, 1 or 2 counts as a visible share of 1, 0.75 or 0.25, and 3 (unknown) as 1. In MOTS the classes
+are 1 car and 2 pedestrian.
 """
 
 from collections import Counter
