@@ -11,9 +11,8 @@ import numpy as np
 
 from deepsort_reid.core import files
 from deepsort_reid.core.errors import ConfigError, DatasetError
-from deepsort_reid.data.images import open_image
+from deepsort_reid.data.images import IMAGE_SUFFIXES, open_image
 from deepsort_reid.data.packed import Images
-from deepsort_reid.data.samples import IMAGE_SUFFIXES
 from deepsort_reid.model.extractor import Embeddings, Extractor
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}

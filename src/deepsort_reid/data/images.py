@@ -2,6 +2,7 @@
 
 import io
 from functools import cache
+from pathlib import PurePosixPath
 from types import ModuleType
 from typing import cast
 
@@ -11,6 +12,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from deepsort_reid.core.errors import one_line
 from deepsort_reid.data.packed import Images
 
+SUFFIXES = """
+    .jpg .jpeg .jpe .jfif .png .apng .gif .bmp .dib .webp .avif .tif .tiff .ppm .pgm .pbm .pnm
+    .heic .heif
+"""
+IMAGE_SUFFIXES = frozenset(SUFFIXES.split())
 MAX_PIXELS = 25_000_000  # a crop has thousands, a frame millions; more is damaged or an attack
 # No others: of PostScript, which any file may hold whatever its name, Pillow would run the program.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
@@ -75,6 +81,13 @@ def fast_decoder() -> ModuleType | None:
     except ModuleNotFoundError:
         return None
     return cast("ModuleType", simplejpeg)
+
+
+def is_image(name: str) -> bool:
+    """Whether a member of an archive is an image by its name, and not hidden."""
+    path = PurePosixPath(name)
+    hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
+    return path.suffix.lower() in IMAGE_SUFFIXES and not hidden
 
 
 def is_image_data(data: bytes) -> bool:
