@@ -27,7 +27,7 @@ from ruamel.yaml import YAML
 from deepsort_reid.core import files
 from deepsort_reid.core.config import load_params
 from deepsort_reid.core.errors import DeepSortReidError
-from deepsort_reid.data import decode, mot, packed
+from deepsort_reid.data import decode, packed
 from deepsort_reid.data.samples import NO_CAMERA, Sample
 from deepsort_reid.data.split import count
 from deepsort_reid.evaluation.threshold import read_threshold
@@ -40,6 +40,7 @@ from deepsort_reid.sources.archive import Archive
 from deepsort_reid.training.checkpointer import States
 from deepsort_reid.training.fingerprint import Fingerprint
 from tests.fuzz import bombs
+from tests.fuzz.annotations import annotations
 from tests.fuzz.faults import written
 from tests.fuzz.harness import Target
 from tests.fuzz.lists import lists
@@ -211,67 +212,6 @@ def read_image_plainly(data: bytes) -> object:
             upright = Image.fromarray((np.asarray(upright) / 256).astype(np.uint8))
         rgb = upright.convert("RGB").resize(SIZE[::-1], Image.Resampling.BILINEAR)
     return digest(np.asarray(rgb).tobytes())
-
-
-# Annotated videos
-
-
-def annotations() -> list[Target]:
-    """The texts of a sequence, as MOTChallenge and annotation tools write them."""
-    lines = [f"{k // 3 + 1},{k % 3 + 1},{9.5 * k},{k + 1},{10 + k},30,1,1,0.{k}" for k in range(9)]
-    gt = [("\n".join(chosen) + "\n").encode() for chosen in (lines, lines[:5])]
-    det = [b"1,-1,5,6,7.5,8,0.5,-1,-1,-1\n4,-1,5,6,7,8,-2,-1,-1,-1\r\n", b"2, 3, 4, 5, 6, 7, 8"]
-    info = [f"[Sequence]\nname=a\nframeRate={rate}\nseqLength=4\n".encode() for rate in (14, 30)]
-    claims = {
-        "columns": b"," * 20_000_000, "lines": b"\n" * 20_000_000 + b"1",
-        "digits": b"1" * 20_000_000, "spaces": b"1," + b" " * 20_000_000 + b"x",
-        "boxes": b"".join(b"1,%d,1,1,5,5,1\n" % k for k in range(300_000)) + b"1",
-    }  # fmt: skip
-    return [
-        Target("boxes annotated", "gt.txt", gt, lambda path: read_boxes(path, truth=True),
-               says=lambda data: read_boxes_plainly(data, truth=True), checksums=False,
-               bombs=claims),
-        Target("boxes found", "det.txt", det, lambda path: read_boxes(path, truth=False),
-               says=lambda data: read_boxes_plainly(data, truth=False), checksums=False,
-               bombs=claims),
-        Target("sequence's description", "seqinfo.ini", info, read_frame_rate,
-               says=read_frame_rate_plainly, checksums=False,
-               bombs=claims | {"a long option": b"[Sequence]\na" + b" " * 4000 + b"b"}),
-    ]  # fmt: skip
-
-
-def read_boxes(path: Path, *, truth: bool) -> object:
-    """All columns, in the order of the frames."""
-    found = mot.read_boxes(path.read_bytes(), str(path), 4, truth=truth)
-    columns = (found.frames, found.ids, found.ltwh, found.confidences, found.classes)
-    return [column.tolist() for column in (*columns, found.visibility)]
-
-
-def read_boxes_plainly(data: bytes, *, truth: bool) -> object:
-    """The same, line by line."""
-    rows = [[float(value) for value in line.split(",")]
-            for line in data.decode("utf-8-sig").rstrip().split("\n") if line]  # fmt: skip
-    rows.sort(key=lambda row: row[0])
-    classed = [truth and len(row) in (8, 9) and row[7] != -1 for row in rows]
-    shared = [truth and len(row) == 9 and row[8] != -1 for row in rows]
-    return [
-        [int(row[0]) for row in rows],
-        [int(row[1]) for row in rows],
-        [[row[2] - 1, row[3] - 1, row[4], row[5]] for row in rows],
-        [row[6] for row in rows],
-        [int(row[7]) if known else 1 for row, known in zip(rows, classed, strict=True)],
-        [row[8] if known else 1 for row, known in zip(rows, shared, strict=True)],
-    ]
-
-
-def read_frame_rate(path: Path) -> object:
-    return mot.read_frame_rate(path.read_bytes(), str(path))
-
-
-def read_frame_rate_plainly(data: bytes) -> object:
-    """What stands after `frameRate`."""
-    (said,) = re.findall(r"^frameRate *[=:] *(.*)$", data.decode(), re.I | re.M)
-    return float(said)
 
 
 # Tables that say who is on which image

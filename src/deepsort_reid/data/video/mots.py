@@ -43,7 +43,8 @@ def read_masks(data: bytes, where: str) -> Annotation:
         if len(fields) != 6:
             raise SourceError(f"{here}: {len(fields)} fields between spaces; expected 6: {NAMES}")
         frame, identity, kind, height, width = (
-            whole(field, what, here) for field, what in zip(fields, NAMES.split(", "), strict=False)
+            whole(field, what, here)
+            for field, what in zip(fields[:5], NAMES.split(", "), strict=False)
         )
         box = box_of(fields[5], height, width, here)
         ignored = kind == IGNORED
