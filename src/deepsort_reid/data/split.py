@@ -135,7 +135,7 @@ def assign_to_test(dataset: Dataset, seed: int) -> tuple[list[Sample], list[Samp
     """
     role: Mapping[Role, list[Sample]] = group(dataset.samples, lambda sample: sample.role)
     if dataset.in_time:
-        query, gallery = query_tracks(list(dataset.samples))
+        query, gallery = query_tracks(role["test"] or list(dataset.samples))
     elif role["query"] and role["gallery"]:
         query, gallery = role["query"], role["gallery"]
     else:
@@ -163,8 +163,14 @@ def assign_tracks(samples: Sequence[Sample], config: SplitConfig) -> Split:
     if short:
         logger.info("%d tracks have one image, too few to learn or to find them: left out", short)
     long = [sample for track in tracks.values() if len(track) > 1 for sample in track]
-    learning, held_out = hold_out_to_test(long, config)
-    if config.tune_fraction:
+    role: Mapping[Role, list[Sample]] = group(long, lambda sample: sample.role)
+    if role["train"]:  # the dataset says which sequences are for what
+        learning, held_out = role["train"], role["test"]
+    else:
+        learning, held_out = hold_out_to_test(long, config)
+    if config.tune_fraction and role["tune"]:
+        held_out = role["tune"]
+    elif config.tune_fraction:
         learning, held_out = hold_out_to_tune(learning, config)
     split: dict[str, list[Sample]] = {part: [] for part in PARTS}
     for track in group(learning, lambda sample: sample.identity).values():
