@@ -150,6 +150,12 @@ def test_many_boxes_outside_are_refused(table: str) -> None:
     assert f"s/{table}, line 13: 2 of 14 boxes, this one first, lie outside the frame of" in line
 
 
+def test_corners_in_place_of_sizes_are_refused() -> None:
+    rows = "".join(f"{n},{w},{30 * w},5,{30 * w + 9},45,1\n" for n in range(1, 7) for w in (1, 2))
+    line = refused(frames("s/img1") | {"s/gt/gt.txt": rows})
+    assert "s/gt/gt.txt, line 2: 6 of 12 boxes, this one first, reach far beyond the frame" in line
+
+
 def test_categories_of_visdrone_in_ten_columns() -> None:
     rows = "".join(
         f"{frame},{who},{10 * who},5,8,40,1,{kind},0,{occlusion}\n"
@@ -198,6 +204,13 @@ def test_cvat_s_mot_with_its_labels() -> None:
     one = only(files)
     assert (one.class_names, one.distractors) == ({1: "car", 2: "person"}, ())
     assert only(frames("img1") | {"gt/gt.txt": rows}).distractors == (2, 7, 8, 12)
+    # Nobody is in the last frame: by the numbers alone, 1 to 5 could be those of the files.
+    early = {"gt/gt.txt": gt(1, 5), "gt/labels.txt": "person"}
+    for name, first in (("frame_{:06}.png", 1), ("image{}.png", 1)):
+        truth = only(frames("img1", 0, name=name) | early).truth
+        assert truth is not None
+        assert truth.frames[0] == first
+    assert "nothing tells which" in refused(frames("img1", 0) | early)
 
 
 def test_masks_of_mots_and_no_box_of_the_class() -> None:

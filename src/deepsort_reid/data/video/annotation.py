@@ -9,6 +9,9 @@ annotated frame exists. Where two readings remain, nobody can tell, and the sequ
 **Boxes without area or wholly outside the frame** are left out and counted, up to a tenth of a
 file's boxes (one, at least); where there are more, the columns mean something else.
 
+**Corners.** If every box has a width above its left and a height above its top, and more than a
+tenth of the boxes reach far beyond the frame, they are corners and not sizes, and are refused.
+
 **Shares of the frame.** If no box is wider or higher than 1, and not all numbers are whole, boxes
 are shares of the frame's size.
 """
@@ -25,6 +28,7 @@ from deepsort_reid.data.video.sequence import Boxes, Notes
 MOST_LEFT_OUT = 10  # one box of so many may lie outside its frame, or have no area
 FARTHEST = 1e6  # pixels from the frame's corner
 FARTHEST_SHARE = 2.0  # shares of the frame from its corner
+FAR_BEYOND = 1.1  # of the frame's size: where boxes end that are no boxes of things in it
 SLACK = 0.01  # by which boxes that are shares of the frame may reach beyond it
 
 
@@ -198,6 +202,7 @@ def placed(
     if size is not None:
         outside = ~flat & ~touches(boxes.ltwh, size)
         refuse_many(annotation, outside, f"lie outside the frame of {size[0]}×{size[1]} pixels")
+        refuse_corners(annotation, size)
     kept = ~(flat | outside)
     if unique:
         again = repeated(boxes.frames, boxes.ids) & kept
@@ -222,6 +227,19 @@ def refuse_many(annotation: Annotation, which: NDArray[np.bool_], fault: str) ->
             f"{annotation.where}, {annotation.line(which)}: {count:,} of {total:,} boxes, this one "
             f"first, {fault}; up to one of {MOST_LEFT_OUT} is left out"
         )
+
+
+def refuse_corners(annotation: Annotation, size: tuple[int, int]) -> None:
+    """Refuse boxes that end where their size is expected.
+
+    Raises:
+        SourceError: they do.
+    """
+    starts, ends = annotation.boxes.ltwh[:, :2], annotation.boxes.ltwh[:, 2:]
+    if len(starts) and (ends > starts).all():
+        beyond = (starts + ends > np.array(size) * FAR_BEYOND).max(1)
+        refuse_many(annotation, beyond, "reach far beyond the frame; expected left, top, width and "
+                    "height, not right and bottom")  # fmt: skip
 
 
 def touches(ltwh: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:

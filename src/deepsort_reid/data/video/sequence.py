@@ -105,6 +105,7 @@ class Frames:
     images: tuple[str, ...]  # members of the archive
     first: int  # the number in the name of the first one; those of the others follow
     where: str  # their folder, in messages
+    named: bool = False  # whether something stands before the numbers, as in frame_000000.PNG
 
 
 def prefix(folder: str) -> str:
@@ -153,7 +154,7 @@ def in_order(images: Iterable[str], where: str) -> Frames:
             f"{where}: {len(numbered)} frames, but none with the number {missing}; "
             "number them without gaps, as the annotations do"
         )
-    return Frames(tuple(numbered[n] for n in sorted(numbered)), first, where)
+    return Frames(tuple(numbered[n] for n in sorted(numbered)), first, where, bool(begin))
 
 
 def distinct_names(folders: Iterable[str], label: str) -> dict[str, str]:

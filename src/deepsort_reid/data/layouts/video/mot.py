@@ -10,6 +10,9 @@ arXiv:1603.00831). MOT15, MOT16, MOT17, MOT20, DanceTrack, SportsMOT and CVAT's 
     <name>/det/det.txt       boxes found by a detector, or <name>/det.txt; may be missing
     <name>/seqinfo.ini       frameRate, imDir and imExt; may be missing
 
+CVAT counts the frames of a table from 1 whatever the files are called: where there is a labels.txt,
+and the files are named as `frame_000000.PNG` is, that holds.
+
 MOTS20 has masks in gt.txt, `frame id class height width rle`, whose boxes are taken. Where a file
 has classes and no labels.txt, they are MOTChallenge's: 1 pedestrian, 2 person on vehicle, 3 car,
 4 bicycle, 5 motorbike, 6 non-motorised vehicle, 7 static person, 8 distractor, 9 to 11 occluders,
@@ -164,7 +167,7 @@ def material(
     plain = not labels and (gt is None or not (gt.boxes.classes == 0).any())
     return Material(
         name, frames, gt, det, info.frame_rate, labels, DISTRACTORS if plain else (),
-        part_of(folder),
+        part_of(folder), 1 if "labels" in texts and frames.named else None,
     )  # fmt: skip
 
 
