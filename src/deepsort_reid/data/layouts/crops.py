@@ -122,7 +122,7 @@ def roles_of(videos: Sequence[Video]) -> dict[str, Role]:
     choose parameters by.
     """
     named = {video.role for video in videos}
-    if len(named) < 2 or "any" in named or "train" not in named:
+    if len(named) < 2 or "train" not in named or named - {"train", "val", "test"}:
         return dict.fromkeys((video.name for video in videos), "any")
     meaning: dict[Role, Role] = {"val": "tune" if "test" in named else "test"}
     return {video.name: meaning.get(video.role, video.role) for video in videos}
