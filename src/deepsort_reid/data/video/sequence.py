@@ -122,7 +122,7 @@ def by_folder(images: Iterable[str]) -> dict[str, list[str]]:
     """The images that lie in each folder, sorted; `.` is the archive's root."""
     found: dict[str, list[str]] = defaultdict(list)
     for name in sorted(images):
-        found[str(PurePosixPath(name).parent)].append(name)
+        found[name.rpartition("/")[0] or "."].append(name)
     return found
 
 

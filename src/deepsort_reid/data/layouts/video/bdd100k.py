@@ -67,12 +67,12 @@ def frame_folders(files: Members) -> dict[str, list[str]]:
 
 def labels_of(files: Members) -> dict[str, list[str]]:
     """The folder of frames -> the JSON that bears its name."""
-    folders = {PurePosixPath(folder).name: folder for folder in frame_folders(files)}
     found: dict[str, list[str]] = defaultdict(list)
-    for name in files.names:
-        path = PurePosixPath(name)
-        if path.suffix == ".json" and path.stem in folders:
-            found[folders[path.stem]].append(name)
+    documents = [name for name in files.names if name.endswith(".json")]
+    folders = {PurePosixPath(f).name: f for f in frame_folders(files)} if documents else {}
+    for name in documents:
+        if (stem := PurePosixPath(name).stem) in folders:
+            found[folders[stem]].append(name)
     return found
 
 

@@ -143,13 +143,14 @@ def read(files: Files) -> Reading:
 
 def exports(files: Members) -> dict[str, str]:
     """Each export's file -> the folder that its frames lie in or below."""
-    folders = set(by_folder(files.images))
+    documents = [name for name in files.names if name.endswith(".xml")]
+    folders = set(by_folder(files.images)) if documents else set()
     found = {}
-    for name in files.names:
+    for name in documents:
         path = PurePosixPath(name)
         if path.name == NAME:
             found[name] = str(path.parent)
-        elif path.suffix == ".xml" and str(path.with_suffix("")) in folders:
+        elif str(path.with_suffix("")) in folders:
             found[name] = str(path.with_suffix(""))
     return found
 

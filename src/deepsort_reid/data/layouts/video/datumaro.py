@@ -42,14 +42,11 @@ def documents(files: Members) -> dict[str, str]:
     """Each file of annotations -> the folder `images` beside its own, with a `/` at its end."""
     found = {}
     for name in files.names:
-        path = PurePosixPath(name)
-        images = f"{path.parent.parent / FRAMES}/"
-        if (
-            path.suffix == ".json"
-            and path.parent.name == ANNOTATIONS
-            and any(image.startswith(images) for image in files.images)
-        ):
-            found[name] = images
+        path = PurePosixPath(name) if name.endswith(".json") else None
+        if path is not None and path.parent.name == ANNOTATIONS:
+            images = f"{path.parent.parent / FRAMES}/"
+            if any(image.startswith(images) for image in files.images):
+                found[name] = images
     return found
 
 

@@ -65,7 +65,7 @@ def read(files: Files) -> Reading:
 
 def is_frame(name: str) -> bool:
     """Whether an image lies in a folder img1."""
-    return PurePosixPath(name).parent.name == FRAMES
+    return f"{FRAMES}/" in name and PurePosixPath(name).parent.name == FRAMES
 
 
 def find(files: Members) -> Found:

@@ -43,7 +43,7 @@ def read(files: Files) -> Reading:
 
 def frame_folders(files: Members) -> dict[str, list[str]]:
     """The folders of frames -> their images."""
-    folders = by_folder(files.images)
+    folders = by_folder(name for name in files.images if f"{FRAMES}/" in name)
     return {f: n for f, n in folders.items() if PurePosixPath(f).parent.name == FRAMES}
 
 
