@@ -167,6 +167,8 @@ def test_categories_of_visdrone_in_ten_columns() -> None:
     left = dataset.understood["left_out"]
     assert left["of other classes (dataset.mot.classes: [1])"] == 12
     assert left["hidden (dataset.mot.min_visibility: 0.5)"] == 6
+    one = only(frames("s/img1") | {"s/gt/gt.txt": rows})
+    assert (one.class_names[9], one.distractors) == ("bus", ())
 
 
 def test_columns_that_nobody_can_tell_name_the_parameter() -> None:
@@ -222,7 +224,7 @@ def test_masks_of_mots_and_no_box_of_the_class() -> None:
     assert truth is not None
     assert truth.ltwh.tolist() == [[2, 1, 2, 4], [0, 0, 6, 10]]
     assert (truth.classes.tolist(), truth.ids.tolist()) == ([2, 0], [2001, -1])
-    assert "annotated are classes 0, 2 pedestrian" in refused(files, DatasetError)
+    assert "annotated are classes 2 pedestrian" in refused(files, DatasetError)
 
 
 @pytest.mark.parametrize(
@@ -258,6 +260,8 @@ def test_pictures_of_no_sequence_are_refused_and_of_frames_alone_too() -> None:
     files = frames("s/img1") | {"s/gt/gt.txt": gt()}
     stray = "layout 'mot' does not explain 'faces/a.jpg'"
     assert stray in refused(files | {"faces/a.jpg": FRAME}, DatasetError)
+    left = read_files(files | {"s.mp4": b""}).understood["left_out"]
+    assert left == {"video files beside the frames": 1}
     assert "none of the sequences ('s') has annotations" in refused(frames("s/img1"), DatasetError)
 
 
@@ -387,6 +391,8 @@ def test_visdrone() -> None:
     crop = dataset.samples[0].crop
     assert crop is not None
     assert crop.ltwh == (0, 0, 8, 40)  # pixels from 0
+    found = frames("sequences/uav1_v", name="{:07}.png") | {"det/uav1_v.txt": gt()}
+    assert only(found).truth is None
     one = only(files | {f"{top}/det/uav1_v.txt": gt()})
     assert (one.class_names[9], one.distractors, one.role) == ("bus", (), "train")
     assert one.detections is not None

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from deepsort_reid.core.dataset_config import MotConfig
 from deepsort_reid.core.errors import DatasetError
-from deepsort_reid.data.layouts.files import Files
-from deepsort_reid.data.layouts.reading import Reading
+from deepsort_reid.data.layouts.files import Files, suffix
+from deepsort_reid.data.layouts.reading import VIDEOS, Reading
 from deepsort_reid.data.samples import Crop, Role, Sample
 from deepsort_reid.data.video.sequence import Boxes, Found, listed
 from deepsort_reid.data.video.sequence import Sequence as Video
@@ -60,7 +60,11 @@ def reading(files: Files, found: Found) -> Reading:
         f"track ('{samples[0].identity}' of '{samples[0].member}')",
         f"sequence (1 is '{videos[0].name}')",
         used=found.used,
-        passed_over={**found.passed_over, **frames_by_reason(found.sequences, videos)},
+        passed_over={
+            **found.passed_over,
+            **frames_by_reason(found.sequences, videos),
+            "video files beside the frames": [n for n in files.names if suffix(n) in VIDEOS],
+        },
         left_out=not_cut,
         in_time=True,
     )
@@ -133,7 +137,12 @@ def names_of_classes(videos: Sequence[Video]) -> str:
     names: dict[int, str] = {}
     for video in videos:
         names |= video.class_names
-    known = {int(number) for video in videos if video.truth for number in set(video.truth.classes)}
+    known = {
+        int(number)
+        for video in videos
+        if video.truth
+        for number in set(video.truth.classes[video.truth.confidences != 0])
+    }
     shown = ", ".join(f"{n} {names[n]}" if n in names else str(n) for n in sorted(known))
     return f"; annotated are classes {shown}" if shown else ""
 

@@ -16,8 +16,8 @@ tenth of the boxes reach far beyond the frame, they are corners and not sizes, a
 are shares of the frame's size.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,7 @@ class Annotation:
         lines: (N,) the number of each box's line, from 1.
         origin: what the file calls the first pixel, 0 or 1; subtracted already.
         unit: what `lines` counts.
+        class_names: of its classes, where the file shows which format's they are.
     """
 
     boxes: Boxes
@@ -49,6 +50,7 @@ class Annotation:
     lines: NDArray[np.int64]
     origin: int = 0
     unit: str = "line"
+    class_names: Mapping[int, str] = field(default_factory=dict)
 
     def demand(self, good: NDArray[np.bool_], message: str) -> None:
         """Raise with the line of the first box that is not good."""

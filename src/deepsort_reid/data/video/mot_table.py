@@ -11,6 +11,7 @@ Multi-Object Tracking", arXiv:1603.00831). What columns 8 to 10 of a gt.txt are 
   only, and column 9 shares: these may be a class and the visible share.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -26,6 +27,14 @@ UNSURE = -1.0  # what detectors without a confidence write
 VISDRONE = Columns(
     10, 10, "frame, target, left, top, width, height, score, category, truncation, occlusion"
 )
+VISDRONE_NAMES = dict(
+    enumerate(
+        (
+            "ignored region", "pedestrian", "people", "bicycle", "car", "van", "truck", "tricycle",
+            "awning-tricycle", "bus", "motor", "others",
+        )
+    )
+)  # fmt: skip
 # What is seen of an object, the middle of what VisDrone calls partly (1 to 50 %) and heavily (50 to
 # 100 %) occluded
 SEEN = np.array([1.0, 0.75, 0.25])
@@ -58,9 +67,11 @@ def read_boxes(data: bytes, where: str, *, truth: bool) -> Annotation:
         visibility = np.where(table.values[:, 8] == -1, 1, table.values[:, 8])
         table.demand((visibility >= 0) & (visibility <= 1),
                      "column 9 is the visible share of the object; expected 0 to 1")  # fmt: skip
+    names: Mapping[int, str] = {}
     if columns == 10 and are_visdrone(table):
         classes, visibility = visdrone_columns(table)
-    return annotation(table, classes, visibility, origin=1)
+        names = VISDRONE_NAMES
+    return replace(annotation(table, classes, visibility, origin=1), class_names=names)
 
 
 def annotation(

@@ -7,6 +7,8 @@ the columns, each in groups of five bits, those after the third as differences f
 the last.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,7 +52,7 @@ def read_masks(data: bytes, where: str) -> Annotation:
         ignored = kind == IGNORED
         rows.append((number, frame, -1 if ignored else identity, *box, not ignored,
                      REGION if ignored else kind, 1))  # fmt: skip
-    return of_rows(rows, where)
+    return replace(of_rows(rows, where), class_names=CLASSES)
 
 
 def box_of(rle: str, height: int, width: int, where: str) -> tuple[float, float, float, float]:

@@ -47,7 +47,7 @@ HALF = 0.5  # the visible share of what is occluded
 
 
 def recognises(files: Members) -> bool:
-    """Whether a JSON bears the name of a folder of images, whose names begin with its own."""
+    """Whether a JSON bears the name of a folder of images."""
     return bool(labels_of(files))
 
 
@@ -57,11 +57,13 @@ def read(files: Files) -> Reading:
 
 
 def frame_folders(files: Members) -> dict[str, list[str]]:
-    """The folders whose images all bear the folder's name -> the images."""
+    """The folders of videos -> their images: those with a JSON, or whose images bear its name."""
+    labelled = {PurePosixPath(name).stem for name in files.names if name.endswith(".json")}
     return {
         folder: images
         for folder, images in by_folder(files.images).items()
-        if all(PurePosixPath(n).name.startswith(f"{PurePosixPath(folder).name}-") for n in images)
+        if (name := PurePosixPath(folder).name) in labelled
+        or all(PurePosixPath(image).name.startswith(f"{name}-") for image in images)
     }
 
 

@@ -162,11 +162,10 @@ def material(
         labels = {number: line.strip() for number, line in enumerate(lines, 1) if line.strip()}
     gt = read_truth(data[texts["gt"]], where["gt"]) if "gt" in texts else None
     det = read_boxes(data[texts["det"]], where["det"], truth=False) if "det" in texts else None
-    if gt is not None and mots.are_masks(data[texts["gt"]]):
-        labels = mots.CLASSES
-    plain = not labels and (gt is None or not (gt.boxes.classes == 0).any())
+    names = labels or (gt.class_names if gt is not None else {})
+    plain = not names and (gt is None or not (gt.boxes.classes == 0).any())
     return Material(
-        name, frames, gt, det, info.frame_rate, labels, DISTRACTORS if plain else (),
+        name, frames, gt, det, info.frame_rate, names, DISTRACTORS if plain else (),
         part_of(folder), 1 if "labels" in texts and frames.named else None,
     )  # fmt: skip
 

@@ -19,21 +19,31 @@ from deepsort_reid.data.layouts.files import Files, Members
 from deepsort_reid.data.layouts.reading import Reading
 from deepsort_reid.data.layouts.roles import part_of
 from deepsort_reid.data.video.annotation import Annotation
-from deepsort_reid.data.video.assembly import Material, assemble, read_texts, with_detections
-from deepsort_reid.data.video.mot_table import VISDRONE, annotation, visdrone_columns
+from deepsort_reid.data.video.assembly import (
+    Material,
+    assemble,
+    detections_of,
+    read_texts,
+    with_detections,
+)
+from deepsort_reid.data.video.mot_table import (
+    VISDRONE,
+    VISDRONE_NAMES,
+    annotation,
+    visdrone_columns,
+)
 from deepsort_reid.data.video.sequence import Found, Notes, by_folder, distinct_names, in_order
 from deepsort_reid.data.video.tables import numbers
 
 FRAMES, ANNOTATIONS = "sequences", "annotations"
-NAMES = (
-    "ignored region", "pedestrian", "people", "bicycle", "car", "van", "truck", "tricycle",
-    "awning-tricycle", "bus", "motor", "others",
-)  # fmt: skip
 
 
 def recognises(files: Members) -> bool:
-    """Whether a folder of frames in `sequences` has its file in `annotations` beside that."""
-    return any(annotations_of(folder) in files.known for folder in frame_folders(files))
+    """Whether a folder of frames in `sequences` has its annotations, or detections."""
+    folders = frame_folders(files)
+    names = {PurePosixPath(folder).name for folder in folders}
+    annotated = any(annotations_of(folder) in files.known for folder in folders)
+    return annotated or bool(names and detections_of(files.names, names))
 
 
 def read(files: Files) -> Reading:
@@ -71,7 +81,7 @@ def find(files: Members) -> Found:
         truth = read_boxes(data[text], f"{label}: {text}") if text in data else None
         materials.append(
             Material(name, in_order(images, f"{label}: {folder}"), truth, detections.get(name),
-                     class_names=dict(enumerate(NAMES)), role=part_of(folder), apart=True)
+                     class_names=VISDRONE_NAMES, role=part_of(folder), apart=True)
         )  # fmt: skip
     notes = Notes()
     return Found(tuple(assemble(files.archive, materials, notes)), notes, texts | set(more))
