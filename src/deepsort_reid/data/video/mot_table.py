@@ -11,7 +11,6 @@ Multi-Object Tracking", arXiv:1603.00831). What columns 8 to 10 of a gt.txt are 
   only, and column 9 shares: these may be a class and the visible share.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -67,7 +66,7 @@ def read_boxes(data: bytes, where: str, *, truth: bool) -> Annotation:
         visibility = np.where(table.values[:, 8] == -1, 1, table.values[:, 8])
         table.demand((visibility >= 0) & (visibility <= 1),
                      "column 9 is the visible share of the object; expected 0 to 1")  # fmt: skip
-    names: Mapping[int, str] = {}
+    names: dict[int, str] = {}
     if columns == 10 and are_visdrone(table):
         classes, visibility = visdrone_columns(table)
         names = VISDRONE_NAMES
