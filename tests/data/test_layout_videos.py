@@ -286,6 +286,14 @@ def test_train_and_val_of_a_dataset_stay_apart() -> None:
     sides = [{sample.identity[:2] for sample in parts[part]} for part in ("train", "query")]
     assert sides == [{"s1", "s2"}, {"s3", "s4"}]
     assert dataset.understood["left_out"] == {"frames of sequences that are left out": 6}
+    files["set/test/s5/gt/gt.txt"] = gt(people=3)
+    every = read_files(files)
+    roles = {sample.identity[:2]: sample.role for sample in every.samples}
+    assert roles == {"s1": "train", "s2": "train", "s3": "tune", "s4": "tune", "s5": "test"}
+    for tune, queries in ((0.0, {"s5"}), (0.2, {"s3", "s4"})):
+        parts = split.assign_all([every], split_config(tune_fraction=tune))
+        assert {sample.identity[:2] for sample in parts["query"]} == queries
+    del files["set/test/s5/gt/gt.txt"]
     alone = {name: data for name, data in files.items() if "/val/" not in name}
     assert {sample.role for sample in read_files(alone).samples} == {"any"}
 

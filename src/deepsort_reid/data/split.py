@@ -155,6 +155,8 @@ def assign_tracks(samples: Sequence[Sample], config: SplitConfig) -> Split:
     track's time, at least, lies between them; the images in between are in no part. No track is
     seen by two cameras, so no query is searched for under another camera.
 
+    Where the dataset says which sequences are for training, that holds; else tracks are held out.
+
     Raises:
         DatasetError: too little is left to learn from or to measure with.
     """
