@@ -86,7 +86,9 @@ class WeightsSource:
                 if self.is_remote
                 else "check which of them is right"
             )
-            raise WeightsError(f"{path}: its SHA-256 is {actual}, weights expects {wanted}; {remedy}")
+            raise WeightsError(
+                f"{path}: its SHA-256 is {actual}, weights expects {wanted}; {remedy}"
+            )
         return path
 
     def existing(self) -> Path:
