@@ -1,4 +1,4 @@
-"""Pretrained weights load however they are wrapped, run nothing, and are the network's or refused."""
+"""Pretrained weights load however they are wrapped, run nothing, and fit or are refused."""
 
 import argparse
 import io

@@ -80,6 +80,7 @@ def fetch_file(
         url: http(s), or what fsspec reaches.
         folder: keeps the file, and unfinished downloads; a file that is there is not asked for.
         sha256: the file's checksum.
+        pause: waits so many seconds before a download is tried again.
 
     Returns:
         The file's path in `folder`.

@@ -36,7 +36,8 @@ MEMBERS: Sequence[tuple[str, str, Callable[[str], bool]]] = (
     ("a model of Keras", "expected weights of PyTorch: convert them",
      lambda name: name.endswith("model.weights.h5")),
     ("an archive of NumPy arrays", SAVE_TENSORS, lambda name: name.endswith(".npy")),
-    ("a package of torch.package", SAVE_TENSORS, lambda name: "/.data/extern_modules" in f"/{name}"),
+    ("a package of torch.package", SAVE_TENSORS,
+     lambda name: name.endswith(".data/extern_modules")),
 )  # fmt: skip
 
 

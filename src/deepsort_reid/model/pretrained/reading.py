@@ -150,7 +150,7 @@ def is_plain(tensor: Tensor) -> bool:
 
 
 def whole_module(content: Any, depth: int = 0) -> str | None:
-    """The class of the first network in a file that was saved as an object; None if there is none."""
+    """The class of the first network that a file holds as an object; None if it holds none."""
     if not isinstance(content, Mapping) or depth > DEEPEST:
         return None
     about = getattr(content, "__dict__", {})
