@@ -17,10 +17,11 @@ pytestmark = pytest.mark.fuzz
 NAMES = (
     "archive, zip", "archive, tar", "archive, tar.gz", "archive, tar.bz2", "archive, tar.xz",
     "image, PNG", "image, JPEG", "image, WEBP", "image, TIFF", "image, BMP", "image, GIF",
-    "image, PPM", "image, AVIF", "image, JPEG2000", "image, QOI", "boxes annotated", "boxes found", "sequence's description", "params.yaml",
-    "weights", "weights, older format", "weights, safetensors", "checkpoint", "packed array",
-    "packed index", "split summary", "packed array, unverified", "resume state", "run's curves",
-    "run's report", "report", "evaluation's report",
+    "image, PPM", "image, AVIF", "image, JPEG2000", "image, QOI", "boxes annotated", "boxes found",
+    "sequence's description", "params.yaml", "weights", "weights, older format",
+    "weights, safetensors", "checkpoint", "packed array", "packed index", "split summary",
+    "packed array, unverified", "resume state", "run's curves", "run's report", "report",
+    "evaluation's report",
 )  # fmt: skip
 
 

@@ -158,7 +158,8 @@ def visible(contents: Mapping[str, str]) -> Mapping[str, str]:
 def images() -> list[Target]:
     """Images of every format that a dataset may hold; PNG alone has checksums."""
     formats = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "tif": "TIFF", "bmp": "BMP",
-               "gif": "GIF", "ppm": "PPM"}  # fmt: skip
+               "gif": "GIF", "ppm": "PPM", "avif": "AVIF", "jp2": "JPEG2000",
+               "qoi": "QOI"}  # fmt: skip
     claims = bombs.images()
     return [
         Target(
