@@ -46,7 +46,7 @@ import numpy as np
 import torch
 
 from deepsort_reid.core.machine import cores, processor
-from deepsort_reid.data import augment
+from deepsort_reid.data.loading import augment
 from deepsort_reid.export import formats
 from deepsort_reid.export.formats import Trained
 from deepsort_reid.model import checkpoint, network

@@ -53,8 +53,9 @@ from deepsort_reid.core.errors import (
 from deepsort_reid.core.signals import LAUNCHER
 from deepsort_reid.core.stage import run_stage
 from deepsort_reid.core.yaml_file import parse_yaml
-from deepsort_reid.data import augment, packed, split
+from deepsort_reid.data import pack, packed, split
 from deepsort_reid.data.layouts.registry import open_dataset
+from deepsort_reid.data.loading import augment
 from deepsort_reid.data.packed import Part, open_part
 from deepsort_reid.evaluation.evaluate import (
     embedded_sides,
@@ -262,7 +263,7 @@ def make_data(params: Params, folder: Path) -> Path:
     archive = Archive(path)
     dataset = open_dataset(archive, params.dataset.sources[0], params.dataset.mot)
     folder.mkdir()
-    parts = split.make_parts(archive, [dataset], folder, params.split)
+    parts = pack.make_parts(archive, [dataset], folder, params.split)
     tuning = params.split.tune_fraction > 0
     packed.write_summary(folder, dataset.layout, split.count(parts), tuning=tuning)
     return folder

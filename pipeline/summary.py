@@ -20,7 +20,8 @@ def main() -> None:
     )
     numbers = headline.headline(evaluation, track)
     doubts = headline.too_few(evaluation, track)
-    files.write_json(folder / "metrics.json", {**numbers, "meaningful": not doubts})
+    elsewhere = headline.headline_elsewhere(evaluation)
+    files.write_json(folder / "metrics.json", {**numbers, "meaningful": not doubts, **elsewhere})
     record = folder / "record.json"
     files.write_json(record, headline.record(parts, Path("models/model.pth")))
     commands = headline.next_commands(headline.standing(params.raw, record))

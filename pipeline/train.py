@@ -6,7 +6,7 @@ from pathlib import Path
 from deepsort_reid.core import signals
 from deepsort_reid.core.config import Params, load_params
 from deepsort_reid.core.stage import run_stage
-from deepsort_reid.data import augment
+from deepsort_reid.data.loading import augment
 from deepsort_reid.data.packed import PARTS, Summary, open_part, read_summary, verify_parts
 from deepsort_reid.model import retrieval
 from deepsort_reid.model.network import Design, build
@@ -88,8 +88,8 @@ def train_and_record(trainer: Trainer, params: Params, summary: Summary) -> None
         ) as run:
             run.log_params({**params.raw, "derived": derived(trainer)})
             run.log_dataset(
-                name=Path(params.dataset.source).name.partition(".")[0] or summary.layout,
-                source=params.dataset.source,
+                name=Path(params.dataset.label).name.partition(".")[0] or summary.layout,
+                source=params.dataset.label,
                 digest=summary.digest,
                 profile=summary.flat(),
                 context="training",

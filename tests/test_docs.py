@@ -21,13 +21,13 @@ from deepsort_reid.cli.app import app
 from deepsort_reid.core import files
 from deepsort_reid.core.config import (
     SECTIONS,
-    Section,
     TrainConfig,
     describe,
-    expected_range,
     meanings,
     parse,
 )
+from deepsort_reid.core.config_errors import expected_range
+from deepsort_reid.core.section import Section
 from deepsort_reid.core.yaml_file import parse_yaml, read_yaml, show
 from deepsort_reid.model import checkpoint
 from tests.support.exports import trained

@@ -1,6 +1,6 @@
 """Images that stage split makes into parts, a second, beside what the cores can decode at all.
 
-Ours is `split.make_parts` from an archive to the four parts on the disk: reading, decoding, dealing
+Ours is `pack.make_parts` from an archive to the four parts on the disk: reading, decoding, dealing
 out, writing. The other side decodes the same files, which it has in memory already, on all cores
 and throws the pixels away: by libjpeg-turbo alone (simplejpeg brings it, whose decoder ours is),
 and by Pillow. Each turn is a process of its own. The real images instead of noise:
@@ -23,7 +23,7 @@ from PIL import Image, features
 
 from deepsort_reid.core.config import SplitConfig, load_params
 from deepsort_reid.core.machine import cores
-from deepsort_reid.data import split
+from deepsort_reid.data import pack
 from deepsort_reid.data.layouts.registry import open_dataset
 from deepsort_reid.data.samples import Dataset
 from deepsort_reid.sources.archive import Archive
@@ -98,7 +98,7 @@ def parts(path: Path, folder: Path) -> tuple[int, float]:
     stated = vars(load_params(noise.ROOT / "params.yaml").split)
     config = SplitConfig(**(stated | {"image_size": SIZE}))
     with tempfile.TemporaryDirectory(dir=folder) as new:
-        _, seconds = apart.timed(split.make_parts, archive, [dataset], Path(new), config)
+        _, seconds = apart.timed(pack.make_parts, archive, [dataset], Path(new), config)
     return len(dataset.samples), seconds
 
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deepsort_reid.data import augment
+from deepsort_reid.data.loading import augment
 from deepsort_reid.model import cuda_graph, network
 from deepsort_reid.runs import logger
 from deepsort_reid.training import fingerprint, parallel

@@ -123,7 +123,7 @@ def test_images_become_a_table(run: Run, weights: Path, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["nowhere.jpg"], "nowhere.jpg: no such file or folder; expected images"),
-        (["."], ".: holds no image; expected files such as .bmp"),
+        (["."], ".: holds no image; expected files such as .apng"),
         (["run/models/model.pth"], "run/models/model.pth: no image of a known format"),
         ([".", "-o", "table.xlsx"], "table.xlsx: expected .csv, .tsv, .npz, or --format"),
         ([".", "--format", "npz"], "--format npz needs --output FILE"),

@@ -116,6 +116,40 @@ def test_scalars_are_yaml_1_2(tmp_path: Path, text: str, value: object) -> None:
         ({"track__synthetic__sequences": 0}, "track.synthetic.sequences=0 must be at least 1"),
         ({"track__synthetic__frames": 0}, "track.synthetic.frames=0 must be at least 10"),
         ({"track__synthetic__people": 0}, "track.synthetic.people=0 must be at least 2"),
+        ({"dataset__source": 3}, "dataset.source=3 must be a text"),
+        ({"dataset__source": []}, "dataset.source=[] must be a list of entries, each a section"),
+        ({"dataset__source": ["a"]}, "dataset.source[0]=a must be a section of parameters"),
+        ({"dataset__source": [{"name": "a"}]}, "key 'dataset.source[0].source' is missing"),
+        (
+            {"dataset__source": [{"name": "a", "source": "b", "layot": "mot"}]},
+            "unknown key 'dataset.source[0].layot'; did you mean 'dataset.source[0].layout'?",
+        ),
+        (
+            {"dataset__source": [{"name": "a", "source": "b", "layout": "motx"}]},
+            "unknown dataset.source[0].layout=motx; did you mean 'mot'?",
+        ),
+        (
+            {"dataset__source": [{"name": "a/b", "source": "b"}]},
+            "dataset.source[0].name=a/b must be a name of letters, digits, - and _",
+        ),
+        (
+            {"dataset__source": [{"name": "a", "source": "b"}, {"name": "A", "source": "c"}]},
+            "dataset.source names two datasets 'a'; give each a name of its own",
+        ),
+        (
+            {"dataset__source": [{"name": "a", "source": "b"}], "dataset__table": "x.csv"},
+            "dataset.table=x.csv beside several sources; state it in the entry",
+        ),
+        (
+            {"evaluate__also": [{"name": "a", "source": "synthetic", "synthetic": {"sed": 1}}]},
+            "evaluate.also[0].synthetic: unknown key 'sed'; did you mean 'seed'?",
+        ),
+        (
+            {"dataset__source": [{"name": "a", "source": "synthetic", "synthetic": {"seed": -1}}]},
+            "dataset.source[0].synthetic: seed=-1 must be at least 0",
+        ),
+        ({"evaluate__also": "a"}, "evaluate.also=a must be a list of entries, each a section"),
+        ({"dataset__identity_level": 0}, "dataset.identity_level=0 must be at least 1"),
         ({"train": {}}, "unknown key 'train'; did you mean 'track'?"),
         ({"raw": {}}, "unknown key 'raw'; "),
     ],
@@ -182,4 +216,5 @@ def test_parameters_cannot_be_changed() -> None:
 
 def test_sections_are_described_in_order() -> None:
     keys = [key for key, _ in describe(DatasetConfig, "dataset.")]
-    assert keys[:4] == ["dataset.source", "dataset.sha256", "dataset.layout", "dataset.mot.every"]
+    assert keys[:3] == ["dataset.source", "dataset.sha256", "dataset.layout"]
+    assert keys[6] == "dataset.mot.every"

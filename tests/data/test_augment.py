@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchvision.transforms import functional
 
-from deepsort_reid.data.augment import MEAN, STD, Augmentation, normalise, uniforms
+from deepsort_reid.data.loading.augment import MEAN, STD, Augmentation, normalise, uniforms
 
 IMAGES = torch.from_numpy(
     np.random.default_rng(0).integers(0, 256, (12, 32, 16, 3)).astype(np.uint8)

@@ -4,6 +4,7 @@ import io
 import random
 import struct
 from collections import Counter
+from pathlib import Path
 from typing import Any
 from zlib import compress, crc32
 
@@ -194,6 +195,16 @@ def test_what_is_no_image_is_none() -> None:
     for data in (script, b"0 0 1 1\n", b"a,b\n", b"\n\5", b"P1,3", b"\0" * 99, b"(\0\0\0"):
         assert not images.is_image_data(data)
         assert "no image of a known format (JPEG, " in str(images.open_image(data))
+
+
+def test_files_are_known_by_suffix_else_by_content(tmp_path: Path) -> None:
+    data = picture(9)
+    for name in ("a.jpg", "b", "c.photo", ".d", "e.txt"):
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "f.photo").write_bytes(b"a text")
+    (tmp_path / "g.jpg").mkdir()
+    found = [path.name for path in sorted(tmp_path.iterdir()) if images.is_image_file(path)]
+    assert found == ["a.jpg", "b", "c.photo"]
 
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"

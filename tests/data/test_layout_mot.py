@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from deepsort_reid.core.errors import DatasetError
-from deepsort_reid.data import decode, split
+from deepsort_reid.data import decode, pack, split
 from deepsort_reid.data.layouts.registry import open_dataset
 from deepsort_reid.data.packed import open_part
 from deepsort_reid.data.samples import Crop, Dataset, Sample, Split
@@ -143,7 +143,7 @@ def packed(
     folder.mkdir(exist_ok=True)
     source = videos.Counting(videos.zipped(folder.parent / f"{folder.name}.zip", files))
     config = split_config(**RULES, **rules, image_size=size)
-    return split.make_parts(source, [dataset], folder, config), source
+    return pack.make_parts(source, [dataset], folder, config), source
 
 
 def test_crops_are_the_frame_within_the_box(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from deepsort_reid.data import loader
-from deepsort_reid.data.loader import Loader, Prefetcher, fits
+from deepsort_reid.data.loading import loader
+from deepsort_reid.data.loading.loader import Loader, Prefetcher, fits
 from tests.support.trainings import part
 
 CPU = torch.device("cpu")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deepsort_reid.core.errors import ConfigError
-from deepsort_reid.data.sampler import Step, plan_epoch, plan_validation, steps_per_epoch
+from deepsort_reid.data.loading.sampler import Step, plan_epoch, plan_validation, steps_per_epoch
 
 
 def plans(

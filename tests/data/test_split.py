@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from deepsort_reid.core.errors import DatasetError
-from deepsort_reid.data import split
-from deepsort_reid.data.samples import Crop, Dataset, Sample, Split
-from tests.support.datasets import folders, market, read_dataset, split_config
+from deepsort_reid.data import queries, split
+from deepsort_reid.data.samples import Dataset, Sample, Split
+from tests.support.datasets import folders, market, read_dataset, split_config, videos_in_time
 
 
 def assigned(dataset: Dataset, **rules: Any) -> Split:
@@ -82,7 +82,7 @@ def test_one_query_for_each_identity_and_camera() -> None:
 def test_a_query_always_leaves_something_to_find(
     counts: dict[int, int], queried: list[int]
 ) -> None:
-    assert split.cameras_to_query(counts) == queried
+    assert queries.cameras_to_query(counts) == queried
     left = {c for c, n in counts.items() if n > (c in queried)}
     assert all(left - ({c} if c >= 0 else set()) for c in queried)
 
@@ -91,6 +91,15 @@ def test_without_cameras_one_query_an_identity() -> None:
     dataset = read_dataset(f"id{i}/{k}.png" for i in range(8) for k in range(5))
     parts = assigned(dataset)
     assert set(Counter(s.identity for s in parts["query"]).values()) == {1}
+
+
+def test_one_camera_asks_as_no_camera_does() -> None:
+    dataset = folders(8, 5, cameras=1)
+    assert not dataset.crosses_cameras
+    parts = assigned(dataset)
+    assert set(Counter(s.identity for s in parts["query"]).values()) == {1}
+    apart = read_dataset(f"id{i}/c{i}_{k}.png" for i in range(8) for k in range(5))
+    assert len(assigned(apart)["query"]) == 2
 
 
 def test_the_seed_draws_and_nothing_else_does() -> None:
@@ -117,10 +126,9 @@ def test_a_new_image_moves_no_other_into_train() -> None:
         (read_dataset(market(per_identity=1)), "6 identities have one image"),
         (
             read_dataset([n for n in market() if "bounding_box_test/09" not in n]),
-            "none of the 2 query images has its identity in the gallery under another camera",
+            "none of the 2 query images has its identity in the gallery; there is nothing",
         ),
         (folders(4, 1), "2 identities have one image"),
-        (folders(8, 5, cameras=1), "gallery images but no query image"),
     ],
 )
 def test_a_dataset_nothing_can_be_learned_from(dataset: Dataset, message: str) -> None:
@@ -147,20 +155,11 @@ def test_one_image_identities_may_be_left_out() -> None:
 # People held out of the training part, to choose parameters by
 
 
-def videos(tracks: int = 12, images: int = 6) -> Dataset:
-    samples = [
-        Sample(f"s{t % 2}/img1/{k:06}.png#{t:02}", f"s{t % 2}/{t:02}", t + 1, t % 2, "any",
-               Crop(f"s{t % 2}/img1/{k:06}.png", k, (0.0, 0.0, 8.0, 16.0)))
-        for t in range(tracks) for k in range(1, images + 1)
-    ]  # fmt: skip
-    return Dataset("mot", sorted(samples, key=lambda sample: sample.name))
-
-
 LAYOUTS = {
     "folders": folders(16, 8),
     "folders without cameras": read_dataset(f"id{i:02}/{k}.png" for i in range(16) for k in "123"),
     "market1501": read_dataset(market(train=12)),
-    "videos": videos(),
+    "videos": videos_in_time(),
 }
 
 
@@ -207,12 +206,7 @@ def test_queries_to_choose_by_are_drawn_as_those_of_a_test_part() -> None:
     [
         (read_dataset(market(train=3)), 0.5, "split.tune_fraction=0.5 shares out 3 training id"),
         (folders(5, 8), 0.25, "split.tune_fraction=0.25 shares out 3 training identities"),
-        (videos(5), 0.25, "split.tune_fraction=0.25 shares out 3 training identities"),
-        (
-            folders(16, 8, cameras=1),
-            0.25,
-            "gallery images but no query image with split.tune_fraction=0.25",
-        ),
+        (videos_in_time(5), 0.25, "split.tune_fraction=0.25 shares out 3 training identities"),
     ],
 )
 def test_too_few_people_to_choose_by(dataset: Dataset, fraction: float, message: str) -> None:

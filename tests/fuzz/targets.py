@@ -43,6 +43,7 @@ from deepsort_reid.training.fingerprint import Fingerprint
 from tests.fuzz import bombs
 from tests.fuzz.faults import written
 from tests.fuzz.harness import Target
+from tests.fuzz.lists import lists
 from tests.support import datasets
 
 SIZE = (32, 16)  # height and width of every image
@@ -56,6 +57,8 @@ def targets(folder: Path) -> list[Target]:
         *archives(),
         *images(),
         *annotations(),
+        *lists(),
+        *tables(),
         params(),
         *pretrained,
         trained(folder, bombs=pretrained[0].bombs),
@@ -271,6 +274,68 @@ def read_frame_rate_plainly(data: bytes) -> object:
     """What stands after `frameRate`."""
     (said,) = re.findall(r"^frameRate *[=:] *(.*)$", data.decode(), re.I | re.M)
     return float(said)
+
+
+# Tables that say who is on which image
+
+
+def tables() -> list[Target]:
+    """CSV and TSV, read as layout `table` reads them."""
+    head = ["path", "identity", "camera", "part", "frame", "box", "note"]
+    rows = [[f"img/{k}.png", f"id {k % 3}", str(k % 2 + 1), "train", str(7 * k), "1 2 8 16", "x, y"]
+            for k in range(6)]  # fmt: skip
+    claims = {
+        "an open quotation mark": b'path,identity\n"' + b"img/0.png," * 200_000,
+        "a long line": b"path,identity\nimg/0.png," + b"a" * 5_000_000,
+        "many columns": b"path,identity," + b",".join(b"c%d" % n for n in range(100_000)),
+        "many lines": b"path,identity\n" + b"img/9.png,a\n" * 200_000,
+    }
+    return [
+        Target("table of images, CSV", "labels.csv", [csv_of([head, *rows], ",")], read_table,
+               says=lambda data: table_plainly(data, ","), checksums=False, bombs=claims),
+        Target("table of images, TSV", "labels.tsv", [csv_of([head, *rows], "\t")], read_table,
+               says=lambda data: table_plainly(data, "\t"), checksums=False, bombs=claims),
+    ]  # fmt: skip
+
+
+def csv_of(rows: list[list[str]], delimiter: str) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
+
+
+def read_table(path: Path) -> object:
+    """Everything that the samples of a table say."""
+    contents = {f"img/{k}.png": b"" for k in range(6)} | {path.name: path.read_bytes()}
+    dataset = datasets.read_files(contents, table=path.name)
+    return [(s.name, s.identity, s.camid, s.role, s.frame, s.crop and s.crop.ltwh, s.extra[1:])
+            for s in dataset.samples]  # fmt: skip
+
+
+def table_plainly(data: bytes, delimiter: str) -> object:
+    """The same, row by row; a column whose name was damaged is a further one."""
+    rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig")), delimiter=delimiter))
+    known = ("path", "identity", "camera", "part", "frame", "box")
+    names = sorted({row["camera"].strip() for row in rows if "camera" in row})
+    numbers = {name: place for place, name in enumerate(names, start=1)}
+    if all(name.isdigit() for name in names):
+        numbers = {name: int(name) for name in names}
+    found = []
+    for row in rows:
+        plain = {name: value.strip() for name, value in row.items()}
+        part = plain.get("part", "any").lower()
+        if part == "ignore":
+            continue
+        words = re.split(r"[\s,;]+", plain.get("box", "").strip("[]() "))
+        box = tuple(float(side) for side in words) if words[0] else None
+        name = plain["path"] + (f"@{','.join(f'{side:g}' for side in box)}" if box else "")
+        frame = int(plain["frame"]) if plain.get("frame") else None
+        further = [value for key, value in row.items() if key.strip() not in known]
+        if frame is None:
+            further = further[1:]  # as `read_table` leaves out the first
+        found.append((name, plain["identity"], numbers.get(plain.get("camera"), -1), part, frame,
+                      box, tuple(further)))  # fmt: skip
+    return sorted(found, key=lambda sample: sample[0])
 
 
 # Parameters

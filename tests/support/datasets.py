@@ -9,9 +9,9 @@ from PIL import Image
 
 from deepsort_reid.core.config import SplitConfig
 from deepsort_reid.core.dataset_config import MotConfig, SourceConfig
-from deepsort_reid.data import split
 from deepsort_reid.data.layouts.registry import open_dataset
-from deepsort_reid.data.samples import Dataset, ImageSource, Split
+from deepsort_reid.data.pack import make_parts
+from deepsort_reid.data.samples import Crop, Dataset, ImageSource, Sample, Split
 
 
 def split_config(**changes: Any) -> SplitConfig:
@@ -40,7 +40,7 @@ class InMemory:
     """Files as an archive would give them, in an order of its own."""
 
     def __init__(self, contents: dict[str, bytes], *, backwards: bool = False):
-        self.contents, self.backwards = contents, backwards
+        self.contents, self.backwards, self.litter = contents, backwards, 0
 
     def names(self) -> list[str]:
         return sorted(self.contents)
@@ -52,7 +52,10 @@ class InMemory:
 
 def source_config(layout: str = "auto", **changes: Any) -> SourceConfig:
     """What params.yaml says of a dataset."""
-    return SourceConfig(name="test", source="a.zip", layout=layout, **changes)
+    return SourceConfig.model_construct(
+        **({"name": "", "source": "a.zip", "layout": layout, "table": None, "identity_level": None,
+            "subset": None} | changes)
+    )  # fmt: skip
 
 
 def read_dataset(names: Iterable[str], layout: str = "auto", **source: Any) -> Dataset:
@@ -86,6 +89,16 @@ def market(train: int = 6, per_identity: int = 5) -> list[str]:
     ]  # fmt: skip
 
 
+def videos_in_time(tracks: int = 12, images: int = 6) -> Dataset:
+    """Crops of two videos, by frame and track."""
+    samples = [
+        Sample(f"s{t % 2}/img1/{k:06}.png#{t:02}", f"s{t % 2}/{t:02}", t + 1, t % 2, "any",
+               Crop(f"s{t % 2}/img1/{k:06}.png", k, (0.0, 0.0, 8.0, 16.0)))
+        for t in range(tracks) for k in range(1, images + 1)
+    ]  # fmt: skip
+    return Dataset("mot", sorted(samples, key=lambda sample: sample.name), in_time=True)
+
+
 def picture(shade: Any, size: tuple[int, int] = (8, 16), kind: str = "png", **how: Any) -> bytes:
     """An image of one colour."""
     file = io.BytesIO()
@@ -95,7 +108,7 @@ def picture(shade: Any, size: tuple[int, int] = (8, 16), kind: str = "png", **ho
 
 def contents(dataset: Dataset) -> dict[str, bytes]:
     """An image for each sample, of another shade."""
-    return {sample.name: picture(i % 251) for i, sample in enumerate(dataset.samples)}
+    return {sample.member: picture(i % 251) for i, sample in enumerate(dataset.samples)}
 
 
 def pack(
@@ -108,7 +121,7 @@ def pack(
 ) -> Split:
     """Make a dataset's parts in a folder."""
     source: ImageSource = InMemory(images, backwards=backwards)
-    return split.make_parts(source, [dataset], folder, split_config(**rules))
+    return make_parts(source, [dataset], folder, split_config(**rules))
 
 
 def written(folder: Path) -> dict[str, bytes]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from deepsort_reid.data import augment
+from deepsort_reid.data.loading import augment
 from deepsort_reid.data.packed import Images, Part
 from deepsort_reid.export.formats import Trained
 from deepsort_reid.model import network

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from deepsort_reid.core.config import TrainConfig
-from deepsort_reid.data import loader
+from deepsort_reid.data.loading import loader
 from deepsort_reid.model import cuda_graph, network
 from deepsort_reid.model.device import set_determinism
 from deepsort_reid.training import parallel

@@ -13,7 +13,7 @@ import torch
 
 from deepsort_reid.core.config import TrainConfig
 from deepsort_reid.core.signals import Stop
-from deepsort_reid.data.augment import MEAN, STD
+from deepsort_reid.data.loading.augment import MEAN, STD
 from deepsort_reid.model import retrieval
 from deepsort_reid.training import parallel
 from deepsort_reid.training import trainer as training

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from deepsort_reid.data.augment import normalise, uniforms
+from deepsort_reid.data.loading.augment import normalise, uniforms
 from deepsort_reid.training.learner import Learner
 from tests.support.trainings import part, trainer
 

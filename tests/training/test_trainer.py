@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from deepsort_reid.core.config import TrainConfig
 from deepsort_reid.core.errors import ConfigError, PackedError, TrainingError
 from deepsort_reid.core.signals import Stop
-from deepsort_reid.data.augment import normalise
+from deepsort_reid.data.loading.augment import normalise
 from deepsort_reid.model import network
 from deepsort_reid.training.distributed import ALONE, Process
 from deepsort_reid.training.observers import Observer

@@ -150,8 +150,11 @@ def report(recipe: Path, changes: list[Change], params: Path) -> str:
         changes: by `apply`.
         params: the file that was changed.
     """
-    source = config.load_params(params).dataset.source
-    is_missing = source != "synthetic" and "://" not in source and not resolve(source).exists()
+    dataset = config.load_params(params).dataset
+    source = dataset.label
+    is_missing = isinstance(dataset.source, str) and not (
+        source == "synthetic" or "://" in source or resolve(source).exists()
+    )
     width = max((len(change.key) for change in changes), default=0)
     lines = [
         f"  {change.key:{width}}  {show(change.before)} -> {show(change.after)}"

@@ -105,6 +105,10 @@ class TrainConfig(Section):
     num_instances: int = Field(
         ge=0, description="images of each identity in a batch; 0: images are drawn one by one"
     )
+    balance_sources: bool = Field(
+        description="as many images of each dataset in an epoch, where `dataset.source` lists "
+        "several; else each image once"
+    )
     ema: float = Field(
         ge=0,
         lt=1,
@@ -281,8 +285,10 @@ class Params(Section):
     raw: SkipValidation[Mapping[str, Any]]  # as read, nested; what MLflow records
 
     @model_validator(mode="after")
-    def check_rendered(self) -> Self:
-        """Refuse what nothing can be rendered from, before anything costs time."""
+    def check_sources(self) -> Self:
+        """Refuse what nothing can be rendered from, and a balance of one dataset."""
+        if self.train.balance_sources and isinstance(self.dataset.source, str):
+            raise ConfigError("balance_sources=true needs a list of datasets in dataset.source")
         for key, sources in (
             ("dataset.source", self.dataset.sources), ("evaluate.also", self.evaluate.also)
         ):  # fmt: skip

@@ -90,9 +90,9 @@ def known_keys(root: type[BaseModel], section: type[BaseModel], prefix: str) -> 
 
 def expected_items(types: Sequence[Any]) -> str:
     """How many values a list has, and of which type, by the arguments of `tuple[…]`."""
-    count = "any number of values" if types[-1] is Ellipsis else f"{len(types)} values"
-    if section_of(types[0]):
+    if any(map(section_of, types)):
         return "entries, each a section with a name and a source"
+    count = "any number of values" if types[-1] is Ellipsis else f"{len(types)} values"
     return f"{count}, each {EXPECTED['string_type' if types[0] is str else 'int_type']}"
 
 

@@ -103,6 +103,13 @@ class DatasetConfig(Section):
         own = {name: getattr(self, name) for name in ("source", *OF_A_SOURCE)}
         return (SourceConfig.model_construct(name="", **own, synthetic={}),)
 
+    @property
+    def label(self) -> str:
+        """The source as one text: `synthetic`, a path, or the names of several datasets."""
+        if isinstance(self.source, str):
+            return self.source
+        return " + ".join(source.name for source in self.source)
+
     def rendering_of(self, source: SourceConfig) -> SyntheticConfig:
         """What a source named `synthetic` is rendered from."""
         return SyntheticConfig.model_validate(dict(self.synthetic) | dict(source.synthetic))

@@ -2,6 +2,7 @@
 
 import io
 from functools import cache
+from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any, cast
 
@@ -13,6 +14,19 @@ from deepsort_reid.core.errors import one_line
 from deepsort_reid.data.packed import Images
 
 Values = npt.NDArray[Any]
+SUFFIXES = """
+    .jpg .jpeg .jpe .jfif .png .apng .gif .bmp .dib .webp .avif .tif .tiff .ppm .pgm .pbm .pnm
+    .heic .heif .hif .jp2 .j2k .jpx .qoi .mpo
+"""
+IMAGE_SUFFIXES = frozenset(SUFFIXES.split())
+# Files of these kinds are no images, whatever they begin with; the others are looked into.
+OTHERS = """
+    .txt .csv .tsv .json .jsonl .xml .yaml .yml .ini .cfg .md .rst .html .htm .pdf .log .mat .npy
+    .npz .pkl .pickle .pth .pt .h5 .hdf5 .lmdb .mdb .db .sqlite .py .m .sh .ipynb .mp4 .avi .mov
+    .mkv .webm .wmv .m4v .mpg .mpeg .zip .tar .gz .tgz .bz2 .xz .7z .rar
+"""
+OTHER_SUFFIXES = frozenset(OTHERS.split())
+LARGEST_FILE = 64 << 20  # bytes; what is larger is looked into only if its name says it is an image
 MAX_PIXELS = 25_000_000  # a crop has thousands, a frame millions; more is damaged or an attack
 # No others: of PostScript, which any file may hold whatever its name, Pillow would run the program,
 # and formats without a beginning of their own would be seen in any file.
@@ -84,6 +98,22 @@ def fast_decoder() -> ModuleType | None:
     except ModuleNotFoundError:
         return None
     return cast("ModuleType", simplejpeg)
+
+
+def is_image(name: str) -> bool:
+    """Whether a member of an archive is an image by its name, and not hidden."""
+    path = PurePosixPath(name)
+    hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
+    return path.suffix.lower() in IMAGE_SUFFIXES and not hidden
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether a file is an image: by its suffix, or by its content where the suffix says nothing."""
+    if not path.is_file() or is_image(path.name):
+        return path.is_file()
+    if path.name.startswith(".") or path.suffix.lower() in OTHER_SUFFIXES:
+        return False
+    return path.stat().st_size <= LARGEST_FILE and is_image_data(path.read_bytes())
 
 
 def is_image_data(data: bytes) -> bool:

@@ -37,15 +37,32 @@ def open_sources(
     archives: dict[str, ImageSource] = {}
     datasets: dict[str, Dataset] = {}
     for place, source in enumerate(sources):
-        label = f"{source.name}: {source.source}" if source.name else None
-        archive = Archive(archive_in(folder / source.name), label)
         prefix = f"{key}[{place}]." if source.name else "dataset."
-        archives[source.name] = archive
-        datasets[source.name] = open_dataset(archive, source, boxes, prefix)
+        opened = open_source(folder, source, boxes, prefix)
+        archives[source.name], datasets[source.name] = opened
     if list(datasets) == [""]:
         return archives[""], datasets
     joined = join(datasets)
     return JointSource(archives), dict(zip(datasets, joined, strict=True))
+
+
+def open_source(
+    folder: Path, source: SourceConfig, boxes: MotConfig, key: str
+) -> tuple[Archive, Dataset]:
+    """Open the archive of one dataset among several, in a folder of its name.
+
+    Args:
+        folder: holds a folder for each dataset.
+        source: the dataset.
+        boxes: which boxes of annotated videos become images.
+        key: what the source's parameters begin with, in messages.
+
+    Raises:
+        DatasetError, SourceError: as in `open_sources`.
+    """
+    label = f"{source.name}: {source.source}" if source.name else None
+    archive = Archive(archive_in(folder / source.name), label)
+    return archive, open_dataset(archive, source, boxes, key)
 
 
 class JointSource:
@@ -75,7 +92,8 @@ def join(datasets: Mapping[str, Dataset]) -> list[Dataset]:
     for name, dataset in datasets.items():
         numbers = renumbered(dataset.samples, identities)
         samples = [moved(s, name, numbers[s.pid], cameras) for s in dataset.samples]
-        joined.append(replace(dataset, samples=samples))
+        alone = {s.name: own for s, own in zip(samples, dataset.samples, strict=True)}
+        joined.append(replace(dataset, samples=samples, alone=alone))
         identities += sum(pid > 0 for pid in numbers)
         cameras += max((sample.camid for sample in dataset.samples), default=0) + 1
     return joined

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from deepsort_reid.core.errors import SourceError
 from deepsort_reid.core.progress import quantity
-from deepsort_reid.data.layouts.files import is_image
+from deepsort_reid.data.images import is_image
 from deepsort_reid.sources.archive import Archive
 
 PEDESTRIAN = 1  # the class of people who walk, and of boxes in files without classes

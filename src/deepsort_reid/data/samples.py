@@ -72,6 +72,8 @@ class Dataset:
     in_time: bool = False  # whether an identity is a track: images of one camera, in time
     columns: tuple[str, ...] = ()  # the names of what each sample has as `extra`
     understood: Mapping[str, Any] = field(default_factory=dict)  # for reports/split.json
+    # Of a dataset among several: name -> the sample as it is where the dataset is alone.
+    alone: Mapping[str, Sample] = field(default_factory=dict)
 
     @property
     def has_roles(self) -> bool:

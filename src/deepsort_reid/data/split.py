@@ -7,19 +7,12 @@ test part, or, to choose parameters by, identities held out of the training part
 """
 
 import logging
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
-
-from deepsort_reid.core import files
 from deepsort_reid.core.config import SplitConfig
 from deepsort_reid.core.errors import DatasetError
-from deepsort_reid.data import packed
-from deepsort_reid.data.decode import check_unreadable, decode
 from deepsort_reid.data.packed import PARTS
 from deepsort_reid.data.queries import (
     choose_queries,
@@ -34,7 +27,6 @@ from deepsort_reid.data.samples import (
     JUNK,
     NO_CAMERA,
     Dataset,
-    ImageSource,
     Role,
     Sample,
     Split,
@@ -42,123 +34,35 @@ from deepsort_reid.data.samples import (
 
 logger = logging.getLogger(__name__)
 
-REST = "rest"  # images that no part is expected to hold
-
-
-def make_parts(
-    source: ImageSource, datasets: Sequence[Dataset], folder: Path, config: SplitConfig
-) -> Split:
-    """Decode the images of one dataset or several, and write the four parts.
-
-    Each image is decoded and resized once, and written to the part it belongs to if all images are
-    readable; only parts that turn out otherwise are copied. The same input gives the same bytes on
-    any number of cores.
-
-    Args:
-        source: where the images' bytes are.
-        datasets: which images there are. Of several, names, identities and cameras are distinct,
-            as `joint.join` makes them.
-        folder: receives `<part>.npy` and `<part>.csv`.
-        config: the size of the images, the shares of the parts, and what may be left out.
-
-    Raises:
-        DatasetError: more unreadable images or one-image identities than allowed, or too little
-            left to learn from or to measure with.
-        OSError: the disk is full.
-    """
-    expected = expect(datasets, config)
-    with ExitStack() as stack:
-        arrays = {
-            name: stack.enter_context(files.temporary(folder / f"expected-{name}.npy"))
-            for name in expected
-        }
-        losses = decode(source, expected, arrays, config.image_size)
-        check_unreadable(losses.unreadable, config.skip_unreadable)
-        left = [replace(dataset, samples=losses.left(dataset.samples)) for dataset in datasets]
-        split = assign_all(left, config)
-        write_arrays(folder, split, expected, arrays)
-    columns = tuple(dict.fromkeys(name for dataset in datasets for name in dataset.columns))
-    extra = {s.name: dict(zip(d.columns, s.extra, strict=True)) for d in left for s in d.samples}
-    for part in PARTS:
-        packed.write_index(folder / f"{part}.csv", index_rows(split[part], columns, extra), columns)
-    return split
-
-
-def index_rows(
-    samples: Sequence[Sample], columns: Sequence[str], extra: Mapping[str, Mapping[str, str]]
-) -> list[tuple[int | str, ...]]:
-    """A row of a part's index for each image: the four columns, and the dataset's further ones.
-
-    Args:
-        samples: the part's images.
-        columns: the names of the further ones, of all datasets.
-        extra: image -> the values of its dataset's.
-    """
-    return [
-        (s.pid, s.camid, s.identity, s.name, *(extra[s.name].get(name, "") for name in columns))
-        for s in samples
-    ]
-
-
-def expect(datasets: Sequence[Dataset], config: SplitConfig) -> Split:
-    """The split if all images are readable, and under `REST` the images in none of its parts.
-
-    All images are there where nothing can be expected: of videos, since boxes often lie outside
-    their frame, and where the images do not suffice, which is refused once the unreadable ones are
-    known.
-    """
-    try:
-        split = {} if any(d.in_time for d in datasets) else assign_all(datasets, config)
-    except DatasetError:
-        split = {}
-    used = {sample.name for samples in split.values() for sample in samples}
-    rest = [sample for d in datasets for sample in d.samples if sample.name not in used]
-    return {part: split.get(part, []) for part in PARTS} | {REST: rest}
-
-
-def write_arrays(folder: Path, split: Split, expected: Split, arrays: Mapping[str, Path]) -> None:
-    """Move the arrays of the parts that are as expected into a folder, and copy the others.
-
-    Args:
-        folder: receives `<part>.npy`.
-        split: what each part holds.
-        expected: what each of `arrays` holds.
-        arrays: the files; those that were moved are gone afterwards.
-    """
-    mapped = {name: np.load(arrays[name], mmap_mode="r", allow_pickle=False) for name in arrays}
-    places = {
-        sample.name: (mapped[name], place)
-        for name, samples in expected.items()
-        for place, sample in enumerate(samples)
-    }
-    for part in PARTS:
-        with files.replacing(folder / f"{part}.npy") as temporary:
-            if split[part] == expected[part]:
-                arrays[part].replace(temporary)
-            else:
-                found = (places[sample.name] for sample in split[part])
-                images = (array[place] for array, place in found)
-                packed.write_images(temporary, len(split[part]), images, mapped[part].shape[1:3])
-
-
-# Assigning
-
 
 def assign_all(datasets: Sequence[Dataset], config: SplitConfig) -> Split:
     """Assign each image of one dataset or several to a part, or to none.
 
     Raises:
-        DatasetError: see `make_parts`.
+        DatasetError: see `pack.make_parts`.
     """
-    splits = [assign(dataset, config) for dataset in datasets]
+    splits = [assign_as_alone(dataset, config) for dataset in datasets]
     across = any(dataset.crosses_cameras for dataset in datasets)
     last = max((sample.camid for dataset in datasets for sample in dataset.samples), default=0)
     for place, dataset in enumerate(datasets):
         if across and not dataset.crosses_cameras:
             splits[place] = on_two_cameras(splits[place], last + 1 + 2 * place)
     split = {part: [s for one in splits for s in one[part]] for part in PARTS}
-    check_split(split, across, config.tune_fraction)
+    check_split(split, config.tune_fraction)
     return split
+
+
+def assign_as_alone(dataset: Dataset, config: SplitConfig) -> Split:
+    """Assign the images of a dataset, and of one among several as if it were alone.
+
+    The draws depend on names. So a second dataset moves no image of the first.
+    """
+    if not dataset.alone:
+        return assign(dataset, config)
+    own = [dataset.alone[sample.name] for sample in dataset.samples]
+    joined = {alone.name: sample for alone, sample in zip(own, dataset.samples, strict=True)}
+    split = assign(replace(dataset, samples=own, alone={}), config)
+    return {part: [joined[s.name] for s in samples] for part, samples in split.items()}
 
 
 def on_two_cameras(split: Split, first: int) -> Split:
@@ -237,7 +141,7 @@ def assign_to_test(dataset: Dataset, seed: int) -> tuple[list[Sample], list[Samp
     else:
         samples = role["test"] or role["tune"] or list(dataset.samples)
         query, gallery = choose_queries(samples, seed, dataset.crosses_cameras)
-    check_test({"query": query, "gallery": gallery}, dataset.crosses_cameras, "")
+    check_test({"query": query, "gallery": gallery}, "")
     return query, gallery
 
 
@@ -373,12 +277,11 @@ def val_count(images: int, fraction: float) -> int:
 # Checks and counts
 
 
-def check_split(split: Split, across: bool, tune_fraction: float) -> None:
+def check_split(split: Split, tune_fraction: float) -> None:
     """Refuse a split with which nothing can be learned or measured.
 
     Args:
         split: the four parts.
-        across: whether an answer must be of another camera than its query.
         tune_fraction: the share that was held out to choose parameters by, for the message.
 
     Raises:
@@ -393,15 +296,17 @@ def check_split(split: Split, across: bool, tune_fraction: float) -> None:
             f"{'y' if len(identities) == 1 else 'ies'}{held_out}; "
             "it takes at least 2 to learn to tell them apart"
         )
-    check_test(split, across, held_out)
+    check_test(split, held_out)
 
 
-def check_test(split: Split, across: bool, held_out: str) -> None:
+def check_test(split: Split, held_out: str) -> None:
     """Refuse a query and a gallery with which nothing can be measured.
+
+    Where no identity is seen by two cameras, the evaluation takes any image for an answer. So it
+    does not matter here which camera the answer is of.
 
     Args:
         split: has the parts query and gallery.
-        across: whether an answer must be of another camera than its query.
         held_out: how they came about, for the message.
 
     Raises:
@@ -413,14 +318,11 @@ def check_test(split: Split, across: bool, held_out: str) -> None:
                 f"there are {len(split[other])} {other} images but no {part} image{held_out}; "
                 "an identity is looked for in the gallery by its query"
             )
-    seen = defaultdict(set)
-    for sample in split["gallery"]:
-        seen[sample.pid].add(sample.camid)
-    if not any(seen[s.pid] - ({s.camid} if across else set()) for s in split["query"]):
-        other_camera = " under another camera" if across else ""
+    there = {sample.pid for sample in split["gallery"]}
+    if not any(sample.pid in there for sample in split["query"]):
         raise DatasetError(
             f"none of the {len(split['query'])} query images has its identity in the "
-            f"gallery{other_camera}{held_out}; there is nothing to find"
+            f"gallery{held_out}; there is nothing to find"
         )
 
 

@@ -9,8 +9,9 @@ Closing the Gap between Training and Inference in Person Re-Identification", EUV
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +19,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deepsort_reid.core.config import EvaluateConfig
-from deepsort_reid.core.errors import PackedError
+from deepsort_reid.core.errors import DatasetError, PackedError
 from deepsort_reid.data.packed import Part
 from deepsort_reid.data.sample_size import LEAST, shortage
 from deepsort_reid.data.samples import DISTRACTOR, NO_CAMERA, read_moments
 from deepsort_reid.evaluation.calibration import Calibration, calibrate
 from deepsort_reid.evaluation.distances import Embedded
+from deepsort_reid.evaluation.elsewhere import Scores, of_source
 from deepsort_reid.evaluation.pairs import Sightings
 from deepsort_reid.evaluation.ranking import (
     DistanceHistograms,
@@ -58,6 +60,19 @@ class Evaluation:
     tuning: bool  # whether the test identities are held out of the training part
     flipped: Ranking | None = None  # by the mean embeddings of images and mirror images
     reranked: Ranking | None = None  # of those embeddings if there are any, else of the plain ones
+    sources: Mapping[str, Scores] = field(default_factory=dict)  # of several datasets each
+    also: Mapping[str, Scores] = field(default_factory=dict)  # datasets that are only tested on
+
+    def elsewhere(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """The numbers on each of several datasets, and on those that are only tested on."""
+        recommended = self.calibration.recommended
+        threshold = recommended.threshold.value if recommended else None
+        groups = {"sources": self.sources, "also": self.also}
+        return {
+            group: {name: scores.numbers(threshold) for name, scores in found.items()}
+            for group, found in groups.items()
+            if found
+        }
 
     def metrics(self) -> dict[str, float | int | bool]:
         """The numbers of reports/evaluation.json: flat, shares in [0, 1], each with its count."""
@@ -113,11 +128,10 @@ def evaluate(
     classes: Sequence[str],
     config: EvaluateConfig,
     tuning: bool,
+    sources: Sequence[str] = (),
+    also: Mapping[str, tuple[Part, Part]] | None = None,
 ) -> Evaluation:
     """Rank the gallery for each query, calibrate a threshold, classify the validation part.
-
-    Same identity and camera are removed for each query, unless no query's identity is known to be
-    seen by two cameras, as in annotated videos.
 
     Args:
         predictor: the network.
@@ -126,7 +140,9 @@ def evaluate(
         val: images of the training identities.
         classes: the network's, which must be those of this split.
         config: the section `evaluate`.
-        tuning: whether query and gallery are held out of the training part, as the split says.
+        tuning: whether query and gallery are held out of the training part.
+        sources: of several datasets the names, with which the names of their images begin.
+        also: name -> query and gallery of a dataset that is only tested on.
 
     Raises:
         PackedError: the network was trained on other identities.
@@ -134,16 +150,12 @@ def evaluate(
         WeightsError: the network's embeddings are not finite.
     """
     check_classes(classes, val)
-    seen = embedded_sides(embedding_with(predictor, config.batch_size), query, gallery)
+    embed = embedding_with(predictor, config.batch_size)
+    seen = embedded_sides(embed, query, gallery)
     sides = sides_to_rank(*(side.images for side in seen))
-    scored = ranking(*sides)
-    best, flipped = sides, None
-    if config.flip:
-        mirror = embedding_with(predictor, config.batch_size, mirrored=True)
-        best = flip_averaged(sides, (mirror(query, "query"), mirror(gallery, "gallery")))
-        flipped = ranking(*best)
+    best, flipped = with_mirror_images(predictor, sides, (query, gallery), config)
     return Evaluation(
-        ranking=scored,
+        ranking=ranking(*sides),
         neighbours=nearest(*sides, k=NEAREST),
         histograms=distance_histograms(*sides),
         calibration=calibrated(*seen, config),
@@ -153,6 +165,65 @@ def evaluate(
         tuning=tuning,
         flipped=flipped,
         reranked=reranking_of(*best, config) if config.rerank else None,
+        sources=scores_by_source(seen, (query, gallery), sources, config),
+        also=scores_on_others(embed, also or {}, config),
+    )
+
+
+def with_mirror_images(
+    predictor: Predictor,
+    sides: tuple[Embedded, Embedded],
+    parts: tuple[Part, Part],
+    config: EvaluateConfig,
+) -> tuple[tuple[Embedded, Embedded], Ranking | None]:
+    """Query and gallery with mirror images, and their ranking; as they are if not asked for."""
+    if not config.flip:
+        return sides, None
+    mirror = embedding_with(predictor, config.batch_size, mirrored=True)
+    best = flip_averaged(sides, (mirror(parts[0], "query"), mirror(parts[1], "gallery")))
+    return best, ranking(*best)
+
+
+def scores_by_source(
+    seen: tuple[Sightings, Sightings],
+    parts: tuple[Part, Part],
+    sources: Sequence[str],
+    config: EvaluateConfig,
+) -> dict[str, Scores]:
+    """The results on each dataset's own queries and gallery; none where it has nothing to find."""
+    found = {}
+    for name in sources:
+        query, gallery = (of_source(*side, name) for side in zip(seen, parts, strict=True))
+        try:
+            found[name] = scores_on(query, gallery, config)
+        except DatasetError:
+            logger.info("%s has no query with a match, and so no numbers of its own", name)
+    return found
+
+
+def scores_on_others(
+    embed: Embed, also: Mapping[str, tuple[Part, Part]], config: EvaluateConfig
+) -> dict[str, Scores]:
+    """The results on datasets that are only tested on, by name."""
+    return {
+        name: scores_on(*embedded_sides(embed, *parts, of=f" of {name}"), config)
+        for name, parts in also.items()
+    }
+
+
+def scores_on(query: Sightings, gallery: Sightings, config: EvaluateConfig) -> Scores:
+    """Rank and calibrate one dataset's queries and gallery.
+
+    Raises:
+        DatasetError: no query has a match.
+    """
+    return Scores(
+        ranking(*sides_to_rank(query.images, gallery.images)),
+        calibrate(
+            *sides_to_calibrate(query, gallery),
+            false_match_rate=config.false_match_rate,
+            short_range=config.short_range,
+        ),
     )
 
 
@@ -237,8 +308,16 @@ def reranking_of(query: Embedded, gallery: Embedded, config: EvaluateConfig) -> 
     return ranking_by(tiles, query, gallery)
 
 
-def embedded_sides(embed: Embed, query: Part, gallery: Part) -> tuple[Sightings, Sightings]:
+def embedded_sides(
+    embed: Embed, query: Part, gallery: Part, of: str = ""
+) -> tuple[Sightings, Sightings]:
     """Embed query and gallery, with their cameras and frame numbers where both are known.
+
+    Args:
+        embed: the network.
+        query: the images to find.
+        gallery: the images to find them in.
+        of: what is added to their names on the screen.
 
     Raises:
         WeightsError: an embedding is not finite.
@@ -246,7 +325,7 @@ def embedded_sides(embed: Embed, query: Part, gallery: Part) -> tuple[Sightings,
     known = bool((query.camids != NO_CAMERA).all() and (gallery.camids != NO_CAMERA).all())
     first, second = (
         Sightings(
-            Embedded(embed(part, name), part.pids, part.camids if known else None),
+            Embedded(embed(part, name + of), part.pids, part.camids if known else None),
             moments_of(part),
         )
         for name, part in (("query", query), ("gallery", gallery))
@@ -263,7 +342,11 @@ def moments_of(part: Part) -> list[int] | None:
 
 
 def sides_to_rank(query: Embedded, gallery: Embedded) -> tuple[Embedded, Embedded]:
-    """Query and gallery for the ranking: without cameras if no identity is seen by two of them."""
+    """Query and gallery for the ranking: without cameras if no identity is seen by two of them.
+
+    With cameras, the ranking removes gallery images of a query's own identity and camera. Where no
+    identity is seen by two, as in annotated videos, nothing would be left to find.
+    """
     if crosses_cameras(query, gallery):
         return query, gallery
     return Embedded(query.embeddings, query.pids), Embedded(gallery.embeddings, gallery.pids)

@@ -10,14 +10,16 @@ import numpy as np
 
 from deepsort_reid.core import files
 from deepsort_reid.data.packed import Part
-from deepsort_reid.data.sample_size import verdict
-from deepsort_reid.evaluation import plots
+from deepsort_reid.data.sample_size import as_tag, verdict
+from deepsort_reid.evaluation import elsewhere, plots
 from deepsort_reid.evaluation.calibration import CURVE, PLACES, Calibration, Estimate, MatchRates
 from deepsort_reid.evaluation.evaluate import RANKS, Evaluation
 from deepsort_reid.evaluation.pairs import STEP
 from deepsort_reid.runs.names import Numbers
 
 CMC_DEPTH = 50
+LINES = 8  # at the end of the stage, at most
+COUNTS = ("queries", "query_identities", "gallery_images")  # of other datasets
 SETTINGS = (  # of `Evaluation.metrics`: counts and answers, which are no measured numbers
     "val_images",
     "queries",
@@ -85,7 +87,11 @@ def write_evaluation(
 
 def contents(evaluation: Evaluation) -> dict[str, Any]:
     """The content of evaluation.json: the numbers, and what they have too little of."""
-    return {**evaluation.metrics(), **verdict(evaluation.too_few())}
+    return {
+        **evaluation.metrics(),
+        **verdict(evaluation.too_few()),
+        **evaluation.elsewhere(),
+    }
 
 
 def write_calibration(folder: Path, found: Calibration) -> list[str]:
@@ -159,6 +165,26 @@ def numbers_of_run(metrics: Mapping[str, float | int | bool]) -> Numbers:
     return Numbers(measured, told)
 
 
+def numbers_elsewhere(content: Mapping[str, Any]) -> Numbers:
+    """The numbers on other datasets as the training's run records them: `also-msmt17/mAP`.
+
+    Args:
+        content: of evaluation.json.
+    """
+    measured: dict[str, float] = {}
+    told: dict[str, object] = {}
+    for group in ("sources", "also"):
+        for dataset, numbers in content.get(group, {}).items():
+            section = f"{group.removesuffix('s')}-{dataset}"
+            told[f"{section}.too_few"] = as_tag(numbers["too_few"])
+            for name, value in numbers.items():
+                if name in COUNTS:
+                    told[f"{section}.{name}"] = value
+                elif isinstance(value, float):
+                    measured[f"{section}/{name.replace('rank', 'rank-')}"] = value
+    return Numbers(measured, told)
+
+
 def describe_version(
     metrics: Mapping[str, float | int | bool], *, data: str, too_few: Mapping[str, str]
 ) -> str:
@@ -201,6 +227,8 @@ def closing_summary(metrics: Mapping[str, Any], threshold: str) -> str:
         threshold,
         *not_meaningful(too_few.get("threshold")),
     ]
+    others = {**metrics.get("sources", {}), **metrics.get("also", {})}
+    lines += elsewhere.lines(others, max(1, LINES - 1 - len(lines)))
     return "\n".join(f"  {line}" for line in lines)
 
 

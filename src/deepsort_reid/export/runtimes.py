@@ -11,7 +11,7 @@ from torch import nn
 from torchvision.models import resnet
 
 from deepsort_reid.core.errors import ExportError
-from deepsort_reid.data.augment import MEAN, STD
+from deepsort_reid.data.loading.augment import MEAN, STD
 from deepsort_reid.data.packed import Images
 from deepsort_reid.model import network
 from deepsort_reid.model.network import DeepSortNet

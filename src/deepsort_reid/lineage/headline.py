@@ -33,6 +33,25 @@ EVALUATED = {  # headline -> evaluation.json
 TRACKED = {"HOTA": "hota", "IDF1": "idf1", "switches": "id_switches"}  # headline -> track.json
 
 
+ELSEWHERE = {"mAP": "mAP", "rank-1": "rank1", "threshold": "max_cosine_distance"}
+
+
+def headline_elsewhere(evaluation: Mapping[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
+    """The numbers on each of several datasets, and on those that are only tested on.
+
+    Args:
+        evaluation: the content of reports/evaluation.json.
+    """
+    return {
+        group: {
+            dataset: headline_of(numbers, ELSEWHERE)
+            for dataset, numbers in evaluation[group].items()
+        }
+        for group in ("sources", "also")
+        if group in evaluation
+    }
+
+
 def headline(evaluation: Mapping[str, Any], track: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of reports/metrics.json; those that were not measured are left out.
 
@@ -40,8 +59,12 @@ def headline(evaluation: Mapping[str, Any], track: Mapping[str, Any]) -> dict[st
         evaluation: the content of reports/evaluation.json.
         track: the content of reports/track.json.
     """
-    found = {name: evaluation.get(key) for name, key in EVALUATED.items()}
-    found |= {name: track.get(key) for name, key in TRACKED.items()}
+    return headline_of(evaluation, EVALUATED) | headline_of(track, TRACKED)
+
+
+def headline_of(numbers: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, float]:
+    """Some numbers of a report under the headline's names, shares rounded."""
+    found = {name: numbers.get(key) for name, key in keys.items()}
     return {
         name: round(value, DIGITS) if name in SHARES else value
         for name, value in found.items()

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from deepsort_reid.core.progress import Progress
-from deepsort_reid.data.augment import normalise
-from deepsort_reid.data.loader import Loader, Prefetcher
+from deepsort_reid.data.loading.augment import normalise
+from deepsort_reid.data.loading.loader import Loader, Prefetcher
+from deepsort_reid.data.loading.sampler import plan_validation
 from deepsort_reid.data.packed import Part
-from deepsort_reid.data.sampler import plan_validation
 from deepsort_reid.model import network
 
 

@@ -1,5 +1,6 @@
 """One archive of images, packed from a folder, checked, and read without unpacking by name."""
 
+import logging
 import os
 import shutil
 import stat
@@ -25,6 +26,8 @@ from deepsort_reid.sources.zip_tar import (
     tar_members,
     zip_members,
 )
+
+logger = logging.getLogger(__name__)
 
 MAX_MEMBER = 64 << 20  # bytes of one member that `read` takes into memory
 MAX_RATIO = 200  # bytes an archive may expand to for each of its own; photographs come near 1
@@ -60,6 +63,7 @@ class Archive:
         self.label = label or str(path)
         self.size = path.stat().st_size  # bytes
         self.kind: Kind = recognise(path, self.label)
+        self.litter = 0  # files that the last pass over the archive has passed over
 
     def names(self) -> list[str]:
         """The names of the files, sorted, with `/` between their parts.
@@ -117,13 +121,16 @@ class Archive:
         """Yield each file that is no litter under its clean name, in the archive's order."""
         scan = zip_members if self.kind == "zip" else tar_members
         seen: set[str] = set()
-        expanded = 0
+        expanded = self.litter = 0
         with closing(scan(self.path)) as members:
             for member in members:
                 expanded += member.size + HEADER  # many empty members are a bomb too
                 self.refuse_danger(member, expanded)
                 name = clean(member.name)
-                if member.is_folder or is_litter(name):
+                if member.is_folder:
+                    continue
+                if is_litter(name):
+                    self.litter += 1
                     continue
                 self.refuse_twice(name, seen)
                 yield name, member
@@ -185,9 +192,13 @@ def pack(folder: Path, target: Path) -> None:
     Raises:
         SourceError: no files, a link to nothing, a link to a folder it stands in, or no room.
     """
+    litter: list[Path] = []
     files = sorted(
-        (decode(os.fsencode(path.relative_to(folder))), path) for path in files_below(folder)
+        (decode(os.fsencode(path.relative_to(folder))), path)
+        for path in files_below(folder, litter)
     )
+    if litter:
+        logger.info("%s: passed over %d hidden and system files", folder, len(litter))
     if not files:
         raise SourceError(f"{folder}: holds no files; expected a folder of images")
     total = sum(path.stat().st_size for _, path in files)
@@ -207,11 +218,14 @@ def entry(name: str, path: Path) -> zipfile.ZipInfo:
     return info
 
 
-def files_below(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterator[Path]:
+def files_below(
+    folder: Path, litter: list[Path], above: tuple[tuple[int, int], ...] = ()
+) -> Iterator[Path]:
     """Yield every regular file below a folder, through links, without hidden ones and litter.
 
     Args:
         folder: where to look.
+        litter: receives the hidden ones and the litter.
         above: device and inode of each folder on the way here, by which loops are seen.
     """
     status = folder.stat()
@@ -220,9 +234,10 @@ def files_below(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterat
         raise SourceError(f"{folder}: a link back to a folder that it stands in; remove the link")
     for path in folder.iterdir():
         if is_litter(path.name):
+            litter.append(path)
             continue
         if path.is_dir():
-            yield from files_below(path, (*above, here))
+            yield from files_below(path, litter, (*above, here))
         elif path.is_file():
             yield path
         elif path.is_symlink():

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from deepsort_reid.core.config import TrainConfig
-from deepsort_reid.data.augment import Augmentation, normalise
-from deepsort_reid.data.batches import Batch
+from deepsort_reid.data.loading.augment import Augmentation, normalise
+from deepsort_reid.data.loading.batches import Batch
 from deepsort_reid.model import cuda_graph, network
 from deepsort_reid.model.device import random_state, set_random_state
 from deepsort_reid.model.ema import MovingAverage

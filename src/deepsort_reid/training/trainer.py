@@ -16,7 +16,7 @@ from deepsort_reid.core import signals
 from deepsort_reid.core.config import TrainConfig
 from deepsort_reid.core.errors import PackedError, TrainingError
 from deepsort_reid.core.progress import Progress
-from deepsort_reid.data.batches import TrainBatches, ValBatches
+from deepsort_reid.data.loading.batches import TrainBatches, ValBatches
 from deepsort_reid.data.packed import Part
 from deepsort_reid.model.device import synchronize
 from deepsort_reid.training import distributed

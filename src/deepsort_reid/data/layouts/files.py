@@ -8,20 +8,10 @@ from pathlib import PurePosixPath
 from deepsort_reid.core.dataset_config import MotConfig, SourceConfig
 from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.core.progress import quantity
+from deepsort_reid.data.images import OTHER_SUFFIXES, is_image, is_image_data
 from deepsort_reid.sources.archive import Archive
 
-IMAGES = """
-    .jpg .jpeg .jpe .jfif .png .apng .gif .bmp .dib .webp .avif .tif .tiff .ppm .pgm .pbm .pnm
-    .heic .heif
-"""
-IMAGE_SUFFIXES = frozenset(IMAGES.split())
-# Files of these kinds are no images, whatever they begin with; the others are looked into.
-OTHERS = """
-    .txt .csv .tsv .json .jsonl .xml .yaml .yml .ini .cfg .md .rst .html .htm .pdf .log .mat .npy
-    .npz .pkl .pickle .pth .pt .h5 .hdf5 .lmdb .mdb .db .sqlite .py .m .sh .ipynb .mp4 .avi .mov
-    .mkv .webm .wmv .m4v .mpg .mpeg .zip .tar .gz .tgz .bz2 .xz .7z .rar
-"""
-OTHER_SUFFIXES = frozenset(OTHERS.split())
+UTF_8 = "utf-8-sig"  # with or without a byte order mark
 MAX_TEXT = 256 << 20  # bytes of one list or table
 
 
@@ -46,15 +36,15 @@ class Files:
         """The folder that all images lie in, with a `/` at its end; '' for the archive itself."""
         return common_folder(self.images)
 
-    def text(self, name: str) -> str:
+    def text(self, name: str, encoding: str = UTF_8) -> str:
         """The content of a list or table, without a byte order mark; lines end in a line feed.
 
         Raises:
-            DatasetError: it is no text in UTF-8, or too large.
+            DatasetError: it is no text in this encoding, or too large.
             SourceError: the archive is damaged.
         """
         ((_, data),) = self.archive.read([name])
-        return decoded(name, data)
+        return decoded(name, data, encoding)
 
     def texts(self, names: Collection[str]) -> dict[str, str]:
         """The contents of several, in one pass over the archive; see `text`."""
@@ -62,10 +52,10 @@ class Files:
 
     def named(self, *names: str) -> list[str]:
         """The members whose last part is one of these names, sorted."""
-        return [name for name in self.names if PurePosixPath(name).name in names]
+        return [name for name in self.names if name.rpartition("/")[2] in names]
 
 
-def decoded(name: str, data: bytes) -> str:
+def decoded(name: str, data: bytes, encoding: str = UTF_8) -> str:
     """The text that a member holds."""
     if len(data) > MAX_TEXT:
         raise DatasetError(
@@ -73,16 +63,10 @@ def decoded(name: str, data: bytes) -> str:
             f"{quantity(MAX_TEXT, 'B')}"
         )
     try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        return data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError:
-        raise DatasetError(f"'{name}' is no text in UTF-8; write it as plain text") from None
-
-
-def is_image(name: str) -> bool:
-    """Whether a member of an archive is an image by its name, and not hidden."""
-    path = PurePosixPath(name)
-    hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
-    return path.suffix.lower() in IMAGE_SUFFIXES and not hidden
+        known = "UTF-8" if encoding == UTF_8 else encoding
+        raise DatasetError(f"'{name}' is no text in {known}; write it as plain text") from None
 
 
 def images_among(archive: Archive, names: Iterable[str]) -> list[str]:
@@ -92,8 +76,6 @@ def images_among(archive: Archive, names: Iterable[str]) -> list[str]:
         DatasetError: there are none.
         SourceError: the archive is damaged.
     """
-    from deepsort_reid.data.images import is_image_data
-
     names = list(names)
     images = {name for name in names if is_image(name)}
     unclear = [name for name in names if name not in images and suffix(name) not in OTHER_SUFFIXES]

@@ -8,13 +8,14 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from deepsort_reid.core.errors import DatasetError
-from deepsort_reid.data.layouts.files import Files, is_image, suffix
+from deepsort_reid.data.images import is_image
+from deepsort_reid.data.layouts.files import Files, suffix
 from deepsort_reid.data.samples import NO_CAMERA, Sample
+from deepsort_reid.sources.zip_tar import is_litter
 
 logger = logging.getLogger(__name__)
 
-HARMLESS_NAMES = ("readme", "license", "licence", "copying", "changelog", "citation", "notice",
-                  "thumbs.db", "desktop.ini")  # fmt: skip
+HARMLESS_NAMES = ("readme", "license", "licence", "copying", "changelog", "citation", "notice")
 HARMLESS_SUFFIXES = {".md", ".rst", ".pdf", ".html", ".htm", ".url", ".log", ".bib"}
 TABLES = {".csv", ".tsv"}
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".wmv", ".m4v", ".mpg", ".mpeg"}
@@ -69,7 +70,8 @@ def account(files: Files, layout: str, reading: Reading, others: Sequence[str]) 
 def is_harmless(name: str) -> bool:
     """Whether a file beside images says nothing of them."""
     path = PurePosixPath(name.lower())
-    return path.name.startswith(HARMLESS_NAMES) or path.suffix in HARMLESS_SUFFIXES
+    named = path.name.startswith(HARMLESS_NAMES) and not is_image(name)
+    return named or path.suffix in HARMLESS_SUFFIXES or is_litter(name)
 
 
 def refusal(strange: Sequence[str], layout: str, files: Files, others: Sequence[str]) -> str:

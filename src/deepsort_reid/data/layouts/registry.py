@@ -7,8 +7,20 @@ from types import ModuleType
 
 from deepsort_reid.core.dataset_config import MotConfig, SourceConfig
 from deepsort_reid.data.layouts.files import Files, images_among
-from deepsort_reid.data.layouts.general import folders, split_folders, table
-from deepsort_reid.data.layouts.published import market1501
+from deepsort_reid.data.layouts.general import camera_folders, folders, split_folders, table
+from deepsort_reid.data.layouts.published import (
+    atrw,
+    cityflow,
+    market1501,
+    mars,
+    msmt17,
+    randperson,
+    unrealperson,
+    vehicleid,
+    veri776,
+    veriwild,
+    vric,
+)
 from deepsort_reid.data.layouts.reading import Reading, account, describe, differences, in_one_line
 from deepsort_reid.data.layouts.video import mot
 from deepsort_reid.data.samples import Dataset
@@ -42,7 +54,18 @@ LAYOUTS = tuple(
     for module in (
         table,
         mot,
+        msmt17,
+        mars,
+        vehicleid,
+        veriwild,
+        vric,
+        cityflow,
+        veri776,
+        atrw,
+        unrealperson,
+        randperson,
         market1501,
+        camera_folders,
         split_folders,
         folders,
     )
@@ -77,9 +100,12 @@ def open_dataset(
     reading = chosen.read(files)
     others = [known.name for known in recognised if known.name not in (chosen.name, "folders")]
     left_out = account(files, chosen.name, reading, others)
+    if archive.litter:
+        left_out["hidden and system files"] = archive.litter
     understood = describe(chosen.name, reading, left_out)
-    logger.info(in_one_line(understood))
+    name = f"{source.name}: " if source.name else ""
+    logger.info("%s%s", name, in_one_line(understood))
     if different := differences(understood):
-        logger.info("as published it has other numbers of images: %s", different)
+        logger.info("%sas published it has other numbers of images: %s", name, different)
     samples = sorted(reading.samples, key=lambda sample: sample.name)
     return Dataset(chosen.name, samples, reading.in_time, reading.columns, understood)

@@ -15,6 +15,9 @@ WORDS: dict[str, Role] = {
     "probe": "query",
     "gallery": "gallery",
 }
+# Occluded-REID (Zhuo et al., "Occluded Person Re-identification", ICME 2018) looks for whole people
+# by images on which something hides them.
+BODIES: dict[str, Role] = {"occluded_body": "query", "whole_body": "gallery"}
 AROUND = ("bounding_box_", "bbox_", "image_", "images_", "_images", "_image", "_set", "_all")
 
 
@@ -23,4 +26,4 @@ def role_of(folder: str) -> Role | None:
     word = folder.lower().replace("-", "_")
     for affix in AROUND:
         word = word.removeprefix(affix).removesuffix(affix)
-    return WORDS.get(word)
+    return WORDS.get(word) or BODIES.get(word)

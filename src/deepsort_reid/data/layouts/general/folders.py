@@ -17,6 +17,7 @@ from deepsort_reid.data.layouts.roles import role_of
 from deepsort_reid.data.samples import NO_CAMERA, Role, Sample
 
 CAMERA = re.compile(r"(?<![a-z0-9])c(?:am)?(\d+)(?:s\d+)?(?![a-z0-9])", re.IGNORECASE)
+CAMERA_FOLDER = re.compile(r"cam(?:era)?[-_ ]?([0-9]{1,4}|[a-z])", re.IGNORECASE)
 
 
 def recognises(files: Files) -> bool:  # noqa: ARG001
@@ -100,11 +101,16 @@ def ambiguous(below: dict[str, tuple[str, ...]], depths: set[int], key: str) -> 
 
 
 def refuse_parts(names: Sequence[str], key: str) -> None:
-    """Refuse identities named like the parts of a dataset.
+    """Refuse identities named like the parts of a dataset, or all like cameras.
 
     Raises:
-        DatasetError: there is one, such as 'train'.
+        DatasetError: there is one, such as 'train', or they are such as 'cam1'.
     """
+    if all(map(CAMERA_FOLDER.fullmatch, names)):
+        raise DatasetError(
+            f"the folder '{names[0]}' looks like a camera, not like an identity; expected "
+            f"{names[0]}/<identity>/<image>, or {key}layout: folders if it is an identity"
+        )
     part = next((name for name in names if role_of(name)), None)
     if part is not None:
         raise DatasetError(

@@ -16,6 +16,7 @@ import csv
 import io
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -31,6 +32,16 @@ from deepsort_reid.data.samples import NO_CAMERA, Crop, Role, Sample
 NEEDED = ("path", "identity")
 CORNERS = ("left", "top", "width", "height")
 KNOWN = (*NEEDED, "camera", "part", "frame", "box", *CORNERS)
+ALIASES = {  # what others call the columns
+    "path": "file filename file_name image img image_path img_path filepath file_path image_name",
+    "identity": "id pid label person person_id vehicle vehicle_id track_id identity_id class",
+    "camera": "cam camid cam_id cameraid camera_id",
+    "part": "split set role subset fold",
+    "frame": "frame_id frameid frame_number frame_no",
+    "box": "bbox xywh ltwh tlwh bounding_box",
+}
+MEANT = {alias: column for column, names in ALIASES.items() for alias in names.split()}
+MAX_COLUMNS = 1000
 MAX_FIELD = 4096  # characters
 FARTHEST = 1e6  # pixels
 MAX_FRAME = 10**9
@@ -181,31 +192,40 @@ def checked(lines: Iterator[list[str]], member: str) -> Iterator[tuple[int, list
 
 
 def check_header(header: Sequence[str], member: str) -> None:
-    """Refuse a header that lacks a column, or names one twice.
+    """Refuse a header that lacks a column, names one twice, or spells one in another way.
 
     Raises:
-        DatasetError: see above.
+        DatasetError: see above. A column `cam` would be kept as one that says nothing.
     """
-    twice = next((name for name in header if header.count(name) > 1), None)
+    where = f"'{member}', line 1"
+    if len(header) > MAX_COLUMNS:
+        raise DatasetError(f"{where}: {len(header):,} columns; expected {MAX_COLUMNS:,} at most")
+    twice = next((name for name, count in Counter(header).items() if count > 1), None)
     if twice is not None:
-        raise DatasetError(f"'{member}', line 1: two columns '{twice}'; expected one of each name")
-    clash = next((name for name in header if name in COLUMNS and name not in KNOWN), None)
-    if clash is not None:
-        raise DatasetError(
-            f"'{member}', line 1: column '{clash}' bears a name that the index of parts uses; "
-            "rename it"
-        )
-    corners = [name for name in CORNERS if name in header]
+        raise DatasetError(f"{where}: two columns '{twice}'; expected one of each name")
+    for name in header:
+        meant = None if name in KNOWN else meaning(name)
+        if meant is not None and meant not in header:
+            raise DatasetError(f"{where}: column '{name}' seems to be '{meant}'; rename it to that")
+        if name in COLUMNS and name not in KNOWN:
+            raise DatasetError(
+                f"{where}: column '{name}' bears a name that the index of parts uses; rename it"
+            )
     missing = [name for name in NEEDED if name not in header]
-    if 0 < len(corners) < len(CORNERS):
+    if any(name in header for name in CORNERS):
         missing += [name for name in CORNERS if name not in header]
     if missing:
-        similar = get_close_matches(missing[0], header, 1, 0.5)
-        hint = f"; is it '{similar[0]}'?" if similar else ""
         raise DatasetError(
-            f"'{member}', line 1: no column '{missing[0]}' among {', '.join(header[:20])}{hint}; "
+            f"{where}: no column '{missing[0]}' among {', '.join(header[:20])}; "
             "expected path, identity, and if known camera, part, frame, box"
         )
+
+
+def meaning(name: str) -> str | None:
+    """The known column that an unknown one seems to be; None if it resembles none."""
+    word = name.lower().replace(" ", "_").replace("-", "_")
+    close = get_close_matches(word, KNOWN, 1, 0.8)
+    return MEANT.get(word) or (close[0] if close else None)
 
 
 def row_of(values: Mapping[str, str], extra: Sequence[str], where: str) -> Row:

@@ -8,15 +8,20 @@ queries, 19,732 gallery images (2,798 distractors and 3,819 junk images among th
 Identity -1 is junk: the protocol ignores it. Identity 0 is a distractor, whom no query shows. Other
 datasets in these folders count people from 0: where a query or a training image shows identity 0,
 it is somebody.
+
+CUHK03-NP (Zhong et al., "Re-ranking Person Re-identification with k-reciprocal Encoding", CVPR
+2017) has these folders twice, below `detected` and `labeled`: 14,096 or 14,097 images of the same
+1,467 people by 2 cameras. `dataset.subset` says which; the two are never pooled.
 """
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import PurePosixPath
 
 from deepsort_reid.core.errors import DatasetError
+from deepsort_reid.data.layouts import parts
 from deepsort_reid.data.layouts.files import Files
+from deepsort_reid.data.layouts.lists import refuse_shared
 from deepsort_reid.data.layouts.reading import Reading
 from deepsort_reid.data.samples import DISTRACTOR, JUNK, Role, Sample
 
@@ -25,9 +30,17 @@ ROLES: dict[str, Role] = {
     "bounding_box_test": "gallery",
     "query": "query",
 }
-NEEDLESS = ("gt_bbox", "gt_query")  # hand-drawn boxes, and who is junk for which query
-PUBLISHED = {"train": 12_936, "query": 3_368, "gallery": 19_732}
-NAME = re.compile(r"(-1|\d+)_c(\d+)")
+NEEDLESS = {
+    "gt_bbox": "hand-drawn boxes of gt_bbox",
+    "gt_query": "files of gt_query, which say who is junk for which query",
+    "pytorch": "copies in a folder 'pytorch', as a well-known script sorts them",
+}
+MARKET = {"train": 12_936, "query": 3_368, "gallery": 19_732}
+CUHK03_NP = {
+    "detected": {"train": 7_365, "query": 1_400, "gallery": 5_332},
+    "labeled": {"train": 7_368, "query": 1_400, "gallery": 5_328},
+}
+NAME = re.compile(r"(-1|[0-9]{1,9})_c([0-9]{1,9})")
 
 
 def recognises(files: Files) -> bool:
@@ -42,39 +55,56 @@ def read(files: Files) -> Reading:
     """Read identity, camera and role of the images in Market-1501's folders.
 
     Raises:
-        DatasetError: a folder is missing or without images, or a name tells no identity.
+        DatasetError: a folder is missing or without images, the archive holds several such
+            datasets and none is chosen, a name tells no identity, or an identity is learned and
+            tested with.
     """
-    samples = samples_of((name for name in files.images if role_of(name)), ROLES)
-    present = Counter(sample.role for sample in samples)
-    for folder, role in ROLES.items():
-        if not present[role]:
-            raise DatasetError(
-                f"no images in '{folder}'; the layout market1501 needs images in each of "
-                f"{', '.join(ROLES)} (or set {files.key}layout: folders)"
-            )
-    return reading(files, samples, PUBLISHED if is_market(files) else {})
-
-
-def reading(files: Files, samples: list[Sample], published: Mapping[str, int]) -> Reading:
-    """What is known of a dataset with Market-1501's names, once its samples are."""
-    sample = next((s for s in samples if s.is_somebody), samples[0])
-    shown = PurePosixPath(sample.name).name
+    found = parts.find_parts(files.images, ROLES, 0)
+    base = parts.choose(files, "market1501", found) if found else ""
+    tree = found.get(base, {})
+    missing = next((folder for folder in ROLES if folder not in tree), None)
+    if missing is not None:
+        raise DatasetError(
+            f"no images in '{missing}'; the layout market1501 needs images in each of "
+            f"{', '.join(ROLES)} (or set {files.key}layout: folders)"
+        )
+    samples = samples_of((name for images in tree.values() for name in images), ROLES)
     needless = {
-        f"files in {folder}": [name for name in files.names if f"/{folder}/" in f"/{name}"]
-        for folder in NEEDLESS
+        reason: [name for name in files.names if name.startswith(f"{base}{folder}/")]
+        for folder, reason in NEEDLESS.items()
     }
+    needless["files of the other versions"] = parts.others(files, base, found)
+    return reading(samples, needless, published(base))
+
+
+def reading(
+    samples: list[Sample],
+    needless: Mapping[str, Collection[str]],
+    published: Mapping[str, int],
+    used: Collection[str] = (),
+) -> Reading:
+    """What is known of a dataset with Market-1501's names, once its samples are.
+
+    Raises:
+        DatasetError: an identity is learned and tested with.
+    """
+    refuse_shared(samples)
+    sample = next((s for s in samples if s.is_somebody), samples[0])
+    shown = file_name(sample.name)
     return Reading(
         samples,
         f"file name ('{sample.identity}' of '{shown}')",
         f"file name ({sample.camid} of '{shown}')",
+        used=used,
         passed_over=needless,
         published=published,
-    )  # fmt: skip
+    )
 
 
-def is_market(files: Files) -> bool:
-    """Whether the files are Market-1501's own, by the name of the folder that publishes them."""
-    return "market-1501" in files.root.lower()
+def published(base: str) -> dict[str, int]:
+    """The numbers of images as published, by the names of the folders that publish them."""
+    path = base.lower()
+    return MARKET if "market-1501" in path else CUHK03_NP.get(PurePosixPath(path).name, {})
 
 
 def samples_of(names: Iterable[str], roles: Mapping[str, Role]) -> list[Sample]:
@@ -97,12 +127,12 @@ def samples_of(names: Iterable[str], roles: Mapping[str, Role]) -> list[Sample]:
 
 def folder_of(name: str) -> str:
     """The name of the folder that a member lies in."""
-    return PurePosixPath(name).parent.name
+    return name.rpartition("/")[0].rpartition("/")[2]
 
 
 def file_name(name: str) -> str:
     """The name of a member without its folders."""
-    return PurePosixPath(name).name
+    return name.rpartition("/")[2]
 
 
 def role_of(name: str) -> Role | None:

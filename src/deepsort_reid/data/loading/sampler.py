@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from deepsort_reid.core.errors import ConfigError
 
 Indices = NDArray[np.int64]
+BALANCE = 1  # the stream of random numbers that draws images of datasets
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,31 @@ def plan_epoch(
             )
         )
     return plan
+
+
+def balanced(sources: Sequence[str], *, seed: int, epoch: int) -> Indices:
+    """Draw an epoch's images so that each dataset has as many.
+
+    A dataset with fewer images than its share is taken several times, one with more in part. The
+    next epoch draws anew.
+
+    Args:
+        sources: (N,) the dataset of each image.
+        seed: draws the images, together with the epoch.
+        epoch: counted from 1.
+
+    Returns:
+        (N,) indices of images.
+    """
+    rng = np.random.default_rng([seed, epoch, BALANCE])
+    _, numbers = np.unique(np.asarray(sources), return_inverse=True)
+    shares = np.array_split(np.arange(len(numbers)), numbers.max() + 1)
+    drawn = []
+    for number, share in enumerate(shares):
+        own = np.flatnonzero(numbers == number)
+        passes = -(-len(share) // len(own))
+        drawn.append(np.concatenate([rng.permutation(own) for _ in range(passes)])[: len(share)])
+    return np.concatenate(drawn)
 
 
 def groups_of_identities(

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from deepsort_reid.core.config import TrainConfig
-from deepsort_reid.data import sampler
-from deepsort_reid.data.augment import uniforms
-from deepsort_reid.data.loader import Loader, Prefetcher
+from deepsort_reid.data.loading import sampler
+from deepsort_reid.data.loading.augment import uniforms
+from deepsort_reid.data.loading.loader import Loader, Prefetcher
+from deepsort_reid.data.loading.sampler import Indices, flatten, plan_epoch, plan_validation
 from deepsort_reid.data.packed import Part
-from deepsort_reid.data.sampler import Indices, flatten, plan_epoch, plan_validation
 
 VAL_FACTOR = 4  # validation batches over training batches: without gradients there is more room
 
@@ -70,6 +70,7 @@ class TrainBatches:
         )
         self._loader = Loader(part, device)
         self._prefetcher = Prefetcher(config.num_workers)
+        self._sources = [name.partition("/")[0] for name in part.names]
         self._planned: tuple[int, list[sampler.Step]] = (0, [])
 
     @property
@@ -87,7 +88,8 @@ class TrainBatches:
             first: the first step, counted from 0.
         """
         steps = self._plan(epoch)[first:]
-        contents = self._prefetcher(partial(self._read, epoch=epoch), flatten(steps))
+        read = partial(self._read, epoch=epoch, drawn=self._draw(epoch))
+        contents = self._prefetcher(read, flatten(steps))
         for step in steps:
             if step is steps[-1] and epoch < self.config.epochs:
                 self._plan(epoch + 1)  # while a GPU is still busy
@@ -100,8 +102,9 @@ class TrainBatches:
     def _plan(self, epoch: int) -> list[sampler.Step]:
         """What this rank takes in each step of an epoch; the last plan is kept."""
         if self._planned[0] != epoch:
+            drawn = self._draw(epoch)
             plan = plan_epoch(
-                self.part.labels,
+                self.part.labels if drawn is None else self.part.labels[drawn],
                 self.steps,
                 seed=self.config.seed,
                 epoch=epoch,
@@ -113,9 +116,22 @@ class TrainBatches:
             self._planned = (epoch, plan)
         return self._planned[1]
 
-    def _read(self, indices: Indices, *, epoch: int) -> tuple[Tensor, ...]:
-        """Read a batch into the CPU's memory, on a thread that reads ahead."""
-        draws = uniforms(self.config.seed, epoch, indices)
+    def _draw(self, epoch: int) -> Indices | None:
+        """The images that an epoch takes instead of all; None where it takes each once."""
+        if not self.config.balance_sources:
+            return None
+        return sampler.balanced(self._sources, seed=self.config.seed, epoch=epoch)
+
+    def _read(self, places: Indices, *, epoch: int, drawn: Indices | None) -> tuple[Tensor, ...]:
+        """Read a batch into the CPU's memory, on a thread that reads ahead.
+
+        Args:
+            places: (B,) places in the epoch, of which each has random numbers of its own.
+            epoch: counted from 1.
+            drawn: the image at each place; None where these are the images' numbers.
+        """
+        draws = uniforms(self.config.seed, epoch, places)
+        indices = places if drawn is None else drawn[places]
         return *self._loader.read(indices), self._loader.sendable(draws)
 
     def _place(self, content: tuple[Tensor, ...], step: sampler.Step, number: int) -> Batch:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deepsort_reid.data.loading.sampler import Indices
 from deepsort_reid.data.packed import Part
-from deepsort_reid.data.sampler import Indices
 
 SHARE = 0.25  # of a GPU's free memory that a part may take
 CHUNK = 1024  # images copied at a time

@@ -1,0 +1,20 @@
+"""Stage also: data/also-raw, a verified archive for each dataset that is only tested on."""
+
+from pathlib import Path
+
+from deepsort_reid.core.config import load_params
+from deepsort_reid.core.project import project_root
+from deepsort_reid.core.stage import run_stage
+from deepsort_reid.sources.gather import gather
+
+
+def main() -> None:
+    """Render or fetch the datasets that evaluate.also names."""
+    params, folder = load_params(), Path("data/also-raw")
+    folder.mkdir(parents=True, exist_ok=True)
+    also = params.evaluate.also
+    gather(also, folder, params.dataset, key="evaluate.also", root=project_root())
+
+
+if __name__ == "__main__":
+    run_stage(main)

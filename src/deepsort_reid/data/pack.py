@@ -1,0 +1,148 @@
+"""The images of datasets, decoded and written into packed parts as split.py assigns them."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from deepsort_reid.core import files
+from deepsort_reid.core.config import SplitConfig
+from deepsort_reid.core.errors import DatasetError
+from deepsort_reid.data import packed
+from deepsort_reid.data.decode import check_unreadable, decode
+from deepsort_reid.data.packed import PARTS
+from deepsort_reid.data.samples import Dataset, ImageSource, Split
+from deepsort_reid.data.split import assign_all, assign_to_test, check_test, count
+
+REST = "rest"  # images that no part is expected to hold
+
+
+def make_parts(
+    source: ImageSource, datasets: Sequence[Dataset], folder: Path, config: SplitConfig
+) -> Split:
+    """Decode the images of one dataset or several, and write the four parts.
+
+    Each image is decoded and resized once, and written to the part it belongs to if all images are
+    readable; only parts that turn out otherwise are copied. The same input gives the same bytes on
+    any number of cores.
+
+    Args:
+        source: where the images' bytes are.
+        datasets: which images there are. Of several, names, identities and cameras are distinct,
+            as `joint.join` makes them.
+        folder: receives `<part>.npy` and `<part>.csv`.
+        config: the size of the images, the shares of the parts, and what may be left out.
+
+    Raises:
+        DatasetError: more unreadable images or one-image identities than allowed, or too little
+            left to learn from or to measure with.
+        OSError: the disk is full.
+    """
+    expected = expect(datasets, config)
+    with ExitStack() as stack:
+        arrays = {
+            name: stack.enter_context(files.temporary(folder / f"expected-{name}.npy"))
+            for name in expected
+        }
+        losses = decode(source, expected, arrays, config.image_size)
+        check_unreadable(losses.unreadable, config.skip_unreadable)
+        left = [replace(dataset, samples=losses.left(dataset.samples)) for dataset in datasets]
+        split = assign_all(left, config)
+        write_arrays(folder, split, expected, arrays)
+    write_indices(folder, split, left)
+    return split
+
+
+def make_test_parts(
+    source: ImageSource, dataset: Dataset, folder: Path, config: SplitConfig
+) -> None:
+    """Write query and gallery of a dataset that is only tested on, and their summary.
+
+    Args:
+        source: where the images' bytes are.
+        dataset: which images there are.
+        folder: receives the two parts, two empty ones, and summary.json.
+        config: the size of the images, the seed that draws queries, and how many images may be
+            unreadable.
+
+    Raises:
+        DatasetError: more unreadable images than allowed, or nothing to find.
+        OSError: the disk is full.
+    """
+    tested = dict(zip(("query", "gallery"), assign_to_test(dataset, config.seed), strict=True))
+    wanted = {part: tested.get(part, []) for part in PARTS}
+    with ExitStack() as stack:
+        arrays = {
+            name: stack.enter_context(files.temporary(folder / f"expected-{name}.npy"))
+            for name in wanted
+        }
+        losses = decode(source, wanted, arrays, config.image_size)
+        check_unreadable(losses.unreadable, config.skip_unreadable)
+        split: Split = {part: losses.left(samples) for part, samples in wanted.items()}
+        check_test(split, "")
+        write_arrays(folder, split, wanted, arrays)
+    write_indices(folder, split, [dataset])
+    packed.write_summary(folder, dataset.layout, count(split), tuning=False)
+
+
+def write_indices(folder: Path, split: Split, datasets: Sequence[Dataset]) -> None:
+    """Write the index of each part: the four columns, and the datasets' further ones.
+
+    Args:
+        folder: receives `<part>.csv`.
+        split: the images of each part.
+        datasets: whose images these are, with the names of their further columns.
+    """
+    columns = tuple(dict.fromkeys(name for dataset in datasets for name in dataset.columns))
+    extra = {
+        s.name: dict(zip(d.columns, s.extra, strict=True)) for d in datasets for s in d.samples
+    }
+    for part, samples in split.items():
+        rows: list[tuple[int | str, ...]] = [
+            (s.pid, s.camid, s.identity, s.name, *(extra[s.name].get(name, "") for name in columns))
+            for s in samples
+        ]
+        packed.write_index(folder / f"{part}.csv", rows, columns)
+
+
+def expect(datasets: Sequence[Dataset], config: SplitConfig) -> Split:
+    """The split if all images are readable, and under `REST` the images in none of its parts.
+
+    All images are there where nothing can be expected: of videos, since boxes often lie outside
+    their frame, and where the images do not suffice, which is refused once the unreadable ones are
+    known.
+    """
+    try:
+        split = {} if any(d.in_time for d in datasets) else assign_all(datasets, config)
+    except DatasetError:
+        split = {}
+    used = {sample.name for samples in split.values() for sample in samples}
+    rest = [sample for d in datasets for sample in d.samples if sample.name not in used]
+    return {part: split.get(part, []) for part in PARTS} | {REST: rest}
+
+
+def write_arrays(folder: Path, split: Split, expected: Split, arrays: Mapping[str, Path]) -> None:
+    """Move the arrays of the parts that are as expected into a folder, and copy the others.
+
+    Args:
+        folder: receives `<part>.npy`.
+        split: what each part holds.
+        expected: what each of `arrays` holds.
+        arrays: the files; those that were moved are gone afterwards.
+    """
+    mapped = {name: np.load(arrays[name], mmap_mode="r", allow_pickle=False) for name in arrays}
+    places = {
+        sample.name: (mapped[name], place)
+        for name, samples in expected.items()
+        for place, sample in enumerate(samples)
+    }
+    for part in PARTS:
+        with files.replacing(folder / f"{part}.npy") as temporary:
+            if split[part] == expected[part]:
+                arrays[part].replace(temporary)
+            else:
+                found = (places[sample.name] for sample in split[part])
+                images = (array[place] for array, place in found)
+                packed.write_images(temporary, len(split[part]), images, mapped[part].shape[1:3])
