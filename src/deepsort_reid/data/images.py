@@ -108,7 +108,7 @@ def is_image(name: str) -> bool:
 
 
 def is_image_file(path: Path) -> bool:
-    """Whether a file is an image: by its suffix, or by its content where the suffix says nothing."""
+    """Whether a file is an image: by its suffix, or by its content if that says nothing."""
     if not path.is_file() or is_image(path.name):
         return path.is_file()
     if path.name.startswith(".") or path.suffix.lower() in OTHER_SUFFIXES:
