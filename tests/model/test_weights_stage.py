@@ -16,7 +16,8 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
 @pytest.fixture
-def server() -> Iterator[WebServer]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with web_server() as served:
         served.content = CONTENT
         yield served

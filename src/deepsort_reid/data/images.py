@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from deepsort_reid.core.errors import one_line
 from deepsort_reid.data.packed import Images
@@ -197,7 +197,7 @@ def as_rgb(image: Image.Image) -> Images:
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def raw_mode(image: Image.Image) -> str:
+def raw_mode(image: ImageFile.ImageFile) -> str:
     """How an image that is not decoded yet stores a pixel, as Pillow calls it; '' if unknown."""
     arguments = image.tile[0].args if image.tile else ""
     first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments

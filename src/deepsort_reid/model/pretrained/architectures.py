@@ -6,8 +6,12 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 # Blocks of the four layers -> the network, with two and with three convolutions in a block.
-BASIC = {(2, 2, 2, 2): "resnet18", (3, 4, 6, 3): "resnet34", (1, 1, 1, 1): "resnet10"}
-BOTTLENECK = {
+BASIC: Mapping[tuple[int, ...], str] = {
+    (2, 2, 2, 2): "resnet18",
+    (3, 4, 6, 3): "resnet34",
+    (1, 1, 1, 1): "resnet10",
+}
+BOTTLENECK: Mapping[tuple[int, ...], str] = {
     (2, 2, 2, 2): "resnet26", (3, 4, 6, 3): "resnet50",
     (3, 4, 23, 3): "resnet101", (3, 8, 36, 3): "resnet152",
 }  # fmt: skip

@@ -77,7 +77,7 @@ def read_torch(path: Path) -> Any:
             by which code could run.
     """
     check_members(path)
-    stand_ins: list[tuple[Any, str]] = []
+    stand_ins: list[Any] = []  # of a class and the name that it stands for
     while True:
         try:
             with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
