@@ -1,3 +1,4 @@
+import json
 import re
 import subprocess
 import sys
@@ -172,6 +173,7 @@ def test_without_git_its_tags_are_left_out(folder, monkeypatch, without):
         ({"optimizer": "sgd", "weights": None}, "resnet18-optimizer-sgd-weights-null"),
         ({"source": "/data/yard.zip", "flip": True}, "resnet18-source-yard.zip-flip-true"),
         ({"a": 1, "b": 2, "c": 3, "d": 4, "e": 5}, "resnet18-a1-b2-c3-and-2-more"),
+        ({"sets": [{"name": "north"}, {"name": "shop"}]}, "resnet18-sets-north+shop"),
     ],
 )  # fmt: skip
 def test_a_run_is_named_by_what_differs_from_the_commit(changed, name):
@@ -184,6 +186,17 @@ def test_a_run_of_the_committed_parameters_is_named_by_the_commit():
     assert provenance.run_name("resnet18", COMMITTED) == f"resnet18-{commit[:7]}"
     Path("pipeline/train.py").write_text("two\n")
     assert provenance.run_name("resnet18", COMMITTED) == f"resnet18-{commit[:7]}-changed"
+
+
+@pytest.mark.usefixtures("repository")
+def test_what_a_recipe_changed_is_called_by_its_name():
+    Path("recipes").mkdir()
+    values = {"a": 1, "b": 2, "split": {"c": 3, "d": [4, 5]}}
+    Path("recipes/large.yaml").write_text(json.dumps(values))
+    Path("recipes/other.yaml").write_text(json.dumps(values | {"a": 7}))
+    assert provenance.run_name("resnet18", {**COMMITTED, **values}) == "resnet18-large"
+    own = {**COMMITTED, **values, "lr": 0.2}
+    assert provenance.run_name("resnet18", own) == "resnet18-large-lr0.2"
 
 
 @pytest.mark.usefixtures("folder")

@@ -103,10 +103,15 @@ def write_table(
 
 
 def write_rows(file: TextIO, extractor: Extractor, paths: Sequence[Path], delimiter: str) -> None:
-    """Write a header and a row for each image; a float32 is read back as it was."""
+    """Write a header and a row for each image; a float32 is read back as it was.
+
+    The header comes with the first rows, so that nothing is written where the first image fails.
+    """
     writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
-    writer.writerow(["image", *(f"e{number}" for number in range(extractor.embedding_size))])
-    for batch, embeddings in embedded(extractor, paths):
+    for number, (batch, embeddings) in enumerate(embedded(extractor, paths)):
+        if number == 0:
+            columns = (f"e{column}" for column in range(extractor.embedding_size))
+            writer.writerow(["image", *columns])
         writer.writerows(
             [str(path), *map(str, row)] for path, row in zip(batch, embeddings, strict=True)
         )

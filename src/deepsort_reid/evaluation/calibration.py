@@ -220,7 +220,9 @@ def judge(
         false_match_rate: as in `calibrate`.
         replicates: resamplings of the query identities; seeded.
     """
-    kinds, doubts, untold = {}, [], []
+    kinds: dict[str, MatchRates] = {}
+    doubts: list[str] = []
+    untold: list[str] = []
     for name, counted in pairs.items():
         lacking = [
             who
@@ -228,7 +230,9 @@ def judge(
             if not side.any()
         ]
         if lacking:
-            doubts.append(f"{name}: left out, no pair of {lacking[0]} {PLACES[name]}")
+            # Where nobody is seen by two cameras, that kind is not to be expected.
+            notes = untold if name == "across" and kinds else doubts
+            notes.append(f"{name}: left out, no pair of {lacking[0]} {PLACES[name]}")
             continue
         kinds[name] = _rates(counted, false_match_rate, replicates)
         doubts += _doubts(name, kinds[name], false_match_rate)

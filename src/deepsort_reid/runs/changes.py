@@ -13,6 +13,7 @@ from deepsort_reid.core.yaml_file import parse_yaml, read_yaml, show
 from deepsort_reid.runs.names import flattened
 
 PARAMS, LOCK, PIPELINE = "params.yaml", "dvc.lock", "dvc.yaml"
+RECIPES = "recipes"  # the folder of named values of parameters
 CODE = ("src", "pipeline")  # where a file that git does not know yet is code
 SHOWN = 3  # parameters in a label
 LONGEST_VALUE = 24  # characters of a value in a label
@@ -69,10 +70,36 @@ def changed_params(commit: str | None, params: Mapping[str, Any]) -> dict[str, A
 
 
 def label(changes: Mapping[str, Any]) -> str:
-    """Changed parameters in a few characters, for a run's name: `lr0.2-optimizer-sgd`."""
-    words = [f"{name}{spelled(value)}" for name, value in list(changes.items())[:SHOWN]]
-    more = len(changes) - SHOWN
-    return "-".join([*words, *([f"and-{more}-more"] if more > 0 else [])])
+    """Changed parameters in a few characters, for a run's name: `lr0.2-optimizer-sgd`.
+
+    Those that a recipe has changed are called by its name: `market1501-seed1`.
+    """
+    recipe, written = recipe_among(changes)
+    others = {name: value for name, value in changes.items() if name not in written}
+    words = [f"{name}{spelled(value)}" for name, value in list(others.items())[:SHOWN]]
+    more = len(others) - SHOWN
+    tail = [f"and-{more}-more"] if more > 0 else []
+    return "-".join([*([recipe] if recipe else []), *words, *tail])
+
+
+def recipe_among(changes: Mapping[str, Any]) -> tuple[str, set[str]]:
+    """The recipe that made most of some changes, and the parameters that it made.
+
+    It has more of their values than other recipes, and more than a name would show.
+
+    Returns:
+        the recipe's name, or '' where none did.
+    """
+    best, explained = "", set[str]()
+    for path in sorted(Path(RECIPES).glob("*.yaml")):
+        try:
+            values = flattened(read_yaml(path))
+        except (ConfigError, AttributeError, TypeError):
+            continue
+        same = {name for name in values if name in changes and changes[name] == values[name]}
+        if len(same) > max(SHOWN, len(explained)):
+            best, explained = path.stem, same
+    return best, explained
 
 
 def as_options(changes: Mapping[str, Any]) -> str:
@@ -83,7 +110,8 @@ def as_options(changes: Mapping[str, Any]) -> str:
 def spelled(value: object) -> str:
     """A value behind a parameter's name: `0.2`, `128x64`, `-sgd`; of a path its last part."""
     if isinstance(value, list):
-        return "x".join(map(str, value)) or "-none"
+        named = [str(item.get("name")) for item in value if isinstance(item, Mapping)]
+        return "-" + "+".join(named) if named else "x".join(map(str, value)) or "-none"
     if value is None:
         return "-null"
     if isinstance(value, bool):
