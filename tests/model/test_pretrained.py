@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torchvision.models import mobilenet_v2, resnet, resnet101
+from torchvision.models import mobilenet_v2, resnet101, wide_resnet50_2
 
 from deepsort_reid.core import files
 from deepsort_reid.core.errors import WeightsError
@@ -155,15 +155,8 @@ def test_what_a_recipe_adds_need_not_be_in_the_file(tmp_path: Path, design: Any)
     assert parts <= {"avgpool", "neck", "fc"}
 
 
-def wide(width: int) -> State:
-    """A ResNet50 with wider blocks."""
-    with torch.device("meta"):
-        net = resnet.ResNet(resnet.Bottleneck, [3, 4, 6, 3], width_per_group=width)
-    return {name: torch.zeros(t.shape, dtype=t.dtype) for name, t in net.state_dict().items()}
-
-
 def other(maker: Callable[[], nn.Module]) -> State:
-    """The names and shapes of another network, and of its weights a thousandth, not to wait."""
+    """The names and shapes of another network; each tensor is one number, not to wait."""
     with torch.device("meta"):
         net = maker()
     return {n: torch.zeros(()).expand(t.shape) for n, t in net.state_dict().items()}
@@ -178,7 +171,7 @@ FOREIGN: dict[str, tuple[Callable[[], State], str, str]] = {
     "of Deep SORT": (lambda: state("deepsort"), "resnet18", "it looks like deepsort"),
     "for Deep SORT": (lambda: state("resnet18"), "deepsort", "it looks like resnet18"),
     "none of ours": (lambda: other(resnet101), "resnet50", "it looks like resnet101"),
-    "wide": (lambda: wide(128), "resnet50", "it looks like wide_resnet50_2"),
+    "wide": (lambda: other(wide_resnet50_2), "resnet50", "it looks like wide_resnet50_2"),
     "no ResNet": (lambda: other(mobilenet_v2), "resnet18", "it looks like a MobileNet"),
     "incomplete": (lambda: {n: t for n, t in state().items() if n != "layer3.0.bn1.bias"},
                    "resnet18", "layer3.0.bn1.bias is missing"),

@@ -25,8 +25,8 @@ MOST_PREFIXES = 20  # that are tried in a state dict
 COUNTER = "num_batches_tracked"  # of batches; fits every network, and means nothing alone
 # A backbone in an nn.Sequential of a ResNet's children has numbers for names.
 NUMBERED = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
-AVERAGED = re.compile(r"ema|teacher|shadow|averaged|swa", re.IGNORECASE)
-COMPANION = re.compile(r"encoder_k|momentum|student|target|optimizer", re.IGNORECASE)
+AVERAGED = re.compile(r"(?<![a-z])(ema|teacher|shadow|averaged|swa)(?![a-z])", re.IGNORECASE)
+COMPANION = re.compile(r"encoder_k|momentum|student|target", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
