@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from ruamel.yaml import YAML
+from safetensors.torch import load, save
 
 from deepsort_reid.core import files
 from deepsort_reid.core.config import load_params
@@ -32,7 +33,7 @@ from deepsort_reid.data.samples import NO_CAMERA, Sample
 from deepsort_reid.data.split import count
 from deepsort_reid.evaluation.threshold import read_threshold
 from deepsort_reid.model import checkpoint, network
-from deepsort_reid.model.weights import read_state_dict
+from deepsort_reid.model.pretrained.reading import read_state_dicts
 from deepsort_reid.runs import logger
 from deepsort_reid.runs.folder import RunFolder
 from deepsort_reid.runs.points import Point, Points
@@ -161,7 +162,8 @@ def visible(contents: Mapping[str, str]) -> Mapping[str, str]:
 def images() -> list[Target]:
     """Images of every format that a dataset may hold; PNG alone has checksums."""
     formats = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "tif": "TIFF", "bmp": "BMP",
-               "gif": "GIF", "ppm": "PPM"}  # fmt: skip
+               "gif": "GIF", "ppm": "PPM", "avif": "AVIF", "jp2": "JPEG2000",
+               "qoi": "QOI"}  # fmt: skip
     claims = bombs.images()
     return [
         Target(
@@ -305,7 +307,10 @@ def canonical(content: object) -> str:
 
 
 def weights() -> list[Target]:
-    """Pretrained weights in torch's two formats, of which the older one has no checksums."""
+    """Pretrained weights in torch's two formats and the one of safetensors.
+
+    Only torch's newer format has checksums.
+    """
     states = [
         {f"layer{n}.weight": torch.randn(8, 4, generator=torch.Generator().manual_seed(seed + n))
          for n in range(3)}
@@ -319,17 +324,29 @@ def weights() -> list[Target]:
                bombs=bombs.torch(new[0])),
         Target("weights, older format", "old.pth", old, read_weights, says=read_weights_plainly,
                checksums=False),
+        Target("weights, safetensors", "w.safetensors", [save(state) for state in states],
+               read_weights, says=lambda data: {"": tensors(load(data))}, checksums=False,
+               bombs=bombs.safetensors()),
     ]  # fmt: skip
 
 
 def read_weights(path: Path) -> object:
-    return tensors(read_state_dict(path))
+    return {place: tensors(state) for place, state in read_state_dicts(path).items()}
 
 
 def read_weights_plainly(data: bytes) -> object:
     """The tensors as torch reads them."""
-    content = torch.load(io.BytesIO(data), weights_only=True)
-    return tensors(content.get("net_dict", content))
+    return by_place(torch.load(io.BytesIO(data), weights_only=True))
+
+
+def by_place(content: Mapping[str, object], place: str = "") -> dict[str, object]:
+    """The tensors of a dictionary and of those in it."""
+    own = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
+    found: dict[str, object] = {place: tensors(own)} if own else {}
+    for name, value in content.items():
+        if isinstance(value, dict):
+            found |= by_place(value, f"{place}.{name}".lstrip("."))
+    return found
 
 
 def tensors(state: Mapping[str, torch.Tensor]) -> object:

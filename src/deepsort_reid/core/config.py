@@ -68,7 +68,9 @@ class TrainConfig(Section):
     neck: Literal["none", "bnneck"] = Field(
         description="`bnneck`: a batch normalisation between embedding and classifier"
     )
-    weights: str | None = Field(description="a file of pretrained weights; `null`: random ones")
+    weights: str | None = Field(
+        description="pretrained weights: a file, or `URL#sha256=…`; `null`: random ones"
+    )
     freeze_layers: tuple[str, ...] = Field(
         strict=False, description="parts that are not trained, such as [conv1, bn1, layer1]"
     )

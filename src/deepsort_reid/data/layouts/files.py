@@ -8,16 +8,9 @@ from pathlib import PurePosixPath
 from deepsort_reid.core.dataset_config import MotConfig, SourceConfig
 from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.core.progress import quantity
-from deepsort_reid.data.images import is_image, is_image_data
+from deepsort_reid.data.images import OTHER_SUFFIXES, is_image, is_image_data
 from deepsort_reid.sources.archive import Archive
 
-# Files of these kinds are no images, whatever they begin with; the others are looked into.
-OTHERS = """
-    .txt .csv .tsv .json .jsonl .xml .yaml .yml .ini .cfg .md .rst .html .htm .pdf .log .mat .npy
-    .npz .pkl .pickle .pth .pt .h5 .hdf5 .lmdb .mdb .db .sqlite .py .m .sh .ipynb .mp4 .avi .mov
-    .mkv .webm .wmv .m4v .mpg .mpeg .zip .tar .gz .tgz .bz2 .xz .7z .rar
-"""
-OTHER_SUFFIXES = frozenset(OTHERS.split())
 UTF_8 = "utf-8-sig"  # with or without a byte order mark
 MAX_TEXT = 256 << 20  # bytes of one list or table
 
