@@ -256,10 +256,14 @@ def test_what_dancetrack_and_sportsmot_ship_with_is_known() -> None:
     }  # fmt: skip
 
 
-def test_pictures_of_no_sequence_are_refused_and_of_frames_alone_too() -> None:
+def test_pictures_of_no_sequence_are_refused_and_of_frames_alone_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     files = frames("s/img1") | {"s/gt/gt.txt": gt()}
     stray = "layout 'mot' does not explain 'faces/a.jpg'"
     assert stray in refused(files | {"faces/a.jpg": FRAME}, DatasetError)
+    assert len(sequences(files | {"faces/a.jpg": FRAME})) == 1  # to track, it does no harm
+    assert "1 images belong to no sequence: 'faces/a.jpg'" in caplog.text
     left = read_files(files | {"s.mp4": b""}).understood["left_out"]
     assert left == {"video files beside the frames": 1}
     assert "none of the sequences ('s') has annotations" in refused(frames("s/img1"), DatasetError)

@@ -170,6 +170,33 @@ def test_without_detections_nothing_can_be_tracked(tmp_path: Path) -> None:
         tried(source)
 
 
+def test_another_format_is_tracked_as_well(tmp_path: Path, done: Trial) -> None:
+    """KITTI's frames and labels count from 0, and so do the detections beside them."""
+    rows = crossing()
+    plain = archive(tmp_path / "mot.zip", rows)
+    labels = "".join(
+        f"{frame - 1} {who} Pedestrian 0 0 0 {left} {top} {left + width} {top + height} "
+        "0 0 0 0 0 0 0\n"
+        for frame, who, (left, top, width, height) in rows
+    )
+    found = table(sorted(rows, key=found_when), identities=False).splitlines()
+    shifted = "".join(
+        f"{int(frame) - 1},{rest}\n" for frame, _, rest in (line.partition(",") for line in found)
+    )
+    path = tmp_path / "kitti.zip"
+    with zipfile.ZipFile(plain.path) as whole, zipfile.ZipFile(path, "w") as target:
+        for name in whole.namelist():
+            if name.endswith(".png"):
+                number = int(Path(name).stem) - 1
+                target.writestr(f"training/image_02/0007/{number:06}.png", whole.read(name))
+        target.writestr("training/label_02/0007.txt", labels)
+        target.writestr("training/det/0007.txt", shifted)
+    metrics, expected = report.metrics(tried(Archive(path))), report.metrics(done)
+    assert metrics == expected
+    with pytest.raises(DatasetError, match=r"class 1 \(Pedestrian\), and track\.classes is \[4\]"):
+        tried(Archive(path), classes=(4,))
+
+
 def test_truth_of_other_classes_alone_is_refused(source: Archive) -> None:
     with pytest.raises(DatasetError, match=r"boxes of class 1, and track\.classes is \[2, 3\]"):
         tried(source, classes=(2, 3))
