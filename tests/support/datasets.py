@@ -43,6 +43,8 @@ def mot_config(**changes: Any) -> MotConfig:
 class InMemory:
     """Files as an archive would give them, in an order of its own."""
 
+    label = "a.zip"
+
     def __init__(self, contents: dict[str, bytes], *, backwards: bool = False):
         self.contents, self.backwards, self.litter = contents, backwards, 0
 

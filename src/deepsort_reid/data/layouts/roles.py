@@ -1,5 +1,7 @@
 """The names by which folders and tables call the parts of a dataset."""
 
+from pathlib import PurePosixPath
+
 from deepsort_reid.data.samples import Role
 
 WORDS: dict[str, Role] = {
@@ -27,3 +29,15 @@ def role_of(folder: str) -> Role | None:
     for affix in AROUND:
         word = word.removeprefix(affix).removesuffix(affix)
     return WORDS.get(word) or BODIES.get(word)
+
+
+def part_of(folder: str) -> Role:
+    """The part that the nearest of nested folders stands for: `MOT17/train/MOT17-02`; else `any`.
+
+    The last word of a folder's name counts too, as in `VisDrone2019-MOT-val`.
+    """
+    for name in reversed(PurePosixPath(folder).parts[:-1]):
+        role = role_of(name) or role_of(name.rpartition("-")[2])
+        if role is not None:
+            return role
+    return "any"
