@@ -9,8 +9,8 @@ from deepsort_reid.core import files
 from deepsort_reid.lineage import headline
 from deepsort_reid.lineage.headline import Standing
 from deepsort_reid.runs.folder import RunFolder, milliseconds
+from deepsort_reid.runs.mlflow.store import label, tracking_uri
 from deepsort_reid.runs.points import Point
-from deepsort_reid.runs.store import label, tracking_uri
 
 EVALUATION = {"mAP": 0.60649, "rank1": 0.7345, "mINP": 0.33684, "val_accuracy": 0.78385,
               "max_cosine_distance": 0.21044921875, "queries": 113}  # fmt: skip

@@ -13,7 +13,8 @@ from deepsort_reid.core.errors import LineageError, WeightsError
 from deepsort_reid.lineage import __main__ as lineage
 from deepsort_reid.lineage import dvc_cli
 from deepsort_reid.lineage.records import CHECKPOINT
-from deepsort_reid.runs import provenance, store
+from deepsort_reid.runs import provenance
+from deepsort_reid.runs.mlflow import store
 from tests.support import stores
 from tests.support.recorded_projects import (
     DATA,

@@ -11,8 +11,9 @@ from mlflow import MlflowClient
 
 from deepsort_reid.core.files import read_json
 from deepsort_reid.core.project import project_root
-from deepsort_reid.runs import deliver, store
+from deepsort_reid.runs import deliver
 from deepsort_reid.runs.folder import RunFolder
+from deepsort_reid.runs.mlflow import store
 from tests.support import stages
 from tests.support.networks import narrow
 

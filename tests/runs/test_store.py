@@ -12,11 +12,11 @@ import pytest
 
 from deepsort_reid.core.errors import StoreError
 from deepsort_reid.core.project import project_root
-from deepsort_reid.runs import store
+from deepsort_reid.runs.mlflow import store
 from tests.support.stores import forget_mlflow, make_store
 
 ONE_RUN = """
-from deepsort_reid.runs.store import open_store
+from deepsort_reid.runs.mlflow.store import open_store
 store = open_store()
 run = store.client.create_run(store.experiment_id, run_name="one")
 store.client.log_metric(run.info.run_id, "loss", 0.5)

@@ -19,8 +19,8 @@ from deepsort_reid.lineage.commits import RECORDED
 from deepsort_reid.lineage.dvc_cli import cached_file, outputs, parse_lock
 from deepsort_reid.runs import changes
 from deepsort_reid.runs.folder import RunFolder, is_key
+from deepsort_reid.runs.mlflow.store import label, where_to_look
 from deepsort_reid.runs.provenance import EXPERIMENT
-from deepsort_reid.runs.store import label, where_to_look
 
 DROPPED = "Created|.*/.*"  # columns of DVC's table that hide the others: paths, above all
 DIGITS = 3  # of a share in the headline, so that DVC's table is narrow

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from deepsort_reid.core.errors import StoreError
-from deepsort_reid.runs.provenance import CHECKPOINT_MD5, RUN_KEY
-from deepsort_reid.runs.store import (
+from deepsort_reid.runs.mlflow.store import (
     Store,
     local_path,
     open_store,
@@ -17,6 +16,7 @@ from deepsort_reid.runs.store import (
     tracking_uri,
     where_to_look,
 )
+from deepsort_reid.runs.provenance import CHECKPOINT_MD5, RUN_KEY
 
 HEXADECIMAL = frozenset("0123456789abcdef")
 T = TypeVar("T")

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepsort_reid.core.yaml_file import read_yaml
+from deepsort_reid.runs.mlflow.store import once
 from deepsort_reid.runs.provenance import DATA_DIGEST
-from deepsort_reid.runs.store import once
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
