@@ -1,7 +1,7 @@
 """The images of datasets, decoded and written into packed parts as split.py assigns them."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from deepsort_reid.core import files
 from deepsort_reid.core.config import SplitConfig
 from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.data import packed
-from deepsort_reid.data.decode import check_unreadable, decode
+from deepsort_reid.data.decode import Losses, check_unreadable, decode
 from deepsort_reid.data.packed import PARTS
 from deepsort_reid.data.samples import Dataset, ImageSource, Split
 from deepsort_reid.data.split import assign_all, assign_to_test, check_test, count
@@ -41,13 +41,7 @@ def make_parts(
         OSError: the disk is full.
     """
     expected = expect(datasets, config)
-    with ExitStack() as stack:
-        arrays = {
-            name: stack.enter_context(files.temporary(folder / f"expected-{name}.npy"))
-            for name in expected
-        }
-        losses = decode(source, expected, arrays, config.image_size)
-        check_unreadable(losses.unreadable, config.skip_unreadable)
+    with decoded(source, expected, folder, config) as (arrays, losses):
         left = [replace(dataset, samples=losses.left(dataset.samples)) for dataset in datasets]
         split = assign_all(left, config)
         write_arrays(folder, split, expected, arrays)
@@ -73,13 +67,7 @@ def make_test_parts(
     """
     tested = dict(zip(("query", "gallery"), assign_to_test(dataset, config.seed), strict=True))
     wanted = {part: tested.get(part, []) for part in PARTS}
-    with ExitStack() as stack:
-        arrays = {
-            name: stack.enter_context(files.temporary(folder / f"expected-{name}.npy"))
-            for name in wanted
-        }
-        losses = decode(source, wanted, arrays, config.image_size)
-        check_unreadable(losses.unreadable, config.skip_unreadable)
+    with decoded(source, wanted, folder, config) as (arrays, losses):
         split: Split = {part: losses.left(samples) for part, samples in wanted.items()}
         check_test(split, "")
         write_arrays(folder, split, wanted, arrays)
@@ -105,6 +93,26 @@ def write_indices(folder: Path, split: Split, datasets: Sequence[Dataset]) -> No
             for s in samples
         ]
         packed.write_index(folder / f"{part}.csv", rows, columns)
+
+
+@contextmanager
+def decoded(
+    source: ImageSource, samples: Split, folder: Path, config: SplitConfig
+) -> Iterator[tuple[dict[str, Path], Losses]]:
+    """Decode images into arrays beside the parts, which are gone after the block.
+
+    Raises:
+        DatasetError: more unreadable images than allowed.
+        OSError: the disk is full.
+    """
+    with ExitStack() as stack:
+        arrays = {
+            name: stack.enter_context(files.temporary(folder / f"expected-{name}.npy"))
+            for name in samples
+        }
+        losses = decode(source, samples, arrays, config.image_size)
+        check_unreadable(losses.unreadable, config.skip_unreadable)
+        yield arrays, losses
 
 
 def expect(datasets: Sequence[Dataset], config: SplitConfig) -> Split:
