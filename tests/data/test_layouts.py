@@ -8,8 +8,8 @@ from deepsort_reid.core.dataset_config import DatasetConfig
 from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.data import split
 from deepsort_reid.data.layouts import registry
+from deepsort_reid.data.layouts.cameras import read_camera
 from deepsort_reid.data.layouts.files import Files
-from deepsort_reid.data.layouts.general.folders import read_camera
 from deepsort_reid.data.layouts.reading import Reading
 from deepsort_reid.data.layouts.registry import LAYOUTS, Layout
 from deepsort_reid.data.samples import NO_CAMERA, SEQUENCE, Sample, read_moment, read_moments

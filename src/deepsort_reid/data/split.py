@@ -103,7 +103,8 @@ def assign(dataset: Dataset, config: SplitConfig) -> Split:
             learning, held_out = hold_out_to_test(learning, config)
             query, gallery = choose_queries(held_out, config.seed, across)
     else:
-        learning, held_out = hold_out_to_test(dataset.samples, config)
+        somebody = [sample for sample in dataset.samples if sample.is_somebody]
+        learning, held_out = hold_out_to_test(somebody, config)
         query, gallery = choose_queries(held_out, config.seed, across)
     if config.tune_fraction and role["tune"]:
         query, gallery = choose_queries(role["tune"], config.seed, across)

@@ -10,7 +10,7 @@ from typing import Any
 from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.data.images import is_image
 from deepsort_reid.data.layouts.files import Files, suffix
-from deepsort_reid.data.samples import NO_CAMERA, Sample
+from deepsort_reid.data.samples import JUNK, NO_CAMERA, Sample
 from deepsort_reid.sources.zip_tar import is_litter
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ class Reading:
     published: Mapping[str, int] = field(default_factory=dict)  # role -> images as published
     in_time: bool = False  # see Dataset
     columns: tuple[str, ...] = ()  # see Dataset
+    notes: Sequence[str] = ()  # what else is to be known: "'test' serves as 'val'"
 
 
 def account(files: Files, layout: str, reading: Reading, others: Sequence[str]) -> dict[str, int]:
@@ -98,6 +99,7 @@ def describe(layout: str, reading: Reading, left_out: Mapping[str, int]) -> dict
     found = [sample for sample in reading.samples if sample.is_somebody]
     cameras = {sample.camid for sample in reading.samples} - {NO_CAMERA}
     roles = Counter(str(sample.role) for sample in reading.samples)
+    junk = sum(sample.pid == JUNK for sample in reading.samples)
     return {
         "layout": layout,
         "images": len(reading.samples),
@@ -106,6 +108,8 @@ def describe(layout: str, reading: Reading, left_out: Mapping[str, int]) -> dict
         "identity_is": reading.identities,
         "cameras": len(cameras),
         "camera_is": reading.cameras,
+        "junk": junk,
+        "notes": list(reading.notes),
         "left_out": dict(left_out),
         "published": dict(reading.published),
     }
@@ -121,6 +125,8 @@ def in_one_line(understood: Mapping[str, Any]) -> str:
         f"layout {understood['layout']}: {understood['images']:,} images{parts if roles else ''}; "
         f"{understood['identities']:,} identities by {understood['identity_is']}; "
         + (f"{cameras:,} cameras by {understood['camera_is']}" if cameras else "cameras unknown")
+        + (f"; {understood['junk']:,} junk images (identity -1)" if understood["junk"] else "")
+        + "".join(f"; {note}" for note in understood["notes"])
         + (f"; left out: {left}" if left else "")
     )
 
