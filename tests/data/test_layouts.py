@@ -102,8 +102,8 @@ def test_the_camera_stands_apart_in_the_file_name(name: str, camid: int) -> None
     [
         ([], "auto", "no images in the dataset"),
         (["a/b.txt", "__MACOSX/a/b.jpg", "a/.b.jpg"], "auto", "no images in the dataset"),
-        (MARKET[:4], "auto", "no images in 'query'"),
-        ([n for n in MARKET if "test" not in n], "auto", "no images in 'bounding_box_test'"),
+        (MARKET[:4], "auto", "no images in 'Market/query'"),
+        ([n for n in MARKET if "test" not in n], "auto", "no images in 'Market/bounding_box_test'"),
         (["a/1.jpg"], "market1501", "no images in 'bounding_box_train'"),
         ([*MARKET, "Market/query/who.jpg"], "auto", "'Market/query/who.jpg' tells no identity"),
         (["a/1.jpg", "2.jpg"], "auto", "'2.jpg' lies in no identity's folder"),

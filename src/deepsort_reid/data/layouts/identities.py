@@ -8,6 +8,7 @@ from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.data.samples import JUNK
 
 JUNK_NAMES = {"-1", "00-1", "0000-1"}  # as Market-1501 and MARS write what shows nobody properly
+NOTHING = {"nan", "none", "null", "<na>"}  # what programs write where a value is missing
 # Folders of images that are of no one identity.
 NOBODY = """
     unknown unidentified unlabeled unlabelled unsorted distractor distractors junk background
@@ -32,14 +33,18 @@ def is_junk(identity: str) -> bool:
     return identity.rpartition("/")[2] in JUNK_NAMES
 
 
-def pids_of(identities: Iterable[str]) -> dict[str, int]:
+def pids_of(identities: Iterable[str], what: str = "identities") -> dict[str, int]:
     """A pid for each identity, from 1 in the order of their names; junk has its own.
+
+    Args:
+        identities: all, in any order.
+        what: what they are, for messages.
 
     Raises:
         DatasetError: two of them may be one.
     """
     names = sorted(set(identities))
-    refuse_twins(names, "identities")
+    refuse_twins(names, what)
     somebody = [name for name in names if not is_junk(name)]
     return dict.fromkeys(names, JUNK) | {name: pid for pid, name in enumerate(somebody, start=1)}
 

@@ -64,9 +64,19 @@ def one_version(
         deep = "/<identity>" * below
         raise DatasetError(
             f"no images in '{base}{missing}{deep}'; the layout {layout} needs images in each of "
-            f"{', '.join(needed)}"
+            f"{', '.join(needed)}{other_case(files, missing)}"
         )
     return Version(base, found.get(base, {}), others(files, base, found))
+
+
+def other_case(files: Files, folder: str) -> str:
+    """A hint at a folder whose name differs in case from the expected one; '' if there is none."""
+    wanted = folder.lower()
+    for name in files.images:
+        for part in name.split("/")[:-1]:
+            if part != folder and part.lower() == wanted:
+                return f" (rename '{part}' to '{folder}')"
+    return ""
 
 
 def choose(files: Files, layout: str, bases: Collection[str]) -> str:

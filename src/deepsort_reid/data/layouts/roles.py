@@ -127,12 +127,12 @@ def served(given: Mapping[str, Role], settled: Mapping[str, Role]) -> list[str]:
         settled: image -> its role.
     """
     pairs = sorted({(given[name], role) for name, role in settled.items() if given[name] != role})
-    return [f"'{part}' serves as '{role}' {WHY[role]}" for part, role in pairs]
+    return [f"'{part}' serves as '{role}'{WHY[role]}" for part, role in pairs]
 
 
 WHY = {
-    "val": "since it holds the identities of train",
-    "tune": "since it holds other identities than train",
-    "test": "of which queries are drawn",
-    "gallery": "beside the queries",
+    "val": ", since it holds the identities of train",
+    "tune": ", since it holds other identities than train",
+    "test": ", of which queries are drawn",
+    "gallery": ", beside the queries",
 }

@@ -39,6 +39,7 @@ PUBLISHED = {
     ("ilids", "images"): 600,
     ("viper", ""): 1_264,
 }
+STATES = ("subset",)
 
 
 def recognises(files: Files) -> bool:

@@ -27,6 +27,8 @@ from deepsort_reid.data.layouts.reading import Reading
 from deepsort_reid.data.layouts.roles import role_of
 from deepsort_reid.data.samples import Role, Sample
 
+STATES = ("identity_level",)
+
 
 def recognises(files: Files) -> bool:  # noqa: ARG001
     """Any archive, since folders bear any names; so this layout is the last of the table."""
@@ -140,7 +142,7 @@ def refuse_parts_among(files: Files) -> None:
         raise DatasetError(
             f"'{begin}{part}' looks like a part of a dataset, but {what}; expected train, val, "
             "test, query or gallery and nothing beside them: rename it, take it out, or name one "
-            f"folder as the source (or {files.key}layout: folders if parts are meant to be identities)"
+            f"folder as the source (or set {files.key}layout: folders if it is an identity)"
         )
 
 

@@ -22,6 +22,8 @@ from deepsort_reid.data.layouts.identities import refuse_nobody
 from deepsort_reid.data.layouts.reading import Reading
 from deepsort_reid.data.layouts.roles import role_of, roles_of, served, settle
 
+STATES = ("identity_level",)
+
 
 def recognises(files: Files) -> bool:
     """Whether two or more parts lie beside each other, and nothing else does."""

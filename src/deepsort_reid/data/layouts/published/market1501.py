@@ -41,6 +41,7 @@ CUHK03_NP = {
     "labeled": {"train": 7_368, "query": 1_400, "gallery": 5_328},
 }
 NAME = re.compile(r"(-1|[0-9]{1,9})_c([0-9]{1,9})")
+STATES = ("subset",)
 
 
 def recognises(files: Files) -> bool:
@@ -65,8 +66,9 @@ def read(files: Files) -> Reading:
     missing = next((folder for folder in ROLES if folder not in tree), None)
     if missing is not None:
         raise DatasetError(
-            f"no images in '{missing}'; the layout market1501 needs images in each of "
-            f"{', '.join(ROLES)} (or set {files.key}layout: folders)"
+            f"no images in '{base}{missing}'; the layout market1501 needs images in each of "
+            f"{', '.join(ROLES)}{parts.other_case(files, missing)}; bring it, or write a table "
+            f"that says who is on which image ({files.key}table)"
         )
     samples = samples_of((name for images in tree.values() for name in images), ROLES)
     needless = {

@@ -38,6 +38,7 @@ OWN_NAME = re.compile(NAME.pattern + r"[0-9]{4}[a-z]+_[0-9]+_[0-9]")
 PUBLISHED = {"train": 30_248, "val": 2_373, "query": 11_659, "gallery": 82_161}
 
 Listed = dict[str, tuple[str, Role]]  # image -> its identity and its role
+STATES = ("subset",)
 
 
 def recognises(files: Files) -> bool:

@@ -33,6 +33,7 @@ EXTRA = re.compile(
     re.IGNORECASE,
 )
 PUBLISHED = {"train": 37_778, "query": 1_678, "gallery": 11_579}
+STATES = ("subset",)
 
 
 def recognises(files: Files) -> bool:
