@@ -125,10 +125,10 @@ def refuse_unused(chosen: Layout, source: SourceConfig, key: str) -> None:
     for name in ("table", "identity_level", "subset"):
         value = getattr(source, name)
         if value is not None and name not in chosen.states:
-            readers = " or ".join(known.name for known in LAYOUTS if name in known.states)
+            users = [known.name for known in LAYOUTS if name in known.states]
             raise DatasetError(
-                f"{key}{name}: {value}: the layout {chosen.name} does not use it; set it to null, "
-                f"or {key}layout to {readers}"
+                f"{key}{name}: {value}: the layout {chosen.name} does not use it, as "
+                f"{users[0]} does; set it to null, or {key}layout to what is meant"
             )
 
 

@@ -81,9 +81,10 @@ def identities(images: Sequence[str], level: int | None, key: str) -> dict[str, 
             f"images, or a table that says who is on which image ({key}table)"
         )
     if shallow is not None:
+        deep = len(below[shallow])
         raise DatasetError(
-            f"{key}identity_level={level}, but '{shallow}' lies only {len(below[shallow])} folders "
-            "deep; expected all images below an identity's folder"
+            f"{key}identity_level={level}, but '{shallow}' lies only {deep} "
+            f"folder{'s' if deep != 1 else ''} deep; expected all images below an identity's folder"
         )
     if level is None and depths != {1}:
         raise DatasetError(ambiguous(below, depths, key))
