@@ -1,11 +1,22 @@
 """What people really bring: spellings, wrappers and words that look like identities."""
 
+import logging
+from pathlib import Path
+
 import pytest
 
 from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.data.samples import JUNK, NO_CAMERA
 from deepsort_reid.data.split import assign_all
-from tests.support.datasets import market, picture, read_dataset, read_files, split_config
+from tests.support.datasets import (
+    contents,
+    market,
+    pack,
+    picture,
+    read_dataset,
+    read_files,
+    split_config,
+)
 
 
 def people(*names: str, images: int = 2, begin: str = "") -> list[str]:
@@ -194,3 +205,20 @@ def test_boxes_in_other_forms_are_refused() -> None:
             read_files({"a.png": picture(1), "t.csv": table}, table="t.csv")
     fits = "path,identity,box\na.png,x,1 2 4 9\na.png,y,5 9 3 6\n"
     assert len(read_files({"a.png": picture(1), "t.csv": fits}, table="t.csv").samples) == 2
+
+
+def test_copies_of_images_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = people("a", "b", begin="train/") + people("a", "b", begin="val/")
+    dataset = read_dataset(names + people("x", "y", "z", begin="test/", images=3))
+    images = contents(dataset)
+    images["val/a/0.jpg"] = images["train/a/0.jpg"]
+    images["test/x/0.jpg"] = images["test/y/0.jpg"]
+    (tmp_path / "parts").mkdir()
+    with caplog.at_level(logging.WARNING, "deepsort_reid"):
+        pack(tmp_path / "parts", dataset, images)
+    said = [record.getMessage() for record in caplog.records]
+    assert any("1 images are copies of others and are of two identities" in line for line in said)
+    assert any(
+        "are learned and asked for, 'train/a/0.jpg' and 'val/a/0.jpg' first" in line
+        for line in said
+    )
