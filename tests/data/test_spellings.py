@@ -222,3 +222,12 @@ def test_copies_of_images_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixt
         "are learned and asked for, 'train/a/0.jpg' and 'val/a/0.jpg' first" in line
         for line in said
     )
+
+
+def test_lists_that_were_moved_are_sent_back() -> None:
+    names = [
+        f"{part}/{i:04}/{i:04}_00{k}_01_0303morning_0008_0.jpg"
+        for part in ("train", "test") for i in range(4) for k in range(2)
+    ]  # fmt: skip
+    said = refusal([*names, "splits/list_train.txt"])
+    assert "'splits/list_train.txt' has to lie beside the folders that it lists" in said

@@ -20,6 +20,7 @@ HARMLESS = re.compile(r"(readme|licen[sc]e|copying|changelog|citation|notice)(?!
 HARMLESS_SUFFIXES = {".md", ".rst", ".pdf", ".html", ".htm", ".url", ".log", ".bib"}
 TABLES = {".csv", ".tsv"}
 DATA = TABLES | {".json", ".xml", ".mat", ".npy", ".pkl"}  # no readme, whatever its name
+ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"}
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".wmv", ".m4v", ".mpg", ".mpeg"}
 
 
@@ -101,6 +102,8 @@ def refusal(strange: Sequence[str], layout: str, files: Files, others: Sequence[
         )
     if suffix(name) in VIDEOS:
         return f"{begin}; a video has to be cut into images of identities first: docs/video.md"
+    if suffix(name) in ARCHIVES:
+        return f"{begin}; unpack it if its images belong to the dataset, else take it out"
     return f"{begin}{readers}; take it out of the source if it says nothing of the images"
 
 

@@ -47,7 +47,7 @@ def recognises(files: Files) -> bool:
     if files.source.identity_level is not None:
         return False  # the user states which folder is an identity
     bases = find(files, 1) | find(files, 0)
-    if any(role_of(PurePosixPath(base).name) for base in bases):
+    if len(bases) > 1 and any(role_of(PurePosixPath(base).name) for base in bases):
         return False  # cameras in each part: to take one part would drop the others
     images = sum(len(images) for tree in bases.values() for images in tree.values())
     return bool(bases) and images == len(files.images) and all(len(t) > 1 for t in bases.values())

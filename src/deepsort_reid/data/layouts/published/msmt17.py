@@ -62,6 +62,7 @@ def read(files: Files) -> Reading:
     """
     version = parts.one_version(files, "msmt17", FOLDERS, 1)
     base, folders = version.base, folders_of(version)
+    parts.refuse_elsewhere(files, version, [name for of_part in LISTS.values() for name in of_part])
     lists: list[str] = []
     unlisted: list[str] = []
     listed: Listed = {}

@@ -55,6 +55,7 @@ def read(files: Files) -> Reading:
     """
     version = parts.one_version(files, "veri776", ROLES, 0, ROLES)
     base = version.base
+    parts.refuse_elsewhere(files, version, LISTS.values())
     used: list[str] = []
     names: list[str] = []
     for folder, of_folder in LISTS.items():
