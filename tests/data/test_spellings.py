@@ -231,3 +231,13 @@ def test_lists_that_were_moved_are_sent_back() -> None:
     ]  # fmt: skip
     said = refusal([*names, "splits/list_train.txt"])
     assert "'splits/list_train.txt' has to lie beside the folders that it lists" in said
+
+
+def test_a_copy_of_msmt17_in_other_folders_keeps_its_two_spaces_of_numbers() -> None:
+    """`0000` of the test is another person than `0000` of the training part."""
+    dataset = read_dataset(
+        f"MSMT17/bounding_box_{part}/{i:04}/{i:04}_00{k}_0{k}_0303morning_0008_0.jpg"
+        for part in ("train", "test") for i in range(4) for k in (1, 2)
+    )  # fmt: skip
+    assert dataset.understood["identities"] == 8
+    assert dataset.understood["cameras"] == 2

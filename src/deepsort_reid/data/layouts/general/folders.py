@@ -18,6 +18,7 @@ from deepsort_reid.data.layouts.cameras import (
 )
 from deepsort_reid.data.layouts.files import Files
 from deepsort_reid.data.layouts.identities import (
+    is_junk,
     numbers_disagree,
     pids_of,
     refuse_nobody,
@@ -182,7 +183,8 @@ def refuse_parts(names: Sequence[str], key: str) -> None:
 
 def said(identity_of: Mapping[str, str]) -> str:
     """What tells the identity, with an example."""
-    name, identity = next(iter(identity_of.items()))
+    shown = next(((n, who) for n, who in identity_of.items() if not is_junk(who)), None)
+    name, identity = shown or next(iter(identity_of.items()))
     return f"folder ('{identity}' of '{name}')"
 
 

@@ -10,8 +10,9 @@ Wei et al., "Person Transfer GAN to Bridge Domain Gap for Person Re-identificati
 
 The third number of a name is the camera. Train and val hold the same 1,041 people. Query and
 gallery hold 3,060 others, who are counted from 0 again: `test/0000` is another person than
-`train/0000`. Without lists the folders say who is who, and queries are drawn from `test`. A part
-that its lists tell only half of is refused.
+`train/0000`, also in copies whose folders are called `bounding_box_train` and `bounding_box_test`.
+Without lists the folders say who is who, and queries are drawn from `test`. A part that its lists
+tell only half of is refused.
 """
 
 import re
@@ -26,7 +27,8 @@ from deepsort_reid.data.samples import Role, Sample
 
 VERSIONS = ({"train": "train", "test": "test"},
             {"train": "mask_train_v2", "test": "mask_test_v2"},
-            {"train": "mask_train_V2", "test": "mask_test_V2"})  # fmt: skip
+            {"train": "mask_train_V2", "test": "mask_test_V2"},
+            {"train": "bounding_box_train", "test": "bounding_box_test"})  # fmt: skip
 FOLDERS = [folder for version in VERSIONS for folder in version.values()]
 LISTS: dict[str, dict[str, Role]] = {
     "train": {"list_train.txt": "train", "list_val.txt": "val"},
