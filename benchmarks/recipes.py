@@ -41,7 +41,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from deepsort_reid.core import config, files, project
+from deepsort_reid.core import config, files
 from deepsort_reid.core.config import Params, TrainConfig
 from deepsort_reid.core.errors import (
     ConfigError,
@@ -66,7 +66,8 @@ from deepsort_reid.evaluation.evaluate import (
 from deepsort_reid.evaluation.ranking import ranking
 from deepsort_reid.model.embed import Predictor
 from deepsort_reid.model.network import Design, build
-from deepsort_reid.model.weights import load_weights
+from deepsort_reid.model.pretrained.loading import load_weights
+from deepsort_reid.model.pretrained.source import WeightsSource
 from deepsort_reid.sources.archive import Archive
 from deepsort_reid.synthetic.dataset import write_synthetic
 from deepsort_reid.training import distributed, fingerprint
@@ -338,7 +339,7 @@ def network(recipe: TrainConfig, classes: int) -> nn.Module:
     """The network that stage train begins with."""
     net = build(Design(**recipe.design), classes, seed=recipe.seed)
     if recipe.weights:
-        load_weights(net, project.resolve(recipe.weights))
+        load_weights(net, WeightsSource.parse(recipe.weights).verified())
     return net
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from deepsort_reid.core import files
 from deepsort_reid.core.config import load_params
 from deepsort_reid.core.stage import run_stage
-from deepsort_reid.data.mot import read_sequences
+from deepsort_reid.data.layouts.videos import read_sequences
 from deepsort_reid.data.packed import open_part, read_summary, verify_parts
 from deepsort_reid.evaluation.threshold import read_threshold
 from deepsort_reid.model import checkpoint

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from deepsort_reid.core import signals
 from deepsort_reid.core.config import Params, load_params
-from deepsort_reid.core.project import resolve
 from deepsort_reid.core.stage import run_stage
 from deepsort_reid.data.loading import augment
 from deepsort_reid.data.packed import PARTS, Summary, open_part, read_summary, verify_parts
 from deepsort_reid.model import retrieval
 from deepsort_reid.model.network import Design, build
-from deepsort_reid.model.weights import load_weights
+from deepsort_reid.model.pretrained.loading import load_weights
+from deepsort_reid.model.pretrained.source import WeightsSource
 from deepsort_reid.runs import logger, provenance
 from deepsort_reid.training import distributed, fingerprint
 from deepsort_reid.training.checkpointer import open_checkpointer
@@ -36,7 +36,8 @@ def main() -> None:
     train, val = open_part(DATA, "train"), open_part(DATA, "val")
     net = build(Design(**config.design), len(train.classes), seed=config.seed)
     if config.weights:
-        load_weights(net, resolve(config.weights))
+        source = WeightsSource.parse(config.weights)
+        load_weights(net, source.verified(), label=source.place)
 
     with distributed.joined(deterministic=config.deterministic) as process:
         if process.local_rank == 0:

@@ -20,6 +20,7 @@ STAGES = [
     "download",
     "also",
     "split",
+    "weights",
     "train",
     "evaluate",
     "export",

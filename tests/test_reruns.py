@@ -16,7 +16,10 @@ from tests.support.projects import ROOT, client, ran, run, run_of, runs
 
 PACKAGE = ROOT / "src" / "deepsort_reid"
 ROOMS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists())
-STAGES = ("download", "split", "train", "evaluate", "export", "sequences", "track", "summary")
+STAGES = (
+    "also", "download", "split", "weights", "train", "evaluate", "export", "sequences", "track",
+    "summary",
+)  # fmt: skip
 
 
 def repro(project: Path, *arguments: str) -> list[str]:
@@ -74,7 +77,7 @@ def test_what_was_made_before_comes_back_without_being_made_again(project: Path)
         files.remove(project / name)
     began = time.monotonic()
     out = run(project, "dvc", "repro")
-    assert ran(out) == ["summary"]
+    assert ran(out) == ["weights", "summary"]  # neither has an output in the cache
     assert time.monotonic() - began < 30  # a few seconds on a quiet machine
     assert f"restored from DVC's cache: MLflow run {run_of(project).info.run_name}" in out
     assert {found.info.run_id for found in runs(project)} == before
@@ -82,6 +85,23 @@ def test_what_was_made_before_comes_back_without_being_made_again(project: Path)
     assert model_versions(project) == versions
     assert state(project) == outputs
     assert run(project, "git", "status", "--short") == ""
+
+
+def test_a_change_of_the_weights_behind_a_path_is_noticed(project: Path) -> None:
+    params = (project / "params.yaml").read_text()
+    try:
+        change(project, "weights: null", "weights: w.pth")
+        (project / "w.pth").write_bytes(b"some weights")
+        assert repro(project, "weights") == ["weights"]
+        assert (project / "data/weights").read_bytes() == b"some weights"
+        (project / "w.pth").unlink()
+        (project / "w.pth").write_bytes(b"better weights")  # a file of its own, as downloads are
+        assert repro(project, "weights") == ["weights"]
+        assert "data/weights" in run(project, "dvc", "status", "--json", "train")
+        assert (project / "w.pth").read_bytes() == b"better weights"  # DVC has not touched it
+    finally:
+        (project / "params.yaml").write_text(params)
+    assert repro(project, "weights") == ["weights"]
 
 
 def model_versions(project: Path) -> list[str]:

@@ -241,7 +241,7 @@ def test_train_writes_the_parameters_and_runs_the_stages(
         "--set", "split.image_size=[64,32]",
     )  # fmt: skip
     assert status == 0, err
-    assert calls == [(["download", "split", "train"], Path("one"))]
+    assert calls == [(["download", "split", "weights", "train"], Path("one"))]
     params = stages.config.load_params(tmp_path / "one" / "params.yaml")
     assert params.dataset.source == str(tmp_path / "crops")
     assert (params.train.epochs, params.train.lr, params.split.image_size) == (1, 0.01, (64, 32))

@@ -17,11 +17,14 @@ pytestmark = pytest.mark.fuzz
 NAMES = (
     "archive, zip", "archive, tar", "archive, tar.gz", "archive, tar.bz2", "archive, tar.xz",
     "image, PNG", "image, JPEG", "image, WEBP", "image, TIFF", "image, BMP", "image, GIF",
-    "image, PPM", "boxes annotated", "boxes found", "sequence's description", "list of images",
-    "labels of images", "table of images, CSV", "table of images, TSV", "params.yaml",
-    "weights", "weights, older format", "checkpoint", "packed array", "packed index",
-    "split summary", "packed array, unverified", "resume state", "run's curves", "run's report",
-    "report", "evaluation's report",
+    "image, PPM", "image, AVIF", "image, JPEG2000", "image, QOI", "boxes annotated", "boxes found",
+    "sequence's description", "labels of KITTI", "annotations of VisDrone", "masks of MOTS",
+    "tracks of CVAT", "labels of BDD100K", "items of Datumaro", "list of images",
+    "labels of images", "table of images, CSV",
+    "table of images, TSV", "params.yaml", "weights", "weights, older format",
+    "weights, safetensors", "checkpoint", "packed array", "packed index", "split summary",
+    "packed array, unverified", "resume state", "run's curves", "run's report", "report",
+    "evaluation's report",
 )  # fmt: skip
 
 

@@ -53,7 +53,7 @@ def test_a_class_above_each_identity_is_no_wrapper() -> None:
         ("1.jpg", "'1.jpg' lies in no identity's folder"),
         ("labels.csv", "set dataset.layout: table and dataset.table: labels.csv"),
         ("a/boxes.txt", "layout 'folders' does not explain 'a/boxes.txt'"),
-        ("a/seqinfo.ini", "layout 'folders' does not explain 'a/seqinfo.ini'"),
+        ("a/seqs.ini", "layout 'folders' does not explain 'a/seqs.ini'"),
         ("annotations.json", "does not explain 'annotations.json'"),
         ("a/walk.mp4", "a video has to be cut into images of identities first"),
         ("a/1.xyz", "does not explain 'a/1.xyz'"),

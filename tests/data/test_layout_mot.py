@@ -88,7 +88,7 @@ def test_no_box_is_left(tmp_path: Path) -> None:
     assert str(caught.value) == (
         "no box of 's1' is to be cut: 1 in frames passed over (dataset.mot.every: 2), "
         "1 to be ignored (confidence 0 or identity -1), "
-        "1 of other classes (dataset.mot.classes: [1])"
+        "1 of other classes (dataset.mot.classes: [1]); annotated are classes 1, 7"
     )
 
 
@@ -106,7 +106,7 @@ def test_sequences_without_annotations_are_left_out_by_name(
     with caplog.at_level(logging.WARNING, "deepsort_reid"):
         dataset = opened(tmp_path, test | videos.sequence(2))
     assert {s.camid for s in dataset.samples} == {1}
-    assert "left out, since they have no gt/gt.txt: 's1'" in caplog.text
+    assert "left out, since they have no annotations: 's1'" in caplog.text
 
 
 def test_a_video_that_is_there_thrice_counts_once(
@@ -116,15 +116,16 @@ def test_a_video_that_is_there_thrice_counts_once(
     again = {name.replace("s1", "s1-FRCNN"): data for name, data in videos.sequence(1).items()}
     with caplog.at_level(logging.WARNING, "deepsort_reid"):
         assert opened(tmp_path, files | again).samples == opened(tmp_path, files).samples
-    assert "left out, since 's1' has the same gt: 's1-FRCNN'" in caplog.text
+    assert "left out, since 's1' has the same annotations: 's1-FRCNN'" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("names", "layout"),
     [
         (["id/1.png", "id/2.png"], "folders"),
-        (["img1/1.png", "img2/1.png"], "folders"),
-        (["img1/1.png", "img2/1.png", "gt/gt.txt"], "mot"),
+        (["img1/1.png", "gt/gt.txt"], "mot"),
+        (["1.png", "gt/gt.txt"], "mot"),
+        (["1.png", "gt.txt"], "mot"),
     ],
 )
 def test_the_layout_is_recognised(tmp_path: Path, names: list[str], layout: str) -> None:
@@ -316,7 +317,7 @@ def test_from_videos_to_parts(
     counts = json.loads((workspace / "reports/split.json").read_text())
     assert counts["train"] == {"images": 35, "identities": 7, "cameras": 2}  # 5 of 6 in time
     assert counts["query"]["images"] == counts["gallery"]["identities"] == 2
-    assert "54 boxes of 9 tracks in 2 sequences to cut" in capsys.readouterr().err
+    assert "layout mot: 54 images; 9 identities by track" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -1,34 +1,11 @@
 """Miniatures of published datasets of vehicles and animals, with the traps of the real ones."""
 
-from collections import Counter
-from collections.abc import Mapping
-
 import pytest
 
-from deepsort_reid.core.errors import DatasetError
+from deepsort_reid.core.dataset_config import SourceConfig
 from deepsort_reid.data import split
-from deepsort_reid.data.samples import NO_CAMERA, Dataset
-from tests.support.datasets import read_files, split_config
-
-Content = bytes | str
-
-
-def images(*names: str) -> dict[str, Content]:
-    return dict.fromkeys(names, b"")
-
-
-def roles(dataset: Dataset) -> Counter[str]:
-    return Counter(sample.role for sample in dataset.samples)
-
-
-def refused(files: Mapping[str, Content], layout: str = "auto", **source: str) -> str:
-    """The one line that refuses a dataset."""
-    with pytest.raises(DatasetError) as caught:
-        read_files(files, layout, **source)
-    line = str(caught.value)
-    assert "\n" not in line
-    return line
-
+from deepsort_reid.data.samples import NO_CAMERA
+from tests.support.datasets import Content, images, read_files, refused, roles, split_config
 
 # VeRi-776
 
@@ -67,6 +44,8 @@ def test_veri776s_lists_are_checked() -> None:
     more = images("VeRi/image_train/0009_c001_00000001_0.jpg")
     left = read_files(veri() | more).understood["left_out"]
     assert left["images that no list names"] == 1
+    twice = veri() | {"VeRi/name_query.txt": "0002_c001_00030600_0.jpg\n" * 2}
+    assert "stands in 'VeRi/name_query.txt', line 1 already" in refused(twice)
     lost = veri()
     del lost["VeRi/image_test/0002_c002_00030600_0.jpg"]
     line = refused(lost)
@@ -118,6 +97,7 @@ def test_vehicleids_gallery_is_one_image_of_each_vehicle() -> None:
 
 
 def test_vehicleids_test_list_is_a_choice() -> None:
+    assert SourceConfig(name="a", source="b", subset=800).subset == "800"  # as DVC reads it
     assert "set dataset.subset to 1 or 3" in refused(vehicleid())
     assert "dataset.subset: 5: the layout vehicleid needs a test list; the source holds 1 or 3" in (
         refused(vehicleid(), subset="5")
@@ -183,6 +163,7 @@ def test_what_is_wrong_in_veriwild_is_named() -> None:
         "test_3000_id.txt": ("00009/000099.jpg\n", "test_3000_id.txt', line 1: there is no image"),
         "vehicle_info.txt": ("00002/000004.jpg;7;x\n", "vehicle_info.txt' tells no camera of"),
         "train_list.txt": ("00005/000010.jpg\n", "_query.txt', line 1: 'VERI-Wild/images/00005"),
+        "test_3000_id_query.txt": ("00005/000010.jpg\n" * 2, "_query.txt', line 2: 'VERI-Wild"),
     }
     for name, (text, message) in wrong.items():
         assert message in refused(files | {split_of + name: text}, subset="3000")

@@ -1,35 +1,22 @@
 """Miniatures of published datasets of people, with the traps of the real ones."""
 
 from collections import Counter
-from collections.abc import Mapping
 
 import pytest
 
 from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.data import split
 from deepsort_reid.data.layouts.reading import differences
-from deepsort_reid.data.samples import DISTRACTOR, JUNK, SEQUENCE, Dataset
-from tests.support.datasets import read_dataset, read_files, split_config
-
-Content = bytes | str
-
-
-def images(*names: str) -> dict[str, Content]:
-    return dict.fromkeys(names, b"")
-
-
-def roles(dataset: Dataset) -> Counter[str]:
-    return Counter(sample.role for sample in dataset.samples)
-
-
-def refused(files: Mapping[str, Content], layout: str = "auto", **source: str) -> str:
-    """The one line that refuses a dataset."""
-    with pytest.raises(DatasetError) as caught:
-        read_files(files, layout, **source)
-    line = str(caught.value)
-    assert "\n" not in line
-    return line
-
+from deepsort_reid.data.samples import DISTRACTOR, JUNK, SEQUENCE
+from tests.support.datasets import (
+    Content,
+    images,
+    read_dataset,
+    read_files,
+    refused,
+    roles,
+    split_config,
+)
 
 # Market-1501's folders
 
@@ -76,7 +63,7 @@ def test_who_counts_people_from_zero_keeps_person_zero() -> None:
 def test_people_who_are_learned_and_tested_with_are_refused(test: int) -> None:
     line = refused(images(*market(first=1, test=test)))
     assert "is learned ('bounding_box_train/" in line
-    assert "dataset.layout: table" in line
+    assert "layout: table" in line
 
 
 @pytest.mark.parametrize("name", ["0005_c2_f0046985.jpg", "0005_c2s1_05.png", "5_c2_1.jpg.jpg"])
@@ -412,3 +399,32 @@ def test_what_are_no_folders_of_cameras(names: list[str], layout: str) -> None:
     else:
         assert layout in refused(images(*names))
     assert "camera_folders" in refused(images(*names), "camera_folders")
+
+
+def counted(train: range, test: range) -> list[str]:
+    """Market-1501's folders with people of these numbers."""
+    return [
+        *(f"bounding_box_train/{i:04}_c{k}s1_0_0.jpg" for i in train for k in (1, 2)),
+        *(f"bounding_box_test/{i:04}_c{k}s1_0_0.jpg" for i in test for k in (1, 2)),
+        *(f"query/{i:04}_c1s1_9_0.jpg" for i in test),
+    ]
+
+
+def test_parts_that_count_people_anew_hold_different_people(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    dataset = read_dataset(counted(range(4), range(3)))
+    learned = {s.pid for s in dataset.samples if s.role == "train"}
+    tested = {s.pid for s in dataset.samples if s.role != "train"}
+    assert (len(learned), len(tested), learned & tested) == (4, 3, set())
+    assert min(learned | tested) > 0
+    assert "train and test both count people from 0 without a gap, 4 and 3" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [(range(4), range(4)), (range(1, 5), range(3, 9)), (range(0, 8, 2), range(3))],
+)
+def test_parts_that_share_people_are_refused(train: range, test: range) -> None:
+    with pytest.raises(DatasetError, match=r"is learned .* and tested with"):
+        read_dataset(counted(train, test))

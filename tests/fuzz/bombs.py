@@ -268,6 +268,26 @@ def torch(valid: bytes) -> Mapping[str, bytes]:
     }
 
 
+def safetensors() -> Mapping[str, bytes]:
+    """Files of safetensors whose header claims what is not there."""
+    tensor = '{"dtype":"F32","shape":[%s],"data_offsets":[%s]}'
+    headers = {
+        "a shape of terabytes": f'{{"a":{tensor % ("1099511627776", "0,4398046511104")}}}',
+        "a shape that overflows": f'{{"a":{tensor % (f"{1 << 40},{1 << 40}", "0,16")}}}',
+        "overlapping": f'{{"a":{tensor % ("4", "0,16")},"b":{tensor % ("4", "0,16")}}}',
+        "backwards": f'{{"a":{tensor % ("4", "16,0")}}}',
+        "negative": f'{{"a":{tensor % ("-4", "0,16")}}}',
+        "many": "{" + ",".join(f'"{n}":{tensor % ("0", "0,0")}' for n in range(100_000)) + "}",
+        "lists in lists": '{"a":' + "[" * 1_000_000,
+        "no tensors": '{"__metadata__":{"a":"b"}}',
+    }
+    packed = {
+        name: struct.pack("<Q", len(text)) + text.encode() + bytes(16)
+        for name, text in headers.items()
+    }
+    return packed | {"a header of exabytes": struct.pack("<Q", 1 << 62) + b'{"a":1}'}
+
+
 def npy(array: np.ndarray) -> Mapping[str, bytes]:
     """Arrays whose headers claim what is not there.
 

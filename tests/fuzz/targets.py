@@ -23,16 +23,17 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from ruamel.yaml import YAML
+from safetensors.torch import load, save
 
 from deepsort_reid.core import files
 from deepsort_reid.core.config import load_params
 from deepsort_reid.core.errors import DeepSortReidError
-from deepsort_reid.data import decode, mot, packed
+from deepsort_reid.data import decode, packed
 from deepsort_reid.data.samples import NO_CAMERA, Sample
 from deepsort_reid.data.split import count
 from deepsort_reid.evaluation.threshold import read_threshold
 from deepsort_reid.model import checkpoint, network
-from deepsort_reid.model.weights import read_state_dict
+from deepsort_reid.model.pretrained.reading import read_state_dicts
 from deepsort_reid.runs import logger
 from deepsort_reid.runs.folder import RunFolder
 from deepsort_reid.runs.points import Point, Points
@@ -40,6 +41,7 @@ from deepsort_reid.sources.archive import Archive
 from deepsort_reid.training.checkpointer import States
 from deepsort_reid.training.fingerprint import Fingerprint
 from tests.fuzz import bombs
+from tests.fuzz.annotations import annotations
 from tests.fuzz.faults import written
 from tests.fuzz.harness import Target
 from tests.fuzz.lists import lists
@@ -160,7 +162,8 @@ def visible(contents: Mapping[str, str]) -> Mapping[str, str]:
 def images() -> list[Target]:
     """Images of every format that a dataset may hold; PNG alone has checksums."""
     formats = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "tif": "TIFF", "bmp": "BMP",
-               "gif": "GIF", "ppm": "PPM"}  # fmt: skip
+               "gif": "GIF", "ppm": "PPM", "avif": "AVIF", "jp2": "JPEG2000",
+               "qoi": "QOI"}  # fmt: skip
     claims = bombs.images()
     return [
         Target(
@@ -211,67 +214,6 @@ def read_image_plainly(data: bytes) -> object:
             upright = Image.fromarray((np.asarray(upright) / 256).astype(np.uint8))
         rgb = upright.convert("RGB").resize(SIZE[::-1], Image.Resampling.BILINEAR)
     return digest(np.asarray(rgb).tobytes())
-
-
-# Annotated videos
-
-
-def annotations() -> list[Target]:
-    """The texts of a sequence, as MOTChallenge and annotation tools write them."""
-    lines = [f"{k // 3 + 1},{k % 3 + 1},{9.5 * k},{k + 1},{10 + k},30,1,1,0.{k}" for k in range(9)]
-    gt = [("\n".join(chosen) + "\n").encode() for chosen in (lines, lines[:5])]
-    det = [b"1,-1,5,6,7.5,8,0.5,-1,-1,-1\n4,-1,5,6,7,8,-2,-1,-1,-1\r\n", b"2, 3, 4, 5, 6, 7, 8"]
-    info = [f"[Sequence]\nname=a\nframeRate={rate}\nseqLength=4\n".encode() for rate in (14, 30)]
-    claims = {
-        "columns": b"," * 20_000_000, "lines": b"\n" * 20_000_000 + b"1",
-        "digits": b"1" * 20_000_000, "spaces": b"1," + b" " * 20_000_000 + b"x",
-        "boxes": b"".join(b"1,%d,1,1,5,5,1\n" % k for k in range(300_000)) + b"1",
-    }  # fmt: skip
-    return [
-        Target("boxes annotated", "gt.txt", gt, lambda path: read_boxes(path, truth=True),
-               says=lambda data: read_boxes_plainly(data, truth=True), checksums=False,
-               bombs=claims),
-        Target("boxes found", "det.txt", det, lambda path: read_boxes(path, truth=False),
-               says=lambda data: read_boxes_plainly(data, truth=False), checksums=False,
-               bombs=claims),
-        Target("sequence's description", "seqinfo.ini", info, read_frame_rate,
-               says=read_frame_rate_plainly, checksums=False,
-               bombs=claims | {"a long option": b"[Sequence]\na" + b" " * 4000 + b"b"}),
-    ]  # fmt: skip
-
-
-def read_boxes(path: Path, *, truth: bool) -> object:
-    """All columns, in the order of the frames."""
-    found = mot.read_boxes(path.read_bytes(), str(path), 4, truth=truth)
-    columns = (found.frames, found.ids, found.ltwh, found.confidences, found.classes)
-    return [column.tolist() for column in (*columns, found.visibility)]
-
-
-def read_boxes_plainly(data: bytes, *, truth: bool) -> object:
-    """The same, line by line."""
-    rows = [[float(value) for value in line.split(",")]
-            for line in data.decode("utf-8-sig").rstrip().split("\n") if line]  # fmt: skip
-    rows.sort(key=lambda row: row[0])
-    classed = [truth and len(row) in (8, 9) and row[7] != -1 for row in rows]
-    shared = [truth and len(row) == 9 and row[8] != -1 for row in rows]
-    return [
-        [int(row[0]) for row in rows],
-        [int(row[1]) for row in rows],
-        [[row[2] - 1, row[3] - 1, row[4], row[5]] for row in rows],
-        [row[6] for row in rows],
-        [int(row[7]) if known else 1 for row, known in zip(rows, classed, strict=True)],
-        [row[8] if known else 1 for row, known in zip(rows, shared, strict=True)],
-    ]
-
-
-def read_frame_rate(path: Path) -> object:
-    return mot.read_frame_rate(path.read_bytes(), str(path))
-
-
-def read_frame_rate_plainly(data: bytes) -> object:
-    """What stands after `frameRate`."""
-    (said,) = re.findall(r"^frameRate *[=:] *(.*)$", data.decode(), re.I | re.M)
-    return float(said)
 
 
 # Tables that say who is on which image
@@ -365,7 +307,10 @@ def canonical(content: object) -> str:
 
 
 def weights() -> list[Target]:
-    """Pretrained weights in torch's two formats, of which the older one has no checksums."""
+    """Pretrained weights in torch's two formats and the one of safetensors.
+
+    Only torch's newer format has checksums.
+    """
     states = [
         {f"layer{n}.weight": torch.randn(8, 4, generator=torch.Generator().manual_seed(seed + n))
          for n in range(3)}
@@ -379,17 +324,29 @@ def weights() -> list[Target]:
                bombs=bombs.torch(new[0])),
         Target("weights, older format", "old.pth", old, read_weights, says=read_weights_plainly,
                checksums=False),
+        Target("weights, safetensors", "w.safetensors", [save(state) for state in states],
+               read_weights, says=lambda data: {"": tensors(load(data))}, checksums=False,
+               bombs=bombs.safetensors()),
     ]  # fmt: skip
 
 
 def read_weights(path: Path) -> object:
-    return tensors(read_state_dict(path))
+    return {place: tensors(state) for place, state in read_state_dicts(path).items()}
 
 
 def read_weights_plainly(data: bytes) -> object:
     """The tensors as torch reads them."""
-    content = torch.load(io.BytesIO(data), weights_only=True)
-    return tensors(content.get("net_dict", content))
+    return by_place(torch.load(io.BytesIO(data), weights_only=True))
+
+
+def by_place(content: Mapping[str, object], place: str = "") -> dict[str, object]:
+    """The tensors of a dictionary and of those in it."""
+    own = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
+    found: dict[str, object] = {place: tensors(own)} if own else {}
+    for name, value in content.items():
+        if isinstance(value, dict):
+            found |= by_place(value, f"{place}.{name}".lstrip("."))
+    return found
 
 
 def tensors(state: Mapping[str, torch.Tensor]) -> object:

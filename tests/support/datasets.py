@@ -1,6 +1,7 @@
 """Small datasets in memory: their names, their images, and how they are read and split."""
 
 import io
+from collections import Counter
 from collections.abc import Collection, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,12 @@ from PIL import Image
 
 from deepsort_reid.core.config import SplitConfig
 from deepsort_reid.core.dataset_config import MotConfig, SourceConfig
+from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.data.layouts.registry import open_dataset
 from deepsort_reid.data.pack import make_parts
 from deepsort_reid.data.samples import Crop, Dataset, ImageSource, Sample, Split
+
+Content = bytes | str
 
 
 def split_config(**changes: Any) -> SplitConfig:
@@ -38,6 +42,8 @@ def mot_config(**changes: Any) -> MotConfig:
 
 class InMemory:
     """Files as an archive would give them, in an order of its own."""
+
+    label = "a.zip"
 
     def __init__(self, contents: dict[str, bytes], *, backwards: bool = False):
         self.contents, self.backwards, self.litter = contents, backwards, 0
@@ -68,6 +74,27 @@ def read_files(files: Mapping[str, bytes | str], layout: str = "auto", **source:
     content = {n: c.encode() if isinstance(c, str) else c for n, c in files.items()}
     archive: Any = InMemory(content)
     return open_dataset(archive, source_config(layout, **source), mot_config())
+
+
+def images(*names: str) -> dict[str, Content]:
+    """Files of these names, of which nobody reads the content."""
+    return dict.fromkeys(names, b"")
+
+
+def roles(dataset: Dataset) -> Counter[str]:
+    """How many images there are of each role."""
+    return Counter(sample.role for sample in dataset.samples)
+
+
+def refused(files: Mapping[str, Content], layout: str = "auto", **source: Any) -> str:
+    """The one line that refuses a dataset."""
+    try:
+        read_files(files, layout, **source)
+    except DatasetError as error:
+        line = str(error)
+        assert "\n" not in line
+        return line
+    raise AssertionError("the dataset was read")
 
 
 def folders(identities: int, images: int, cameras: int = 2) -> Dataset:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deepsort_reid.core.config import load_params
-from deepsort_reid.data.mot import Boxes
+from deepsort_reid.data.video.sequence import Boxes
 from deepsort_reid.sources.archive import Archive
 from tests.support.stages import ROOT
 
@@ -87,9 +87,10 @@ def archive(
     *,
     leave_out: Sequence[str] = (),
     name: str = "a",
+    texts: Mapping[str, str] | None = None,
 ) -> Archive:
-    """Zip a sequence of which `rows` is the truth, and what is detected."""
-    texts: Mapping[str, str] = {
+    """Zip a sequence of which `rows` is the truth, and what is detected, unless `texts` differ."""
+    usual: Mapping[str, str] = {
         "gt/gt.txt": table(rows, identities=True),
         # Half way through, who was found first is found last: the order tells nobody apart.
         "det/det.txt": table(sorted(rows, key=found_when), identities=False),
@@ -100,7 +101,7 @@ def archive(
             data = io.BytesIO()
             Image.fromarray(picture(rows, frame)).save(data, "PNG")
             zipped.writestr(f"{name}/img1/{frame:06d}.png", data.getvalue())
-        for member, text in texts.items():
+        for member, text in {**usual, **(texts or {})}.items():
             if member not in leave_out:
                 zipped.writestr(f"{name}/{member}", text)
     return Archive(path)

@@ -45,7 +45,7 @@ class WebServer:
 
 
 @contextmanager
-def web_server() -> Iterator[WebServer]:
+def web_server(content: bytes = b"") -> Iterator[WebServer]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             served.answer(self)
@@ -59,6 +59,7 @@ def web_server() -> Iterator[WebServer]:
 
     with Server(("127.0.0.1", 0), Handler) as server:
         served = WebServer(f"http://127.0.0.1:{server.server_port}/dataset.zip")
+        served.content = content
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:

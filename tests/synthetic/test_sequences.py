@@ -12,7 +12,8 @@ from PIL import Image
 
 from deepsort_reid.core.boxes import intersections_over_unions
 from deepsort_reid.core.config import SequencesConfig
-from deepsort_reid.data.mot import Boxes, read_sequences
+from deepsort_reid.data.layouts.videos import read_sequences
+from deepsort_reid.data.video.sequence import Boxes
 from deepsort_reid.sources.archive import Archive
 from deepsort_reid.synthetic import sequences
 from deepsort_reid.synthetic.sequences import write_sequences

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import logging
 import zipfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +14,13 @@ import pytest
 from PIL import Image
 
 from deepsort_reid.core.errors import DatasetError
-from deepsort_reid.data.mot import read_sequences
+from deepsort_reid.data.layouts.videos import read_sequences
 from deepsort_reid.sources.archive import Archive
 from deepsort_reid.tracking import report, video
 from deepsort_reid.tracking.compare import Contender, Trial, compare_variants
 from deepsort_reid.tracking.embed import Stopwatch, embed_detections
 from deepsort_reid.tracking.frames import frames_in_order
-from tests.support.tracks import CONFIG, SIZE, Colours, archive, boxes, crossing
+from tests.support.tracks import CONFIG, SIZE, Colours, archive, boxes, crossing, found_when, table
 
 
 def tried(source: Archive, min_confidence: float = 0.3, classes: tuple[int, ...] = (1,)) -> Trial:
@@ -168,16 +170,90 @@ def test_without_detections_nothing_can_be_tracked(tmp_path: Path) -> None:
         tried(source)
 
 
+def test_another_format_is_tracked_as_well(tmp_path: Path, done: Trial) -> None:
+    """KITTI's frames and labels count from 0, and so do the detections beside them."""
+    rows = crossing()
+    plain = archive(tmp_path / "mot.zip", rows)
+    labels = "".join(
+        f"{frame - 1} {who} Pedestrian 0 0 0 {left} {top} {left + width} {top + height} "
+        "0 0 0 0 0 0 0\n"
+        for frame, who, (left, top, width, height) in rows
+    )
+    found = table(sorted(rows, key=found_when), identities=False).splitlines()
+    shifted = "".join(
+        f"{int(frame) - 1},{rest}\n" for frame, _, rest in (line.partition(",") for line in found)
+    )
+    path = tmp_path / "kitti.zip"
+    with zipfile.ZipFile(plain.path) as whole, zipfile.ZipFile(path, "w") as target:
+        for name in whole.namelist():
+            if name.endswith(".png"):
+                number = int(Path(name).stem) - 1
+                target.writestr(f"training/image_02/0007/{number:06}.png", whole.read(name))
+        target.writestr("training/label_02/0007.txt", labels)
+        target.writestr("training/det/0007.txt", shifted)
+    metrics, expected = report.metrics(tried(Archive(path))), report.metrics(done)
+    assert metrics == expected
+    with pytest.raises(DatasetError, match=r"class 1 \(Pedestrian\), and track\.classes is \[4\]"):
+        tried(Archive(path), classes=(4,))
+
+
 def test_truth_of_other_classes_alone_is_refused(source: Archive) -> None:
     with pytest.raises(DatasetError, match=r"boxes of class 1, and track\.classes is \[2, 3\]"):
         tried(source, classes=(2, 3))
 
 
-def test_unsure_detections_are_left_out(source: Archive, done: Trial) -> None:
+def unsure(path: Path, confidences: Sequence[float], name: str = "a") -> Archive:
+    """The sequence with these confidences of its detections, in turn."""
+    rows = crossing()
+    lines = [
+        f"{line.rsplit(',', 3)[0]},{confidences[place % len(confidences)]},-1,-1,-1\n"
+        for place, line in enumerate(
+            table(sorted(rows, key=found_when), identities=False).splitlines()
+        )
+    ]
+    return archive(path, rows, name=name, texts={"det/det.txt": "".join(lines)})
+
+
+def test_unsure_detections_are_left_out(tmp_path: Path, done: Trial) -> None:
     assert report.metrics(done)["detections"] == len(crossing())
-    nothing = tried(source, min_confidence=1.5)
-    metrics = report.metrics(nothing)
-    assert (metrics["detections"], metrics["mota"], metrics["id_switches"]) == (0, 0, 0)
+    half = tried(unsure(tmp_path / "a.zip", [0.9, 0.1]))
+    assert report.metrics(half)["detections"] == len(crossing()) / 2
+
+
+def test_where_no_detection_is_sure_enough_the_line_names_the_parameter(tmp_path: Path) -> None:
+    source = unsure(tmp_path / "a.zip", [0.25, 0.1])
+    expected = (
+        r"track\.min_confidence=0\.3 removes all 56 detections, whose .* 0\.1 to 0\.25; lower"
+    )
+    with pytest.raises(DatasetError, match=expected):
+        tried(source)
+    assert report.metrics(tried(source, min_confidence=0.2))["detections"] == 28
+
+
+def test_one_sequence_without_sure_detections_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    merged = tmp_path / "both.zip"
+    with zipfile.ZipFile(merged, "w") as target:
+        for name, sure in (("a", 0.1), ("b", 0.9)):
+            one = unsure(tmp_path / f"{name}.zip", [sure, sure / 2], name)
+            with zipfile.ZipFile(one.path) as whole:
+                for member in whole.namelist():
+                    target.writestr(member, whole.read(member))
+    with caplog.at_level(logging.WARNING, "deepsort_reid"):
+        assert len(tried(Archive(merged)).tracked) == 2
+    assert "sequences 'a': track.min_confidence=0.3 removes all 56" in caplog.text
+
+
+@pytest.mark.parametrize("confidence", [-1, 0.05])
+def test_detections_without_confidence_count_as_sure(
+    confidence: float, tmp_path: Path, done: Trial, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = unsure(tmp_path / "a.zip", [confidence])
+    with caplog.at_level(logging.INFO, "deepsort_reid"):
+        trial = tried(source)
+    assert report.metrics(trial) == report.metrics(done)
+    assert caplog.text.count("one and the same confidence, which counts as 1: 'a'") == 1
 
 
 def test_a_frame_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deepsort_reid.data.mot import Boxes
+from deepsort_reid.data.video.sequence import Boxes
 from deepsort_reid.tracking.deep_sort import by_appearance, by_motion
 from deepsort_reid.tracking.score import align, score
 from deepsort_reid.tracking.tracks import Tracks

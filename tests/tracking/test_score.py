@@ -7,6 +7,7 @@ from trackeval.datasets import MotChallenge2DBox
 from trackeval.metrics import CLEAR, HOTA, Identity
 
 from deepsort_reid.core.boxes import intersections_over_unions
+from deepsort_reid.data.layouts.video.mot import DISTRACTORS
 from deepsort_reid.tracking import score as scoring
 from deepsort_reid.tracking.score import align, find_switches, score
 from deepsort_reid.tracking.tracks import Tracks
@@ -59,20 +60,36 @@ def test_distractors_and_what_does_not_count_are_left_out() -> None:
     truth: list[Row] = [(1, 1, BOX), (1, 2, FAR), (1, 3, (60.0, 10.0, 20.0, 40.0))]
     found = tracks([(1, 1, BOX), (1, 2, FAR)])
     # The second is a reflection, and a track on it no mistake; the third is to be ignored.
-    aligned = align(boxes(truth, classes=[1, 12, 1], confidences=[1, 1, 0]), found, 1)
+    aligned = align(
+        boxes(truth, classes=[1, 12, 1], confidences=[1, 1, 0]), found, 1, distractors=DISTRACTORS
+    )
     assert [ids.tolist() for ids in aligned.truth] == [[1]]
     assert [ids.tolist() for ids in aligned.tracks] == [[1]]
     # A car is neither a distractor nor somebody: a track on it is a mistake.
-    aligned = align(boxes(truth, classes=[1, 3, 1], confidences=[1, 1, 0]), found, 1)
+    aligned = align(
+        boxes(truth, classes=[1, 3, 1], confidences=[1, 1, 0]), found, 1, distractors=DISTRACTORS
+    )
     assert [ids.tolist() for ids in aligned.tracks] == [[1, 2]]
 
 
 def test_other_classes_are_scored_if_asked_for() -> None:
     truth = boxes([(1, 1, BOX), (1, 2, FAR)], classes=[1, 8])
-    aligned = align(truth, tracks([(1, 1, BOX), (1, 2, FAR)]), 1, classes=[8])
+    aligned = align(truth, tracks([(1, 1, BOX), (1, 2, FAR)]), 1, [8], DISTRACTORS)
     assert [ids.tolist() for ids in aligned.truth] == [[2]]
     # Who is of class 8 is no distractor then, and a track on a pedestrian is a mistake.
     assert [ids.tolist() for ids in aligned.tracks] == [[1, 2]]
+
+
+def test_tracks_on_nobody_in_a_region_without_annotations_are_no_mistakes() -> None:
+    region = (BOX[0] - 5, BOX[1] - 5, 2 * BOX[2], 2 * BOX[3])
+    truth: list[Row] = [(1, 1, BOX), (1, -1, region)]
+    beside = (BOX[0] + 0.6 * BOX[2], *BOX[1:])  # in the region, and half on nobody
+    found = tracks([(1, 1, BOX), (1, 2, beside), (1, 3, FAR)])
+    for confidence, kept in ((0, [1, 3]), (1, [1, 2, 3])):  # class 0 of other files is a class
+        given = boxes(truth, classes=[1, 0], confidences=[1, confidence])
+        aligned = align(given, found, 1)
+        assert [ids.tolist() for ids in aligned.tracks] == [kept]
+        assert [ids.tolist() for ids in aligned.truth] == [[1]]
 
 
 def test_truth_without_identity_does_not_count() -> None:
@@ -129,7 +146,8 @@ def random_walk(seed: int) -> tuple[list[Row], list[Row], list[float], list[floa
 @pytest.mark.parametrize("seed", range(3))
 def test_files_give_the_same_scores(tmp_path, capsys, seed: int) -> None:  # type: ignore[no-untyped-def]
     truth, found, classes, counts = random_walk(seed)
-    aligned = align(boxes(truth, classes=classes, confidences=counts), tracks(found), 40)
+    annotated = boxes(truth, classes=classes, confidences=counts)
+    aligned = align(annotated, tracks(found), 40, distractors=DISTRACTORS)
     _, mine = score({"a": aligned})
 
     gt, results = tmp_path / "gt" / "a", tmp_path / "results" / "we" / "data"

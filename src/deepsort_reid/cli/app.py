@@ -153,8 +153,9 @@ def train(
 ) -> None:
     """Train a network without DVC, in a folder.
 
-    The stages download, split and train. A new folder gets the default params.yaml. A checkpoint
-    that is there stays, unless --overwrite; an interrupted training goes on with --overwrite.
+    The stages download, split, weights and train. A new folder gets the default params.yaml. A
+    checkpoint that is there stays, unless --overwrite; an interrupted training goes on with
+    --overwrite.
 
     \b
     deepsort-reid train --folder run1 --source street --set epochs=40
@@ -168,7 +169,7 @@ def train(
         changes = stages.prepare(folder, source=source, recipe=recipe, values=values or [])
         for change in changes:
             typer.echo(f"{change.key}: {change.before} -> {change.after}", err=True)
-        stages.run(["download", "split", "train"], folder)
+        stages.run(["download", "split", "weights", "train"], folder)
 
 
 @app.command()

@@ -11,7 +11,7 @@ import numpy as np
 
 from deepsort_reid.core import files
 from deepsort_reid.core.errors import ConfigError, DatasetError
-from deepsort_reid.data.images import IMAGE_SUFFIXES, open_image
+from deepsort_reid.data.images import IMAGE_SUFFIXES, is_image_file, open_image
 from deepsort_reid.data.packed import Images
 from deepsort_reid.model.extractor import Embeddings, Extractor
 
@@ -32,7 +32,7 @@ def find_images(places: Sequence[Path]) -> list[Path]:
             raise DatasetError(f"{place}: no such file or folder; expected images")
         inside = [place]
         if place.is_dir():
-            inside = sorted(p for p in place.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+            inside = sorted(p for p in place.rglob("*") if is_image_file(p))
         if not inside:
             suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
             raise DatasetError(f"{place}: holds no image; expected files such as {suffixes}")

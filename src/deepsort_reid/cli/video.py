@@ -91,7 +91,11 @@ def track(
         device: where to compute; None: a GPU if there is one.
     """
     footage = live.open_footage(video)
-    find = from_file(detections, footage.frames) if detections else make_detector(detector, device)
+    find = (
+        from_file(detections, footage.frames, settings.min_confidence)
+        if detections
+        else make_detector(detector, device)
+    )
     extractor = Extractor(weights, device=device)
     tracks, frames = live.track_footage(
         footage, find, extractor,

@@ -68,7 +68,9 @@ class TrainConfig(Section):
     neck: Literal["none", "bnneck"] = Field(
         description="`bnneck`: a batch normalisation between embedding and classifier"
     )
-    weights: str | None = Field(description="a file of pretrained weights; `null`: random ones")
+    weights: str | None = Field(
+        description="pretrained weights: a file, or `URL#sha256=…`; `null`: random ones"
+    )
     freeze_layers: tuple[str, ...] = Field(
         strict=False, description="parts that are not trained, such as [conv1, bn1, layer1]"
     )
@@ -232,7 +234,7 @@ class TrackConfig(Section):
     """Stage track: the tracker, and the sequences it is tried on."""
 
     source: str = Field(
-        description="`synthetic`, or MOTChallenge sequences: a folder, archive or URL"
+        description="`synthetic`, or videos with detections: a folder, archive or URL"
     )
     sha256: str | None = Field(description="the archive's SHA-256; `null`: not checked")
     max_cosine_distance: float | None = Field(
@@ -241,7 +243,7 @@ class TrackConfig(Section):
         description="largest distance between images of one person; `null`: as evaluate recommends",
     )
     classes: tuple[ClassNumber, ...] = Field(
-        strict=False, description="numbers of the classes in `gt` that are scored"
+        strict=False, description="numbers of the annotated classes that are scored"
     )
     min_confidence: float = Field(
         ge=-1000000000.0, description="least confidence of a detection to use"

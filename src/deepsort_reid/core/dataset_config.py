@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from deepsort_reid.core.config_errors import SEVERAL
 from deepsort_reid.core.errors import ConfigError
@@ -14,6 +14,8 @@ from deepsort_reid.core.yaml_file import show
 LAYOUTS = Path(__file__).parents[1] / "data" / "layouts"  # in its folders one file a layout
 
 ClassNumber = Annotated[int, Field(ge=0)]
+# `800` on a command line is a number, and as good a name.
+Subset = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) is int else v)]
 if TYPE_CHECKING:
     LayoutName = str
 else:  # read from the folder, so that a new layout needs no word here
@@ -55,7 +57,7 @@ class SourceConfig(Section):
     identity_level: int | None = Field(
         default=None, ge=1, description="as `dataset.identity_level`"
     )
-    subset: str | None = Field(default=None, description="as `dataset.subset`")
+    subset: Subset | None = Field(default=None, description="as `dataset.subset`")
     synthetic: Mapping[str, Any] = Field(
         default={}, description="for the source `synthetic`: what differs from `dataset.synthetic`"
     )
@@ -88,7 +90,7 @@ class DatasetConfig(Section):
         description="which level of nested folders is an identity, 1 for the topmost; "
         "`null`: folders are not nested",
     )
-    subset: str | None = Field(
+    subset: Subset | None = Field(
         description="which version of a dataset that has several, "
         "such as `labeled` of CUHK03-NP or `800` of VehicleID"
     )

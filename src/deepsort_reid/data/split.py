@@ -150,7 +150,7 @@ def assign_to_test(dataset: Dataset, seed: int) -> tuple[list[Sample], list[Samp
     """
     role: Mapping[Role, list[Sample]] = group(dataset.samples, lambda sample: sample.role)
     if dataset.in_time:
-        query, gallery = query_tracks(list(dataset.samples))
+        query, gallery = query_tracks(role["test"] or list(dataset.samples))
     elif role["query"] and role["gallery"]:
         query, gallery = role["query"], role["gallery"]
     else:
@@ -170,6 +170,8 @@ def assign_tracks(samples: Sequence[Sample], config: SplitConfig) -> Split:
     track's time, at least, lies between them; the images in between are in no part. No track is
     seen by two cameras, so no query is searched for under another camera.
 
+    Where the dataset says which sequences are for training, that holds; else tracks are held out.
+
     Raises:
         DatasetError: too little is left to learn from or to measure with.
     """
@@ -178,8 +180,14 @@ def assign_tracks(samples: Sequence[Sample], config: SplitConfig) -> Split:
     if short:
         logger.info("%d tracks have one image, too few to learn or to find them: left out", short)
     long = [sample for track in tracks.values() if len(track) > 1 for sample in track]
-    learning, held_out = hold_out_to_test(long, config)
-    if config.tune_fraction:
+    role: Mapping[Role, list[Sample]] = group(long, lambda sample: sample.role)
+    if role["train"]:  # the dataset says which sequences are for what
+        learning, held_out = role["train"], role["test"]
+    else:
+        learning, held_out = hold_out_to_test(long, config)
+    if config.tune_fraction and role["tune"]:
+        held_out = role["tune"]
+    elif config.tune_fraction:
         learning, held_out = hold_out_to_tune(learning, config)
     split: dict[str, list[Sample]] = {part: [] for part in PARTS}
     for track in group(learning, lambda sample: sample.identity).values():

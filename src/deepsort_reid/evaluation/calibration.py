@@ -220,7 +220,9 @@ def judge(
         false_match_rate: as in `calibrate`.
         replicates: resamplings of the query identities; seeded.
     """
-    kinds, doubts, untold = {}, [], []
+    kinds: dict[str, MatchRates] = {}
+    doubts: list[str] = []
+    untold: list[str] = []
     for name, counted in pairs.items():
         lacking = [
             who

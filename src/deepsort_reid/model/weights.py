@@ -1,99 +1,18 @@
-"""Files of weights: read without running code in them, and loaded as far as they fit a network."""
+"""Files of torch.save, read without running code in them and against their checksums."""
 
-import logging
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from deepsort_reid.core.errors import WeightsError
-
-logger = logging.getLogger(__name__)
+from deepsort_reid.core.errors import DeepSortReidError, WeightsError
 
 ZIP_START = b"PK\x03\x04"
 BLOCK = 1 << 20  # bytes read at a time
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """Which tensors of a file of weights a network took, and which it did not."""
-
-    loaded: Sequence[str]
-    skipped: Mapping[str, str]  # in the file, of another shape -> "(751, 512) for (64, 512)"
-    missing: Sequence[str]  # in the network, not in the file
-    unknown: Sequence[str]  # in the file, not in the network
-
-    def __str__(self) -> str:
-        counts = f"{len(self.loaded)} tensors loaded"
-        shapes = ", ".join(f"{name} {shape}" for name, shape in self.skipped.items())
-        skipped = f"; skipped by shape: {shapes}" if self.skipped else ""
-        return f"{counts}{skipped}{listing('missing in the file', self.missing)}" + listing(
-            "unknown to the network", self.unknown
-        )
-
-
-def listing(title: str, names: Sequence[str]) -> str:
-    """`; title: a, b, … (12)`, or nothing."""
-    if not names:
-        return ""
-    more = f", … ({len(names)})" if len(names) > 6 else ""
-    return f"; {title}: {', '.join(names[:6])}{more}"
-
-
-def load_weights(net: nn.Module, path: Path) -> LoadReport:
-    """Load the tensors of a file that fit a network, and log which did not.
-
-    The file may hold a bare state dict, or one under `net_dict`, `state_dict` or `model`, its
-    names with or without `module.`. Nothing in it is executed.
-
-    Raises:
-        WeightsError: the file cannot be read, is no file of weights, or nothing in it fits.
-    """
-    found = read_state_dict(path)
-    own = net.state_dict()
-    fits = {name: w for name, w in found.items() if name in own and w.shape == own[name].shape}
-    # Counters of batches fit every network and mean nothing alone.
-    if not any(tensor.dim() for tensor in fits.values()):
-        raise WeightsError(
-            f"{path}: none of its {len(found)} tensors fits the network; it has "
-            f"{next(iter(found))}, the network {next(iter(own))}: choose another arch or file"
-        )
-    net.load_state_dict(fits, strict=False)
-    report = LoadReport(
-        loaded=sorted(fits),
-        skipped={
-            name: f"{tuple(tensor.shape)} for {tuple(own[name].shape)}"
-            for name, tensor in sorted(found.items())
-            if name in own and name not in fits
-        },
-        missing=sorted(name for name in own if name not in found),
-        unknown=sorted(name for name in found if name not in own),
-    )
-    logger.info("%s: %s", path, report)
-    return report
-
-
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a file of weights, however they are wrapped.
-
-    Raises:
-        WeightsError: see `load_weights`.
-    """
-    content = read_safely(path)
-    for key in ("net_dict", "state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    tensors = dict(named_tensors(content))
-    if not tensors:
-        raise WeightsError(
-            f"{path}: no tensors in it; expected a state dict, bare or under net_dict, state_dict "
-            "or model"
-        )
-    return tensors
 
 
 def named_tensors(content: Any) -> Iterator[tuple[str, Tensor]]:
@@ -113,9 +32,22 @@ def read_safely(path: Path) -> Any:
     Raises:
         WeightsError: the file is missing, is damaged, or holds code.
     """
-    try:
+    with in_one_line(path):
         check_members(path)
         return torch.load(path, map_location="cpu", weights_only=True)
+
+
+@contextmanager
+def in_one_line(path: Path) -> Iterator[None]:
+    """Turn whatever reading a file of weights raises into one line.
+
+    Raises:
+        WeightsError: the block failed.
+    """
+    try:
+        yield
+    except DeepSortReidError:
+        raise
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such file; expected a file of weights") from None
     except OSError as error:

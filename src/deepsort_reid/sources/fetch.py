@@ -71,6 +71,46 @@ def fetch(
     return target
 
 
+def fetch_file(
+    url: str, folder: Path, *, sha256: str | None, pause: Callable[[float], None] = time.sleep
+) -> Path:
+    """Download one file, whatever it holds, and keep it under its checksum.
+
+    Args:
+        url: http(s), or what fsspec reaches.
+        folder: keeps the file, and unfinished downloads; a file that is there is not asked for.
+        sha256: the file's checksum.
+        pause: waits so many seconds before a download is tried again.
+
+    Returns:
+        The file's path in `folder`.
+
+    Raises:
+        SourceError: the file cannot be had or is another one; or no checksum is given, which the
+            error then tells.
+        OSError: the disk is full.
+    """
+    if sha256 and (folder / sha256).is_file() and files.sha256(folder / sha256) == sha256:
+        return folder / sha256
+    require_filesystem(url)
+    with downloaded(url, folder, pause) as path:
+        actual = files.sha256(path)
+        kept = folder / actual
+        if sha256 in (None, actual):
+            path.replace(kept)
+    if sha256 is None:
+        raise SourceError(
+            f"{without_secrets(url)}: the file that came has the SHA-256 {actual}; if you trust "
+            f"it, say so behind the URL: #sha256={actual}"
+        )
+    if sha256 != actual:
+        raise SourceError(
+            f"{without_secrets(url)}: its SHA-256 is {actual}, expected {sha256}; "
+            "check which of them is right"
+        )
+    return kept
+
+
 @contextmanager
 def brought(
     source: str,

@@ -16,8 +16,8 @@ from torch import nn
 from deepsort_reid.core.config import EvaluateConfig, TrackConfig
 from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.core.progress import Progress
-from deepsort_reid.data import mot
 from deepsort_reid.data.packed import Part
+from deepsort_reid.data.video import sequence as video
 from deepsort_reid.evaluation.calibration import calibrate
 from deepsort_reid.evaluation.evaluate import embedded_sides, embedding_with, sides_to_calibrate
 from deepsort_reid.model import network
@@ -54,7 +54,7 @@ class Tracked:
         aligned: the tracks beside the truth, by variant; empty where there is no truth.
     """
 
-    sequence: mot.Sequence
+    sequence: video.Sequence
     detections: int
     tracks: Mapping[Variant, Tracks]
     aligned: Mapping[Variant, Aligned]
@@ -138,7 +138,7 @@ def extractor_of(net: nn.Module, about: Description, device: torch.device) -> Ex
 
 def compare_variants(
     source: Archive,
-    sequences: Sequence[mot.Sequence],
+    sequences: Sequence[video.Sequence],
     *,
     trained: Contender,
     untrained: Contender,
@@ -202,7 +202,7 @@ def track_variant(
     return tracker.by_appearance(detections, embeddings, frames, config, threshold)
 
 
-def check_classes(source: Archive, sequence: mot.Sequence, classes: Collection[int]) -> None:
+def check_classes(source: Archive, sequence: video.Sequence, classes: Collection[int]) -> None:
     """Refuse truth of which nothing would be scored.
 
     Raises:
@@ -211,21 +211,24 @@ def check_classes(source: Archive, sequence: mot.Sequence, classes: Collection[i
     if sequence.truth is None or not len(sequence.truth):
         return
     if not np.isin(sequence.truth.classes, list(classes)).any():
-        found = ", ".join(map(str, np.unique(sequence.truth.classes).tolist()))
+        names = sequence.class_names
+        known = np.unique(sequence.truth.classes).tolist()
+        found = ", ".join(f"{n} ({names[n]})" if n in names else str(n) for n in known)
         raise DatasetError(
-            f"{source.label}: gt/gt.txt of sequence {sequence.name!r} has boxes of class {found}, "
-            f"and track.classes is {list(classes)}; name the classes that are to be scored"
+            f"{source.label}: sequence {sequence.name!r} has boxes of class {found}, and "
+            f"track.classes is {list(classes)}; name the classes that are to be scored"
         )
 
 
 def align_variants(
-    sequence: mot.Sequence, tracks: Mapping[Variant, Tracks], classes: Collection[int]
+    sequence: video.Sequence, tracks: Mapping[Variant, Tracks], classes: Collection[int]
 ) -> dict[Variant, Aligned]:
     """Each variant's tracks beside the truth; empty where there is no truth."""
     if sequence.truth is None:
         return {}
     frames = len(sequence.images)
-    return {name: align(sequence.truth, made, frames, classes) for name, made in tracks.items()}
+    truth, distractors = sequence.truth, sequence.distractors
+    return {name: align(truth, made, frames, classes, distractors) for name, made in tracks.items()}
 
 
 def score_variants(

@@ -19,7 +19,7 @@ from deep_sort_realtime.deepsort_tracker import DeepSort
 from numpy.typing import NDArray
 
 from deepsort_reid.core.config import TrackConfig
-from deepsort_reid.data.mot import Boxes
+from deepsort_reid.data.video.sequence import Boxes
 from deepsort_reid.model.extractor import Embeddings
 from deepsort_reid.tracking.tracks import Tracks
 

@@ -4,8 +4,10 @@ None of them is good enough to judge a network by. They let a video be tracked a
 of your own gives better tracks, by way of a file of its detections.
 """
 
+import logging
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,8 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepsort_reid.core.errors import ConfigError, SourceError, WeightsError, nearest_hint
-from deepsort_reid.data import mot
 from deepsort_reid.data.packed import Images
+from deepsort_reid.data.video.annotation import (
+    Numbering,
+    are_shares,
+    first_frame,
+    placed,
+)
+from deepsort_reid.data.video.assembly import SCALED, SURE
+from deepsort_reid.data.video.mot_table import is_without_confidence, read_boxes, with_confidence
+from deepsort_reid.data.video.tables import MAX_TEXTS
+from deepsort_reid.tracking.embed import nothing_left
+
+logger = logging.getLogger(__name__)
 
 Detections = tuple[NDArray[np.float64], NDArray[np.float64]]  # (N, 4) ltwh in pixels; confidences
 Detector = Callable[[int, Images], Detections]  # frame from 1, (H, W, 3) uint8 RGB -> its people
@@ -104,28 +117,56 @@ def torchvision_detector(name: str, device: str | None) -> Detector:
     return detect
 
 
-def from_file(path: Path, frames: int | None) -> Detector:
+def from_file(path: Path, frames: int | None, min_confidence: float) -> Detector:
     """The detections in a file as MOTChallenge has them: det.txt.
 
     Args:
-        path: a line for each box: frame, -1, left, top, width, height, confidence; frames and
-            pixels counted from 1.
+        path: a line for each box: frame, -1, left, top, width, height, confidence; pixels counted
+            from 1, or shares of the frame; frames from 1, or from 0 where there is a frame 0.
         frames: how many the video has; None where nobody knows.
+        min_confidence: what the tracker will ask of a detection.
 
     Raises:
-        SourceError: the file cannot be read, or is no such table.
+        SourceError: the file cannot be read, is no such table, or has no detection that is sure
+            enough.
+    """
+    found = read_boxes(read_text(path), str(path), truth=False)
+    shares = are_shares(found)
+    if shares:
+        logger.info("%s: %s", path, SCALED)
+        ltwh = found.boxes.ltwh + np.array([found.origin, found.origin, 0, 0])
+        found = replace(found, boxes=replace(found.boxes, ltwh=ltwh))
+    start = first_frame([found], Numbering(1, frames or sys.maxsize, "the video"))
+    boxes, left_out = placed(found, start, None, unique=False)
+    for what, number in left_out.items():
+        if number:
+            logger.info("%s: %d %s left out", path, number, what)
+    if is_without_confidence(boxes):
+        if boxes.confidences[0] != 1:
+            logger.info("%s: %s", path, SURE)
+        boxes = with_confidence(boxes)
+    if len(boxes) and not (boxes.confidences >= min_confidence).any():
+        raise SourceError(f"{path}: {nothing_left([boxes], '--min-confidence', min_confidence)}")
+
+    def detect(number: int, picture: Images) -> Detections:
+        here = slice(*np.searchsorted(boxes.frames, (number, number + 1)))
+        scale = np.array(picture.shape[1::-1] * 2) if shares else 1.0
+        return boxes.ltwh[here] * scale, boxes.confidences[here]
+
+    return detect
+
+
+def read_text(path: Path) -> bytes:
+    """The content of a file of detections.
+
+    Raises:
+        SourceError: it cannot be read, or is too large.
     """
     try:
         with path.open("rb") as file:
-            data = file.read(mot.MAX_TEXTS + 1)
+            data = file.read(MAX_TEXTS + 1)
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror}; expected a file of detections") from None
-    if len(data) > mot.MAX_TEXTS:
-        raise SourceError(f"{path}: more than {mot.MAX_TEXTS} bytes; expected a line for each box")
-    boxes = mot.read_boxes(data, str(path), frames or sys.maxsize, truth=False)
-
-    def detect(number: int, _: Images) -> Detections:
-        here = slice(*np.searchsorted(boxes.frames, (number, number + 1)))
-        return boxes.ltwh[here], boxes.confidences[here]
-
-    return detect
+    if len(data) > MAX_TEXTS:
+        raise SourceError(f"{path}: more than {MAX_TEXTS} bytes; expected a line for each box")
+    return data

@@ -1,5 +1,6 @@
 """The detections of sequences, cut out of the frames and embedded."""
 
+import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -12,12 +13,15 @@ from numpy.typing import NDArray
 
 from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.core.progress import Progress
-from deepsort_reid.data import mot
-from deepsort_reid.data.mot import Boxes
 from deepsort_reid.data.packed import Images
+from deepsort_reid.data.video import sequence as video
+from deepsort_reid.data.video.annotation import touches
+from deepsort_reid.data.video.sequence import Boxes
 from deepsort_reid.model.extractor import Embeddings, Order, cut_boxes
 from deepsort_reid.sources.archive import Archive
 from deepsort_reid.tracking.frames import read_frames
+
+logger = logging.getLogger(__name__)
 
 ByNetwork = dict[str, list[tuple[int, Embeddings]]]  # a network's name -> frames and embeddings
 
@@ -69,7 +73,7 @@ class Stopwatch:
 
 def embed_detections(
     archive: Archive,
-    sequences: Sequence[mot.Sequence],
+    sequences: Sequence[video.Sequence],
     embedders: Mapping[str, CropEmbedder],
     *,
     min_confidence: float,
@@ -93,7 +97,9 @@ def embed_detections(
         DatasetError: a sequence has no detections, or a frame cannot be decoded.
         SourceError: the archive is damaged.
     """
-    chosen = [sure(detections_of(archive, sequence), min_confidence) for sequence in sequences]
+    found_by = {one.name: detections_of(archive, one) for one in sequences}
+    chosen = [sure(boxes, min_confidence) for boxes in found_by.values()]
+    check_sure(archive, found_by, chosen, min_confidence)
     places = places_of(sequences)
     kept = [np.zeros(len(boxes), bool) for boxes in chosen]
     seen: list[ByNetwork] = [{network: [] for network in embedders} for _ in sequences]
@@ -117,7 +123,7 @@ def embed_detections(
     ]
 
 
-def places_of(sequences: Sequence[mot.Sequence]) -> dict[str, tuple[int, int]]:
+def places_of(sequences: Sequence[video.Sequence]) -> dict[str, tuple[int, int]]:
     """The number of the sequence and the frame, from 1, of each image."""
     return {
         name: (number, frame)
@@ -126,7 +132,7 @@ def places_of(sequences: Sequence[mot.Sequence]) -> dict[str, tuple[int, int]]:
     }
 
 
-def detections_of(archive: Archive, sequence: mot.Sequence) -> Boxes:
+def detections_of(archive: Archive, sequence: video.Sequence) -> Boxes:
     """A sequence's detections.
 
     Raises:
@@ -134,8 +140,9 @@ def detections_of(archive: Archive, sequence: mot.Sequence) -> Boxes:
     """
     if sequence.detections is None:
         raise DatasetError(
-            f"{archive.label}: sequence {sequence.name!r} has no det/det.txt, and a tracker needs "
-            "detections; add the file or take the sequence out"
+            f"{archive.label}: sequence {sequence.name!r} has no det/det.txt (or, in other formats "
+            f"than MOTChallenge's, det/{sequence.name}.txt), and a tracker needs detections; add "
+            "the file or take the sequence out"
         )
     return sequence.detections
 
@@ -145,11 +152,43 @@ def sure(detections: Boxes, min_confidence: float) -> Boxes:
     return detections.select(detections.confidences >= min_confidence)
 
 
+def check_sure(
+    archive: Archive,
+    detections: Mapping[str, Boxes],
+    chosen: Sequence[Boxes],
+    min_confidence: float,
+) -> None:
+    """Name the sequences all of whose detections are too unsure, and refuse if all are.
+
+    Raises:
+        DatasetError: there are detections, and not one of them is sure enough.
+    """
+    given = {name: boxes for name, boxes in detections.items() if len(boxes)}
+    empty = {
+        name: detections[name]
+        for name, left in zip(detections, chosen, strict=True)
+        if name in given and not len(left)
+    }
+    if not empty:
+        return
+    removed = nothing_left(empty.values(), "track.min_confidence", min_confidence)
+    if len(empty) == len(given):
+        raise DatasetError(f"{archive.label}: {removed}")
+    logger.warning("sequences %s: %s", video.listed(list(empty)), removed)
+
+
+def nothing_left(detections: Iterable[Boxes], parameter: str, least: float) -> str:
+    """The line that says which parameter has removed all detections, and how many."""
+    confidences = np.concatenate([boxes.confidences for boxes in detections])
+    return (
+        f"{parameter}={least:g} removes all {len(confidences):,} detections, whose confidences are "
+        f"{confidences.min():g} to {confidences.max():g}; lower it"
+    )
+
+
 def in_frame(picture: Images, ltwh: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which of (N, 4) boxes have a part of the picture in them: (N,)."""
-    size = np.array([picture.shape[1], picture.shape[0]])
-    inside: NDArray[np.bool_] = (ltwh[:, :2] < size) & (ltwh[:, :2] + ltwh[:, 2:] > 0)
-    return np.logical_and(inside[:, 0], inside[:, 1])
+    return touches(ltwh, (picture.shape[1], picture.shape[0]))
 
 
 def in_frame_order(by_network: ByNetwork) -> dict[str, Embeddings]:

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from deepsort_reid.core.boxes import intersections_over_unions
-from deepsort_reid.data.mot import PEDESTRIAN, Boxes
+from deepsort_reid.data.video.sequence import PEDESTRIAN, REGION, Boxes
 from deepsort_reid.tracking.tracks import Tracks
 
-DISTRACTORS = (2, 7, 8, 12)  # person on vehicle, static person, distractor, reflection
 OVERLAP = 0.5  # intersection over union from which on a box is somebody's
 EPSILON = float(np.finfo(float).eps)  # a box at OVERLAP exactly is somebody's, as in TrackEval
 
@@ -129,27 +128,37 @@ def as_scores(found: Results) -> Scores:
 
 
 def align(
-    truth: Boxes, tracks: Tracks, frames: int, classes: Collection[int] = (PEDESTRIAN,)
+    truth: Boxes,
+    tracks: Tracks,
+    frames: int,
+    classes: Collection[int] = (PEDESTRIAN,),
+    distractors: Collection[int] = (),
 ) -> Aligned:
     """Align truth and tracks, as MOTChallenge prepares them.
 
     A track's box on a distractor (somebody on a bicycle, a statue, a reflection) is neither right
-    nor wrong and is left out. So is all truth that does not count or is of other classes.
+    nor wrong and is left out, and so is one on nobody that lies half in a region without
+    annotations, as in KITTI. So is all truth that does not count or is of other classes.
 
     Args:
         truth: the sequence's.
         tracks: of the same sequence.
         frames: how many it has.
         classes: what is scored; none of it is a distractor.
+        distractors: the classes of truth that are distractors, unless they are scored.
     """
     found = Aligned([], [], [])
     scored = np.isin(truth.classes, list(classes))
     counts = scored & (truth.confidences != 0) & (truth.ids >= 0)
-    distracts = np.isin(truth.classes, DISTRACTORS) & ~scored
+    distracts = np.isin(truth.classes, list(distractors)) & ~scored
+    regions = (truth.classes == REGION) & (truth.confidences == 0)
     for frame in range(1, frames + 1):
         here, mine = truth.frames == frame, tracks.frames == frame
         overlaps = intersections_over_unions(truth.ltwh[here], tracks.ltwh[mine])
         kept = ~are_distractors(overlaps, distracts[here])
+        if regions[here].any():
+            on_nobody = overlaps[counts[here]].max(0, initial=0) < OVERLAP - EPSILON
+            kept &= ~(on_nobody & are_inside(tracks.ltwh[mine], truth.ltwh[here & regions]))
         found.truth.append(truth.ids[here & counts])
         found.tracks.append(tracks.ids[mine][kept])
         found.overlaps.append(overlaps[counts[here]][:, kept])
@@ -172,6 +181,15 @@ def are_distractors(overlaps: Floats, distracts: NDArray[np.bool_]) -> NDArray[n
     matched = close[rows, columns] > EPSILON
     found[columns[matched]] = distracts[rows[matched]]
     return found
+
+
+def are_inside(boxes: Floats, regions: Floats) -> NDArray[np.bool_]:
+    """Which of (T, 4) boxes lie in one of (R, 4) regions by half of their area or more: (T,)."""
+    starts = np.maximum(boxes[:, None, :2], regions[None, :, :2])
+    ends = np.minimum((boxes[:, :2] + boxes[:, 2:])[:, None], (regions[:, :2] + regions[:, 2:]))
+    shared = np.maximum(ends - starts, 0.0).prod(2).max(1, initial=0)
+    inside: NDArray[np.bool_] = shared >= OVERLAP * boxes[:, 2:].prod(1)
+    return inside
 
 
 def renumbered(ids: list[Ids]) -> tuple[list[Ids], int]:

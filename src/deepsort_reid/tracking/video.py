@@ -21,8 +21,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from deepsort_reid.core import files
 from deepsort_reid.core.errors import DatasetError
-from deepsort_reid.data import mot
 from deepsort_reid.data.packed import Images
+from deepsort_reid.data.video.sequence import Sequence as VideoSequence
 from deepsort_reid.sources.archive import Archive
 from deepsort_reid.tracking.frames import frames_in_order
 from deepsort_reid.tracking.score import Switch
@@ -57,7 +57,7 @@ class Excerpt:
 
 
 def write_page(
-    path: Path, archive: Archive, sequence: mot.Sequence, views: Sequence[TrackView]
+    path: Path, archive: Archive, sequence: VideoSequence, views: Sequence[TrackView]
 ) -> None:
     """Draw frames around the first view's identity switches, the views below each other.
 
@@ -107,7 +107,7 @@ def fitted(picture: Images, size: tuple[int, int]) -> Scaled:
 
 
 def choose_excerpts(
-    sequence: mot.Sequence, switches: Sequence[Switch], others: Sequence[Switch]
+    sequence: VideoSequence, switches: Sequence[Switch], others: Sequence[Switch]
 ) -> list[Excerpt]:
     """The excerpts around switches, first those that only one of the two views has."""
     count = len(sequence.images)
@@ -207,7 +207,7 @@ def stacked(rows: Sequence[Image.Image]) -> Image.Image:
 
 
 def write_video(
-    path: Path, archive: Archive, sequence: mot.Sequence, views: Sequence[TrackView]
+    path: Path, archive: Archive, sequence: VideoSequence, views: Sequence[TrackView]
 ) -> None:
     """Write a video of the views beside each other, of the seconds with most switches.
 
@@ -241,7 +241,7 @@ def write_video(
         temporary.write_bytes(anonymous(temporary.read_bytes()))
 
 
-def busiest(sequence: mot.Sequence, views: Sequence[TrackView]) -> range:
+def busiest(sequence: VideoSequence, views: Sequence[TrackView]) -> range:
     """The consecutive frames with most switches, as many as the video may show."""
     count = len(sequence.images)
     length = min(count, max(1, round(SECONDS * sequence.frame_rate)))

@@ -19,7 +19,8 @@ import torch
 from deepsort_reid.core import files
 from deepsort_reid.core.config import TrainConfig
 from deepsort_reid.core.machine import processor
-from deepsort_reid.core.project import PACKAGE, home, resolve
+from deepsort_reid.core.project import PACKAGE, home
+from deepsort_reid.model.pretrained.source import WeightsSource
 from deepsort_reid.training.distributed import Process
 
 SCRIPT = home() / "pipeline" / "train.py"
@@ -69,11 +70,12 @@ def of_training(config: TrainConfig, process: Process, *, data_digest: str) -> F
         data_digest: SHA-256 of the split.
 
     Raises:
-        OSError: the file of pretrained weights or a file of the code cannot be read.
+        WeightsError: the file of pretrained weights is not there, or a URL without a checksum.
+        OSError: it or a file of the code cannot be read.
     """
     data = {"split": data_digest}
     if config.weights:
-        data["weights"] = files.sha256(resolve(config.weights))
+        data["weights"] = WeightsSource.parse(config.weights).digest()
     return Fingerprint(
         data=data, params=config.model_dump(), code=code_digests(), environment=environment(process)
     )

@@ -8,16 +8,9 @@ from pathlib import PurePosixPath
 from deepsort_reid.core.dataset_config import MotConfig, SourceConfig
 from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.core.progress import quantity
-from deepsort_reid.data.images import is_image, is_image_data
+from deepsort_reid.data.images import OTHER_SUFFIXES, is_image, is_image_data
 from deepsort_reid.sources.archive import Archive
 
-# Files of these kinds are no images, whatever they begin with; the others are looked into.
-OTHERS = """
-    .txt .csv .tsv .json .jsonl .xml .yaml .yml .ini .cfg .md .rst .html .htm .pdf .log .mat .npy
-    .npz .pkl .pickle .pth .pt .h5 .hdf5 .lmdb .mdb .db .sqlite .py .m .sh .ipynb .mp4 .avi .mov
-    .mkv .webm .wmv .m4v .mpg .mpeg .zip .tar .gz .tgz .bz2 .xz .7z .rar
-"""
-OTHER_SUFFIXES = frozenset(OTHERS.split())
 UNPACK = {  # files that hold images -> what to do with them
     (".mat", ".h5", ".hdf5", ".npy", ".npz", ".pkl", ".mdb", ".parquet", ".tfrecord"):
         "write the images in it into files, as the dataset's own scripts do",
@@ -30,15 +23,12 @@ MAX_TEXT = 256 << 20  # bytes of one list or table
 
 
 @dataclass(frozen=True)
-class Files:
-    """The members of an archive, and what params.yaml says of them."""
+class Members:
+    """The members of an archive, and what they hold."""
 
     archive: Archive
     names: Sequence[str]  # of all members, sorted
     images: Sequence[str]  # those that are images, sorted
-    source: SourceConfig  # the table, identity level and subset that the user states
-    boxes: MotConfig  # which boxes of annotated videos become images
-    key: str = "dataset."  # what the source's parameters begin with, in messages
 
     @cached_property
     def known(self) -> frozenset[str]:
@@ -67,6 +57,15 @@ class Files:
     def named(self, *names: str) -> list[str]:
         """The members whose last part is one of these names, sorted."""
         return [name for name in self.names if name.rpartition("/")[2] in names]
+
+
+@dataclass(frozen=True)
+class Files(Members):
+    """The members of an archive, and what params.yaml says of them."""
+
+    source: SourceConfig  # the table, identity level and subset that the user states
+    boxes: MotConfig  # which boxes of annotated videos become images
+    key: str = "dataset."  # what the source's parameters begin with, in messages
 
 
 def decoded(name: str, data: bytes, encoding: str = UTF_8) -> str:

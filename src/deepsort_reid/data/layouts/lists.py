@@ -120,5 +120,5 @@ def refuse_shared(samples: Iterable[Sample]) -> None:
         raise DatasetError(
             f"identity '{both.identity}' is learned ('{learned[both.pid]}') and tested with "
             f"('{both.name}'); expected other identities in the test. If these are others of the "
-            "same numbers, renumber them, or write a table (dataset.layout: table)"
+            "same numbers, renumber them, or write a table (layout: table)"
         )

@@ -151,7 +151,7 @@ def differences(understood: Mapping[str, Any]) -> str:
     """How the counts differ from the published ones, as a text; '' if they do not."""
     found = understood["images_by_role"]
     return ", ".join(
-        f"{role} {found.get(role, 0):,} of {number:,}"
+        f"{'images' if role == 'any' else role} {found.get(role, 0):,} of {number:,}"
         for role, number in understood["published"].items()
         if found.get(role, 0) != number
     )

@@ -24,7 +24,7 @@ from deepsort_reid.data.layouts.published import (
     vric,
 )
 from deepsort_reid.data.layouts.reading import Reading, account, describe, differences, in_one_line
-from deepsort_reid.data.layouts.video import mot
+from deepsort_reid.data.layouts.videos import FORMATS
 from deepsort_reid.data.samples import Dataset
 from deepsort_reid.sources.archive import Archive
 
@@ -57,7 +57,7 @@ LAYOUTS = tuple(
     layout(module)
     for module in (
         table,
-        mot,
+        *FORMATS,
         msmt17,
         mars,
         vehicleid,

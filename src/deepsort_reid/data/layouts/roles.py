@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 
 from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.data.layouts.identities import is_junk
@@ -34,6 +35,18 @@ def role_of(folder: str) -> Role | None:
     for affix in AROUND:
         word = word.removeprefix(affix).removesuffix(affix)
     return WORDS.get(word) or BODIES.get(word)
+
+
+def part_of(folder: str) -> Role:
+    """The part that the nearest of nested folders stands for: `MOT17/train/MOT17-02`; else `any`.
+
+    The last word of a folder's name counts too, as in `VisDrone2019-MOT-val`.
+    """
+    for name in reversed(PurePosixPath(folder).parts[:-1]):
+        role = role_of(name) or role_of(name.rpartition("-")[2])
+        if role is not None:
+            return role
+    return "any"
 
 
 def roles_of(parts: Mapping[str, str]) -> dict[str, Role]:

@@ -14,8 +14,10 @@ CUHK03-NP (Zhong et al., "Re-ranking Person Re-identification with k-reciprocal 
 1,467 people by 2 cameras. `dataset.subset` says which; the two are never pooled.
 """
 
+import logging
 import re
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from deepsort_reid.core.errors import DatasetError
@@ -40,6 +42,8 @@ CUHK03_NP = {
     "detected": {"train": 7_365, "query": 1_400, "gallery": 5_332},
     "labeled": {"train": 7_368, "query": 1_400, "gallery": 5_328},
 }
+logger = logging.getLogger(__name__)
+
 NAME = re.compile(r"(-1|[0-9]{1,9})_c([0-9]{1,9})")
 STATES = ("subset",)
 
@@ -70,7 +74,8 @@ def read(files: Files) -> Reading:
             f"{', '.join(ROLES)}{parts.other_case(files, missing)}; bring it, or write a table "
             f"that says who is on which image ({files.key}table)"
         )
-    samples = samples_of((name for images in tree.values() for name in images), ROLES)
+    names = (name for images in tree.values() for name in images)
+    samples = numbered_apart(samples_of(names, ROLES))
     needless = {
         reason: [name for name in files.names if name.startswith(f"{base}{folder}/")]
         for folder, reason in NEEDLESS.items()
@@ -124,6 +129,39 @@ def samples_of(names: Iterable[str], roles: Mapping[str, Role]) -> list[Sample]:
     return [
         Sample(name, identity, pid + 1 if zero and pid != JUNK else pid, camid, role)
         for name, identity, pid, camid, role in read
+    ]
+
+
+def numbered_apart(samples: list[Sample]) -> list[Sample]:
+    """The samples with other numbers for the people of the test, where both parts count anew.
+
+    MSMT17 in these folders numbers its people from 0 in the training part, and from 0 again in the
+    test part: they are other people. This is certain enough where both count without a gap from the
+    same number to different last ones. What shares numbers otherwise is refused by `reading`.
+    """
+    learned, tested = (
+        sorted({s.pid for s in samples if s.is_somebody and (s.role == "train") == is_train})
+        for is_train in (True, False)
+    )
+    ranges = [range(pids[0], pids[-1] + 1) for pids in (learned, tested) if pids]
+    if (
+        len(ranges) < 2
+        or ranges[0].start != ranges[1].start
+        or len(ranges[0]) == len(ranges[1])
+        or learned != list(ranges[0])
+        or tested != list(ranges[1])
+    ):
+        return samples
+    logger.warning(
+        "train and test both count people from %d without a gap, %d and %d of them: read as "
+        "different people, as MSMT17 numbers them",
+        int(min(s.identity for s in samples if s.is_somebody)), len(learned), len(tested),
+    )  # fmt: skip
+    return [
+        replace(s, pid=s.pid + learned[-1], identity=f"test/{s.identity}")
+        if s.is_somebody and s.role != "train"
+        else s
+        for s in samples
     ]
 
 

@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 
 from deepsort_reid.data.layouts import parts
 from deepsort_reid.data.layouts.files import Files
-from deepsort_reid.data.layouts.lists import read_list
+from deepsort_reid.data.layouts.lists import Once, read_list
 from deepsort_reid.data.layouts.published import market1501
 from deepsort_reid.data.layouts.reading import Reading
 from deepsort_reid.data.samples import Role
@@ -63,7 +63,10 @@ def read(files: Files) -> Reading:
         if base + of_folder in files.known:
             used.append(base + of_folder)
             lines = read_list(files, base + of_folder, "name")
-            images = {line.image(f"{base}{folder}/{line.values[0]}", images) for line in lines}
+            once = Once()
+            images = {
+                once(line.image(f"{base}{folder}/{line.values[0]}", images), line) for line in lines
+            }
         names += sorted(images)
     needless = {
         "images that no list names": [n for images in version.parts.values() for n in images],

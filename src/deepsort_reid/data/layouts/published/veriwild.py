@@ -18,7 +18,7 @@ from pathlib import PurePosixPath
 
 from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.data.layouts.files import Files
-from deepsort_reid.data.layouts.lists import numbers_of, read_list, refuse_shared
+from deepsort_reid.data.layouts.lists import Once, numbers_of, read_list, refuse_shared
 from deepsort_reid.data.layouts.published.vehicleid import choose_list
 from deepsort_reid.data.layouts.reading import Reading
 from deepsort_reid.data.samples import Role, Sample
@@ -104,9 +104,10 @@ def read_roles(files: Files, begin: str, lists: dict[Role, str]) -> dict[str, Ro
     images = set(files.images)
     roles: dict[str, Role] = {}
     for role in ("train", "query", "gallery"):
+        once = Once()  # a query may stand in the gallery's list, too
         for line in read_list(files, lists[role], "vehicle/image.jpg"):
             name = PurePosixPath(line.values[0])
-            known = line.image(f"{begin}{name.parent}/{name.stem}.jpg", images)
+            known = once(line.image(f"{begin}{name.parent}/{name.stem}.jpg", images), line)
             if roles.setdefault(known, role) == "train" and role != "train":
                 raise DatasetError(f"{line.where}: '{known}' stands in '{lists['train']}' already")
     return roles
