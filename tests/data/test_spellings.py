@@ -241,3 +241,8 @@ def test_a_copy_of_msmt17_in_other_folders_keeps_its_two_spaces_of_numbers() -> 
     )  # fmt: skip
     assert dataset.understood["identities"] == 8
     assert dataset.understood["cameras"] == 2
+
+
+def test_a_table_beside_images_that_are_not_understood_is_named() -> None:
+    names = ["images/1.jpg", "images/2.jpg", "train.csv", "sample_submission.csv"]
+    assert "the source holds 'sample_submission.csv', 'train.csv': if it says" in refusal(names)

@@ -7,8 +7,8 @@ from functools import partial
 from types import ModuleType
 
 from deepsort_reid.core.dataset_config import MotConfig, SourceConfig
-from deepsort_reid.core.errors import DatasetError
-from deepsort_reid.data.layouts.files import Files, images_among
+from deepsort_reid.core.errors import DatasetError, DeepSortReidError
+from deepsort_reid.data.layouts.files import Files, images_among, shown
 from deepsort_reid.data.layouts.general import camera_folders, folders, split_folders, table
 from deepsort_reid.data.layouts.published import (
     atrw,
@@ -102,7 +102,7 @@ def open_dataset(
         if source.layout in ("auto", known.name)
     )
     refuse_unused(chosen, source, key)
-    reading = chosen.read(files)
+    reading = read(chosen, files)
     others = partial(readers, recognised, chosen, files)
     left_out = account(files, chosen.name, reading, others)
     if archive.litter:
@@ -114,6 +114,24 @@ def open_dataset(
         logger.info("%sas published it has other numbers of images: %s", name, different)
     samples = sorted(reading.samples, key=lambda sample: sample.name)
     return Dataset(chosen.name, samples, reading.in_time, reading.columns, understood)
+
+
+def read(chosen: Layout, files: Files) -> Reading:
+    """What a layout makes of an archive; where it fails, a table that lies there is named.
+
+    Raises:
+        DatasetError, SourceError: as in `open_dataset`.
+    """
+    try:
+        return chosen.read(files)
+    except DatasetError as error:
+        tables = [name for name in files.names if name.lower().endswith((".csv", ".tsv"))]
+        if files.source.table is not None or not tables:
+            raise
+        raise DatasetError(
+            f"{error}; the source holds {shown(tables)}: if it says who is on which image, name it "
+            f"in {files.key}table"
+        ) from None
 
 
 def refuse_unused(chosen: Layout, source: SourceConfig, key: str) -> None:
@@ -140,6 +158,6 @@ def readers(recognised: Sequence[Layout], chosen: Layout, files: Files) -> list[
             if known.name != chosen.name:
                 account(files, known.name, known.read(files), list)
                 found.append(known.name)
-        except DatasetError:
+        except DeepSortReidError:
             continue
     return found
