@@ -137,6 +137,8 @@ ROWS = [f"img/{k}.jpg,{'ab'[k // 4]}" for k in range(8)]
 
 
 def test_semicolons_and_accents_written_in_two_ways() -> None:
+    blanks = opened('path, identity\nimg/0.jpg, "amy"\nimg/1.jpg, amy\n')
+    assert {s.identity for s in blanks.samples} == {"amy"}
     assert len(opened("path;identity\nimg/0.jpg;amy\nimg/1.jpg;bob, jr\n").samples) == 2
     files = {"caf\u00e9.jpg": "", "t.csv": "path,identity\ncafe\u0301.jpg,amy\n"}
     assert read_files(files, table="./t.csv").samples[0].name == "caf\u00e9.jpg"

@@ -67,8 +67,8 @@ def refuse_twins(names: Iterable[str], what: str) -> None:
         other = first.setdefault(spelling(name), name)
         if other != name:
             raise DatasetError(
-                f"{what} {other!a} and {name!a} differ only in case, spaces, zeros or invisible "
-                "characters; write one in one way, or give two names that differ"
+                f"{what} {other!a} and {name!a} differ only in case, spaces, zeros, quotes or "
+                "characters that are not seen; write one in one way, or give two names that differ"
             )
 
 
@@ -77,7 +77,7 @@ def spelling(name: str) -> str:
     text = unicodedata.normalize("NFC", name)
     if not text.isascii():
         text = "".join(c for c in text if unicodedata.category(c) != "Cf")
-    parts = (" ".join(part.split()).casefold() for part in text.split("/"))
+    parts = (" ".join(part.strip("\"' ").split()).casefold() for part in text.split("/"))
     return "/".join(map(plain_number, parts))
 
 

@@ -146,7 +146,7 @@ def refuse_unused(chosen: Layout, source: SourceConfig, key: str) -> None:
             users = [known.name for known in LAYOUTS if name in known.states]
             raise DatasetError(
                 f"{key}{name}: {value}: the layout {chosen.name} does not use it, as "
-                f"{users[0]} does; set it to null, or {key}layout to what is meant"
+                f"{users[-1]} does; set it to null, or {key}layout to what is meant"
             )
 
 

@@ -92,8 +92,8 @@ def settle(roles: Mapping[str, Role], identity_of: Mapping[str, str]) -> dict[st
             meaning[folder] = "val"
             if present["val"]:
                 raise DatasetError(
-                    "val and test both hold the identities of train; expected a test of others: put "
-                    "one of the two into train, or take it out"
+                    "val and test both hold the identities of train; expected a test of others: "
+                    "put one of the two into train, or take it out"
                 )
             return {name: meaning[role] for name, role in roles.items()}
     if present["train"] and present["val"] and not closed("train", "val", who):

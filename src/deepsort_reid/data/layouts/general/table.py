@@ -160,7 +160,9 @@ def parse(text: str, member: str) -> tuple[tuple[str, ...], list[Row]]:
     Raises:
         DatasetError: the header lacks a column or has one twice, or a line is wrong.
     """
-    lines = csv.reader(io.StringIO(text), delimiter=separator(text, member), strict=True)
+    lines = csv.reader(
+        io.StringIO(text), delimiter=separator(text, member), skipinitialspace=True, strict=True
+    )
     header = [name.strip() for name in next(checked(lines, member), (0, []))[1]]
     check_header(header, member)
     extra = tuple(name for name in header if name not in KNOWN)
