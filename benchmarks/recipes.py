@@ -571,4 +571,4 @@ def machine(result: Result) -> str:
 
 
 if __name__ == "__main__":
-    run_stage(main, ())
+    run_stage(main, (), environ=os.environ)

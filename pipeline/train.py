@@ -1,5 +1,6 @@
 """Stage train: models/model.pth, by as many ranks as torchrun (or srun, or nobody) starts."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -133,4 +134,4 @@ def derived(trainer: Trainer) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, environ=os.environ)

@@ -1,6 +1,7 @@
 """Every stage ends as it should: one line and status 1 for what a user can mend."""
 
 import errno
+import logging
 import os
 import signal
 import subprocess
@@ -99,7 +100,7 @@ def test_only_the_first_rank_prints_help(
 ) -> None:
     monkeypatch.setenv("RANK", "1")
     with pytest.raises(SystemExit):
-        stage.run_stage(stages.load("train").main, ["--help"])
+        stage.run_stage(stages.load("train").main, ["--help"], environ=os.environ)
     assert capsys.readouterr().out == ""
 
 
@@ -130,6 +131,34 @@ def test_other_programs_take_help_alone_too(capsys: pytest.CaptureFixture[str]) 
     )
 
 
+LEFT = {
+    "RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "job-master-0", "TORCHELASTIC_ERROR_FILE": "x",
+    "SLURM_PROCID": "1", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", "OMPI_COMM_WORLD_RANK": "one",
+}  # fmt: skip
+
+
+def test_what_a_launcher_has_left_is_nothing_to_a_stage_of_one_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in LEFT.items():
+        monkeypatch.setenv(name, value)
+
+    def main() -> None:
+        logging.getLogger("deepsort_reid.stage").info("it talks")
+        raise ConfigError("and fails")
+
+    with pytest.raises(SystemExit):
+        stage.run_stage(main, ())
+    assert capsys.readouterr().err == "it talks\nerror: and fails\n"
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(PIPELINE.glob("*.py"))])
+def test_train_alone_runs_in_several_processes(name: str) -> None:
+    text = (PIPELINE / f"{name}.py").read_text()
+    joins = ["environ=os.environ" in text, "distributed.joined" in text]
+    assert joins == [name == "train"] * 2
+
+
 SCRIPT = """
 import os, sys
 from deepsort_reid.core.stage import run_stage
@@ -139,7 +168,7 @@ def main():
     if "{rank}" in (os.environ["RANK"], "all"):
         {action}
 
-run_stage(main)
+run_stage(main, environ=os.environ)
 """
 
 

@@ -9,8 +9,8 @@ from deepsort_reid.core import files
 from deepsort_reid.lineage import headline
 from deepsort_reid.lineage.headline import Standing
 from deepsort_reid.runs.folder import RunFolder, milliseconds
+from deepsort_reid.runs.mlflow.store import label, tracking_uri
 from deepsort_reid.runs.points import Point
-from deepsort_reid.runs.store import label, tracking_uri
 
 EVALUATION = {"mAP": 0.60649, "rank1": 0.7345, "mINP": 0.33684, "val_accuracy": 0.78385,
               "max_cosine_distance": 0.21044921875, "queries": 113}  # fmt: skip
@@ -107,8 +107,8 @@ def test_the_run_in_words(monkeypatch: pytest.MonkeyPatch, run: dict[str, str]) 
 
 
 STATE = Standing(
-    commit="0a1b2c3d4e", committed=False, has_result=True, experiment=None, is_elsewhere=False,
-    differs={"lr": 0.2},
+    commit="0a1b2c3d4e", committed=False, has_result=True, is_cached=True,
+    experiment=None, is_elsewhere=False, differs={"lr": 0.2},
 )  # fmt: skip
 
 
@@ -120,7 +120,10 @@ STATE = Standing(
         ({}, ["dvc metrics diff", "git commit -m lr0.2"]),
         ({"differs": {}}, ["dvc metrics diff", "git commit -m 'New result'"]),
         ({"committed": True}, ["0a1b2c3", "dvc exp run --set-param lr=0.2"]),
-        ({"experiment": "misty-fox"}, ["dvc exp show", "git commit -m lr0.2", "git restore ."]),
+        ({"experiment": "misty-fox"},
+         ["dvc exp show", "git commit -m lr0.2", "git restore . && dvc checkout"]),
+        ({"experiment": "misty-fox", "is_cached": False},
+         ["dvc exp show", "git commit -m lr0.2", "git restore . && dvc repro"]),
         ({"experiment": "misty-fox", "is_elsewhere": True},
          ["dvc exp show", "dvc exp apply misty-fox"]),
         ({"experiment": "misty-fox", "has_result": False},

@@ -13,7 +13,8 @@ from deepsort_reid.core.errors import LineageError, WeightsError
 from deepsort_reid.lineage import __main__ as lineage
 from deepsort_reid.lineage import dvc_cli
 from deepsort_reid.lineage.records import CHECKPOINT
-from deepsort_reid.runs import provenance, store
+from deepsort_reid.runs import provenance
+from deepsort_reid.runs.mlflow import store
 from tests.support import stores
 from tests.support.recorded_projects import (
     DATA,
@@ -180,7 +181,8 @@ def test_every_name_of_a_commit_leads_to_its_checkpoint(
         assert sorted(holder["names"]) == [f"experiment misty-fox of {first[:7]}", "tag v1"]
     cached.unlink()
     out = tell(capsys, "v1")
-    assert f"git checkout {first[:7]} && dvc pull models/model.pth" in out
+    assert f"from a DVC remote: git checkout {first[:7]} && dvc pull models/model.pth; " in out
+    assert f"to make them again: git checkout {first[:7]} && dvc repro" in out
     assert "epoch 3, accuracy on val 75.0 %" in out
 
 

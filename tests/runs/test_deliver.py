@@ -6,7 +6,7 @@ from deepsort_reid.core.project import project_root
 from deepsort_reid.runs import deliver
 from deepsort_reid.runs.deliver import deliver_all
 from deepsort_reid.runs.folder import RunFolder
-from deepsort_reid.runs.mirror import FailedError
+from deepsort_reid.runs.mlflow.mirror import FailedError
 from tests.support.stores import forget_mlflow
 
 URI = "sqlite:///mlflow.db"

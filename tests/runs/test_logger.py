@@ -16,11 +16,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from deepsort_reid.core.errors import StoreError
-from deepsort_reid.runs import folder, logger, mirror, store, sync
+from deepsort_reid.runs import folder, logger
 from deepsort_reid.runs.folder import RunFolder
 from deepsort_reid.runs.logger import RunLogger, open_run, resume_run
+from deepsort_reid.runs.mlflow import mirror, store, sync
+from deepsort_reid.runs.mlflow.registry import BEST, CANDIDATE, MODEL
 from deepsort_reid.runs.points import Point
-from deepsort_reid.runs.registry import BEST, CANDIDATE, MODEL
 from tests.support.outages import Net, images
 from tests.support.stores import forget_mlflow, make_store
 

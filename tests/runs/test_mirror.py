@@ -6,9 +6,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 
 from deepsort_reid.core import files
-from deepsort_reid.runs import mirror, store
 from deepsort_reid.runs.folder import RunFolder
-from deepsort_reid.runs.mirror import FailedError, Mirror, NoRunError
+from deepsort_reid.runs.mlflow import mirror, store
+from deepsort_reid.runs.mlflow.mirror import FailedError, Mirror, NoRunError
 from deepsort_reid.runs.points import Point
 from tests.support.stores import forget_mlflow, make_store
 

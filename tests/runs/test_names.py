@@ -3,7 +3,8 @@
 import pytest
 from mlflow.entities import Metric
 
-from deepsort_reid.runs import names, store
+from deepsort_reid.runs import names
+from deepsort_reid.runs.mlflow import store
 from tests.support.stores import forget_mlflow, make_store
 
 

@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from deepsort_reid.runs import logger, sync
+from deepsort_reid.runs import logger
 from deepsort_reid.runs.deliver import deliver_all
 from deepsort_reid.runs.folder import RunFolder
 from deepsort_reid.runs.logger import CLOSE_SECONDS, resume_run
-from deepsort_reid.runs.store import import_mlflow, quiet, tracking_uri
+from deepsort_reid.runs.mlflow import sync
+from deepsort_reid.runs.mlflow.store import import_mlflow, quiet, tracking_uri
 from tests.support.outages import (
     ARTIFACTS,
     Found,

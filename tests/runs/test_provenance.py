@@ -1,13 +1,16 @@
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from dvc.utils.hydra import apply_overrides
 
-from deepsort_reid.runs import provenance
+from deepsort_reid.core.yaml_file import read_yaml
+from deepsort_reid.runs import changes, provenance
 
 NAMES = ("DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "DVC_STAGE")
 
@@ -209,3 +212,27 @@ def test_the_way_back_can_be_pasted():
     words = note({**COMMITTED, "lr": 0.2, "source": "my yard.zip", "layers": ["a", "b"]})
     back = re.search(r"`(git checkout .*)`", words)[1]
     assert back.endswith("dvc exp run -S lr=0.2 -S 'source=my yard.zip' -S 'layers=[a, b]'")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "my yard.zip", "a%20b", "a#b?c", "it's", 'a"b', "c\\", "c\\'d", "ü", "~/x", "${x}$y",
+        " lead", "", "null", "true", "123", "http://h/a.zip?x=1&y=2", "a,b=c:(d){e}[f]", "x" * 200,
+        ["a", "b#'"], [{"name": "ä", "source": "x y#", "sha256": None}], 0.0001, None, True,
+    ],
+)  # fmt: skip
+def test_dvc_reads_the_value_that_a_printed_command_has(tmp_path, value):
+    params = tmp_path / "params.yaml"
+    params.write_text("dataset: {source: before}\n")
+    option, text = shlex.split(changes.as_options({"dataset.source": value}))
+    assert option == "-S"
+    apply_overrides(str(params), [text])
+    assert read_yaml(params) == {"dataset": {"source": value}}
+
+
+@pytest.mark.usefixtures("repository")
+@pytest.mark.parametrize("name", ["pipeline/Straße 7.py", "pipeline/a'b\"c\\d.py"])
+def test_changed_files_have_their_own_names(name):
+    Path(name).write_text("two\n")
+    assert changes.changed_files(git("rev-parse", "HEAD")) == [name]

@@ -12,11 +12,11 @@ import pytest
 
 from deepsort_reid.core.errors import StoreError
 from deepsort_reid.core.project import project_root
-from deepsort_reid.runs import store
+from deepsort_reid.runs.mlflow import store
 from tests.support.stores import forget_mlflow, make_store
 
 ONE_RUN = """
-from deepsort_reid.runs.store import open_store
+from deepsort_reid.runs.mlflow.store import open_store
 store = open_store()
 run = store.client.create_run(store.experiment_id, run_name="one")
 store.client.log_metric(run.info.run_id, "loss", 0.5)
@@ -172,7 +172,10 @@ def test_an_experiment_can_have_another_name(root, monkeypatch):
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "vehicles")
     opened = store.open_store()
     experiment = opened.client.get_experiment(opened.experiment_id)
-    assert (experiment.name, experiment.artifact_location) == ("vehicles", str(root / "mlruns"))
+    assert (experiment.name, experiment.artifact_location) == (
+        "vehicles",
+        store.quoted(root / "mlruns"),
+    )
 
 
 # Following its folder
@@ -212,7 +215,7 @@ def test_a_place_somebody_chose_stays(root, before, after):
     write(root, "UPDATE experiments SET artifact_location = ? WHERE name <> 'Default'", before)
     opened = store.open_store()
     experiment = opened.client.get_experiment(opened.experiment_id)
-    assert experiment.artifact_location == after.format(root=root)
+    assert experiment.artifact_location == after.format(root=store.quoted(root))
 
 
 # Failing to open it

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from deepsort_reid.runs import sync
 from deepsort_reid.runs.folder import RunFolder
-from deepsort_reid.runs.mirror import FailedError, NoRunError
-from deepsort_reid.runs.sync import FIRST_PAUSE, LONGEST_PAUSE, Sync
+from deepsort_reid.runs.mlflow import sync
+from deepsort_reid.runs.mlflow.mirror import FailedError, NoRunError
+from deepsort_reid.runs.mlflow.sync import FIRST_PAUSE, LONGEST_PAUSE, Sync
 
 
 class Mirror:

@@ -20,9 +20,10 @@ import numpy as np
 import torch
 from mlflow.entities import ViewType
 
-from deepsort_reid.runs import logger, sync
+from deepsort_reid.runs import logger
 from deepsort_reid.runs.folder import RunFolder
-from deepsort_reid.runs.store import open_store
+from deepsort_reid.runs.mlflow import sync
+from deepsort_reid.runs.mlflow.store import open_store
 
 EPOCHS = 20
 ARTIFACTS = ["checkpoint/model.pth", "figures/cmc.csv", "figures/roc.csv", "train.jpg"]

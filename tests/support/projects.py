@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -62,10 +63,13 @@ def finished(folder: Path, *command: str, **variables: str) -> subprocess.Comple
     return done
 
 
-def make(folder: Path, changes: dict[str, Any], *, tiny: bool = True) -> str:
+def make(
+    folder: Path, changes: dict[str, Any], *, tiny: bool = True, repository: Path | None = None
+) -> str:
     """Make a project, run its pipeline, commit; return what dvc printed.
 
-    The parameters are the tiny ones, or else the defaults, with changes.
+    The parameters are the tiny ones, or else the defaults, with changes. The project is a git
+    repository, or a folder of one.
     """
     names = run(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard", "-z")
     for name in filter(None, names.split("\0")):
@@ -73,7 +77,7 @@ def make(folder: Path, changes: dict[str, Any], *, tiny: bool = True) -> str:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes((ROOT / name).read_bytes())
     stages.write_params(folder, changes, tiny=tiny)
-    run(folder, "git", "init", "-q", "-b", "main")
+    run(repository or folder, "git", "init", "-q", "-b", "main")
     commit(folder, "Begin")
     out = run(folder, "dvc", "repro")
     commit(folder, "First results")
@@ -115,7 +119,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def client(project: Path) -> MlflowClient:
     """What talks to a project's store."""
-    return MlflowClient(f"sqlite:///{project}/mlflow.db")
+    return MlflowClient(f"sqlite+pysqlite:///{quote(str(project))}/mlflow.db")
 
 
 def runs(project: Path) -> list[Run]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deepsort_reid.runs import store
+from deepsort_reid.runs.mlflow import store
 
 
 def forget_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,55 +1,11 @@
-"""Ranks are found under torchrun, under SLURM and alone, and their collectives add up."""
+"""Which backend joins ranks, and what their collectives add up to."""
 
 import pytest
 import torch
 
-from deepsort_reid.core.errors import TrainingError
 from deepsort_reid.training import distributed
 from deepsort_reid.training.distributed import Process
 from tests.support.ranks import on_ranks
-
-TORCHRUN = {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
-SLURM = {
-    "SLURM_PROCID": "3",
-    "SLURM_LOCALID": "1",
-    "SLURM_NTASKS": "4",
-    "SLURM_NTASKS_PER_NODE": "2",
-    "SLURM_STEP_ID": "0",
-    "SLURM_JOB_ID": "123456",
-    "SLURM_JOB_NODELIST": "gpu[03-05,9],cpu1",
-}
-
-
-def test_where_this_process_stands() -> None:
-    assert distributed.read_environment({}) == (0, 0, 1, 1)
-    assert distributed.read_environment(TORCHRUN) == (5, 1, 8, 4)
-    assert distributed.read_environment(SLURM) == (3, 1, 4, 2)
-    assert distributed.read_environment(SLURM | TORCHRUN) == (5, 1, 8, 4)
-    interactive = {key: value for key, value in SLURM.items() if key != "SLURM_STEP_ID"}
-    assert distributed.read_environment(interactive) == (0, 0, 1, 1)
-
-
-@pytest.mark.parametrize("change", [{"LOCAL_RANK": "one"}, {"WORLD_SIZE": ""}])
-def test_half_an_environment_is_refused(change: dict[str, str]) -> None:
-    with pytest.raises(TrainingError, match="start with torchrun, srun or plain python"):
-        distributed.read_environment(TORCHRUN | change)
-
-
-def test_slurm_ranks_agree_on_a_meeting_place() -> None:
-    environ = dict(SLURM)
-    distributed.set_rendezvous_from_slurm(environ)
-    assert (environ["MASTER_ADDR"], environ["MASTER_PORT"]) == ("gpu03", "23456")
-    own = SLURM | {"MASTER_ADDR": "here", "MASTER_PORT": "1"}
-    distributed.set_rendezvous_from_slurm(own)
-    assert (own["MASTER_ADDR"], own["MASTER_PORT"]) == ("here", "1")
-
-
-@pytest.mark.parametrize(
-    ("nodes", "first"),
-    [("gpu7", "gpu7"), ("a,b", "a"), ("n[1-4]", "n1"), ("n[007,009]", "n007"), ("", "")],
-)
-def test_the_first_host_of_slurms_list(nodes: str, first: str) -> None:
-    assert distributed.first_host(nodes) == first
 
 
 @pytest.mark.parametrize(

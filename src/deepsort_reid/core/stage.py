@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,25 +9,34 @@ from typing import Any
 
 from deepsort_reid.core import signals
 from deepsort_reid.core.errors import ConfigError, DeepSortReidError
+from deepsort_reid.core.launch import read_launch
 from deepsort_reid.core.project import outputs_of
 
 
-def run_stage(main: Callable[[], None], arguments: Sequence[str] | None = None) -> None:
+def run_stage(
+    main: Callable[[], None],
+    arguments: Sequence[str] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+) -> None:
     """Run a stage's `main`, and end the process with status 1 and one line on a user's error.
 
-    Anything else, a defect of ours, keeps its traceback. Under torchrun the line is left to it,
-    which shows the one of the rank that failed first. SIGTERM, Ctrl-C and a lost terminal end the
-    process by way of every `finally`, with status 128 + signal.
+    Anything else, a defect of ours, keeps its traceback. SIGTERM, Ctrl-C and a lost terminal end
+    the process by way of every `finally`, with status 128 + signal.
 
     Args:
         main: the stage.
         arguments: of the command line; None: those of this process. `--help` prints help and ends
             the process with status 0. Any other argument is a user's error.
+        environ: where a launcher tells that several processes run this stage together: then rank 0
+            alone talks, and torchrun gets the error, of which it shows the one of the rank that
+            failed first. None: the process is alone, whatever a launcher has left.
     """
-    is_first = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
-    set_up_log(is_first=is_first)
+    set_up_log(is_first=True)
     signals.end_with_parent()
     try:
+        is_first = environ is None or read_launch(environ).rank == 0
+        set_up_log(is_first=is_first)
         check_arguments(main, sys.argv[1:] if arguments is None else arguments, is_first=is_first)
         with signals.ending_in_time(), signals.handling(signals.leave):
             main()
@@ -36,7 +44,7 @@ def run_stage(main: Callable[[], None], arguments: Sequence[str] | None = None) 
         mendable = describe(error)
         if mendable is None:
             raise
-        report(mendable)
+        report(mendable, environ or {})
         raise SystemExit(1) from None
 
 
@@ -130,9 +138,9 @@ def describe(error: DeepSortReidError | OSError) -> DeepSortReidError | None:
     return None
 
 
-def report(error: DeepSortReidError) -> None:
-    """Print the error, or hand it to torchrun if that started this process."""
-    if os.environ.get("TORCHELASTIC_ERROR_FILE"):
+def report(error: DeepSortReidError, environ: Mapping[str, str]) -> None:
+    """Print the error, or hand it to torchrun if that has started this process as a rank."""
+    if environ.get("TORCHELASTIC_ERROR_FILE"):
         from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
         get_error_handler().record_exception(error)

@@ -13,12 +13,14 @@ from typing import Any, NamedTuple
 import psutil
 
 from deepsort_reid.core import files
-from deepsort_reid.core.git import git, git_bytes
+from deepsort_reid.core.git import git_bytes
+from deepsort_reid.core.project import project_root
 from deepsort_reid.lineage.commits import RECORDED
+from deepsort_reid.lineage.dvc_cli import cached_file, outputs, parse_lock
 from deepsort_reid.runs import changes
 from deepsort_reid.runs.folder import RunFolder, is_key
+from deepsort_reid.runs.mlflow.store import label, where_to_look
 from deepsort_reid.runs.provenance import EXPERIMENT
-from deepsort_reid.runs.store import label, where_to_look
 
 DROPPED = "Created|.*/.*"  # columns of DVC's table that hide the others: paths, above all
 DIGITS = 3  # of a share in the headline, so that DVC's table is narrow
@@ -145,6 +147,7 @@ class Standing(NamedTuple):
         commit: the last commit; None without one.
         committed: whether that commit holds this result.
         has_result: whether it holds any result.
+        is_cached: whether DVC's cache has that result, so that `dvc checkout` brings it.
         experiment: the DVC experiment that made the result; None outside of one.
         is_elsewhere: whether the experiment runs in a folder of its own.
         differs: the parameters that differ from the commit's, by name.
@@ -153,6 +156,7 @@ class Standing(NamedTuple):
     commit: str | None
     committed: bool
     has_result: bool
+    is_cached: bool
     experiment: str | None
     is_elsewhere: bool
     differs: Mapping[str, Any]
@@ -168,15 +172,26 @@ def standing(params: Mapping[str, Any], record: Path) -> Standing:
     commit = changes.base_commit()
     here = Path.cwd()
     there = git_bytes("show", f"{commit}:./{record}", at=here) if commit else None
-    locked = git("ls-tree", "--name-only", commit, changes.LOCK, at=here) if commit else None
+    lock = git_bytes("show", f"{commit}:./{changes.LOCK}", at=here) if commit else None
     return Standing(
         commit=commit,
         committed=there == record.read_bytes(),
-        has_result=bool(locked),
+        has_result=bool(lock),
+        is_cached=bool(lock) and is_cached(lock or b""),
         experiment=os.environ.get(EXPERIMENT),
         is_elsewhere=here.resolve() != Path(os.environ.get("DVC_ROOT", here)).resolve(),
         differs=changes.changed_params(commit, params) or {},
     )
+
+
+def is_cached(lock: bytes) -> bool:
+    """Whether DVC's cache, in its usual place, has all that stage train made for a dvc.lock."""
+    try:
+        made = outputs(parse_lock(lock), "train").values()
+    except ValueError:
+        return False
+    cache = project_root() / ".dvc" / "cache"
+    return bool(made) and all(cached_file(cache, md5).exists() for md5 in made)
 
 
 def next_commands(state: Standing) -> list[tuple[str, str]]:
@@ -207,7 +222,7 @@ def next_commands(state: Standing) -> list[tuple[str, str]]:
         return [
             ("beside the others", show),
             ("keep it", keep),
-            ("go back", f"git restore . && {run}dvc checkout"),
+            ("go back", f"git restore . && {run}dvc {'checkout' if state.is_cached else 'repro'}"),
         ]
     if state.committed:
         return [

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from deepsort_reid.core.errors import StoreError
-from deepsort_reid.runs.provenance import CHECKPOINT_MD5, RUN_KEY
-from deepsort_reid.runs.store import (
+from deepsort_reid.runs.mlflow.store import (
     Store,
+    local_path,
     open_store,
     reason,
     sqlite_file,
     tracking_uri,
     where_to_look,
 )
+from deepsort_reid.runs.provenance import CHECKPOINT_MD5, RUN_KEY
 
 HEXADECIMAL = frozenset("0123456789abcdef")
 T = TypeVar("T")
@@ -77,12 +78,12 @@ class RunSearch:
 
     def named(self, text: str) -> list[RecordedRun]:
         """The runs with this id, key or name, or of the DVC experiment with this name."""
-        if "'" in text or "\\" in text:  # MLflow's conditions have no way to quote them
+        quote = '"' if "'" in text else "'"
+        if quote in text or "\\" in text:  # MLflow's conditions have no way to quote them
             return []
         conditions = [
-            f"tags.{RUN_KEY} = '{text}'",
-            f"attributes.run_name = '{text}'",
-            f"tags.dvc_experiment = '{text}'",
+            f"{name} = {quote}{text}{quote}"
+            for name in (f"tags.{RUN_KEY}", "attributes.run_name", "tags.dvc_experiment")
         ]
         if is_hexadecimal(text):
             conditions.insert(0, f"attributes.run_id = '{text}'")
@@ -102,8 +103,8 @@ class RunSearch:
     def artifact(self, run: RecordedRun, path: str) -> Path | None:
         """Where a run's artifact lies on this machine; None if it lies elsewhere or nowhere."""
         uri = self._ask(lambda store: str(store.client.get_run(run.run_id).info.artifact_uri), "")
-        local = Path(uri.removeprefix("file://")) / path
-        return local if local.is_absolute() and local.is_file() else None
+        folder = local_path(uri)
+        return folder / path if folder and (folder / path).is_file() else None
 
     def _search(self, condition: str) -> list[RecordedRun]:
         """The runs that meet a condition in MLflow's words, the newest first."""

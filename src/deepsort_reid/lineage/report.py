@@ -66,7 +66,11 @@ def remedy(origin: CheckpointOrigin) -> str:
     if not origin.holders:
         return "the MLflow run's artifacts may have them"
     commit = origin.commit or origin.holders[0].commit
-    return f"to bring them: git checkout {commit[:7]} && dvc pull models/model.pth"
+    there = f"git checkout {commit[:7]} &&"
+    return (
+        f"to bring them from a DVC remote: {there} dvc pull models/model.pth; "
+        f"to make them again: {there} dvc repro"
+    )
 
 
 def data_lines(origin: CheckpointOrigin) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """What differs here from the commit that a run starts from: parameters, and files."""
 
 import os
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ RECIPES = "recipes"  # the folder of named values of parameters
 CODE = ("src", "pipeline")  # where a file that git does not know yet is code
 SHOWN = 3  # parameters in a label
 LONGEST_VALUE = 24  # characters of a value in a label
+PLAIN = re.compile(r"[\w./+-]+( [\w./+-]+)*", re.ASCII)  # what Hydra needs no quotes around
 
 
 def base_commit() -> str | None:
@@ -37,11 +39,11 @@ def changed_files(commit: str | None) -> list[str] | None:
         return None
     others = [f":(exclude){name}" for name in (PARAMS, LOCK, *outputs())]
     here = Path.cwd()
-    tracked = git("diff", "--name-only", "--relative", commit, "--", ".", *others, at=here)
-    new = git("ls-files", "--others", "--exclude-standard", "--", *CODE, at=here)
+    tracked = git("diff", "--name-only", "-z", "--relative", commit, "--", ".", *others, at=here)
+    new = git("ls-files", "--others", "--exclude-standard", "-z", "--", *CODE, at=here)
     if tracked is None or new is None:
         return None
-    return sorted({*tracked.splitlines(), *new.splitlines()})
+    return sorted({name for names in (tracked, new) for name in names.split("\0") if name})
 
 
 def changed_params(commit: str | None, params: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -104,7 +106,25 @@ def recipe_among(changes: Mapping[str, Any]) -> tuple[str, set[str]]:
 
 def as_options(changes: Mapping[str, Any]) -> str:
     """Changed parameters as `dvc exp run` takes them, to be pasted: ` -S lr=0.2`."""
-    return "".join(f" -S {shlex.quote(f'{name}={show(v)}')}" for name, v in changes.items())
+    return "".join(f" -S {shlex.quote(f'{name}={override(v)}')}" for name, v in changes.items())
+
+
+def override(value: object) -> str:
+    """A value in the grammar of Hydra, by which `dvc exp run -S` reads it.
+
+    Source: https://hydra.cc/docs/advanced/override_grammar/basic/
+    """
+    if isinstance(value, list):
+        return f"[{', '.join(map(override, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {override(item)}' for key, item in value.items())}}}"
+    if not isinstance(value, str):
+        return show(value)
+    if PLAIN.fullmatch(value) and show(value) == value:
+        return value
+    # A backslash counts only before a quote, and the end is one.
+    text = re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), value)
+    return "'" + text.replace("${", "\\${") + "'"
 
 
 def spelled(value: object) -> str:

@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING
 from deepsort_reid.core import files, signals
 from deepsort_reid.core.errors import StoreError
 from deepsort_reid.runs.folder import BusyError, RunFolder, is_key, milliseconds
-from deepsort_reid.runs.mirror import Mirror
-from deepsort_reid.runs.names import Numbers, valid_name, valid_params, valid_tags
-from deepsort_reid.runs.points import Point
-from deepsort_reid.runs.registry import export_model
-from deepsort_reid.runs.store import (
+from deepsort_reid.runs.mlflow.mirror import Mirror
+from deepsort_reid.runs.mlflow.registry import export_model
+from deepsort_reid.runs.mlflow.store import (
     check_address,
     import_mlflow,
     label,
@@ -25,7 +23,9 @@ from deepsort_reid.runs.store import (
     tracking_uri,
     where_to_look,
 )
-from deepsort_reid.runs.sync import Sync
+from deepsort_reid.runs.mlflow.sync import Sync
+from deepsort_reid.runs.names import Numbers, valid_name, valid_params, valid_tags
+from deepsort_reid.runs.points import Point
 from deepsort_reid.runs.system_metrics import Sampler, is_wanted
 
 if TYPE_CHECKING:

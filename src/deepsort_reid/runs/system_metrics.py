@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from deepsort_reid.runs.store import import_mlflow, quiet
+from deepsort_reid.runs.mlflow.store import import_mlflow, quiet
 
 logger = logging.getLogger(__name__)
 

@@ -1,8 +1,8 @@
 """Processes that train together: how they find each other, and every collective they use."""
 
 import os
-import re
-from collections.abc import Iterator, Mapping
+import socket
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +13,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from deepsort_reid.core.errors import LostContactError, TrainingError
+from deepsort_reid.core.launch import PATIENCE, Launch, read_launch
 from deepsort_reid.model.device import computing
+from deepsort_reid.training.rendezvous import meet
 
 TIMEOUT = timedelta(minutes=10)  # a collective that takes longer has lost a rank
 
@@ -37,54 +39,6 @@ class Process:
 ALONE = Process(0, 0, 1, 1, torch.device("cpu"))
 
 
-def read_environment(environ: Mapping[str, str]) -> tuple[int, int, int, int]:
-    """Read rank, local rank, world size and local world size.
-
-    Understands the variables of torchrun and those of SLURM's `srun`; without either the process
-    is alone.
-
-    Raises:
-        TrainingError: only some of the variables are set, or one is no number.
-    """
-    names = {
-        "RANK": ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"),
-        "SLURM_PROCID": (
-            "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE",
-        ),
-    }  # fmt: skip
-    # Inside `sbatch`, but not `srun`, SLURM_PROCID is set too: then it is one process of one.
-    for first, variables in names.items():
-        if first not in environ or (first == "SLURM_PROCID" and "SLURM_STEP_ID" not in environ):
-            continue
-        try:
-            rank, local_rank, world_size = (int(environ[name]) for name in variables[:3])
-            local_world_size = int(environ.get(variables[3], world_size))
-        except (KeyError, ValueError) as error:
-            raise TrainingError(
-                f"the environment has {first}={environ[first]}, but {', '.join(variables[:3])} "
-                f"must all be whole numbers ({error}); start with torchrun, srun or plain python"
-            ) from None
-        return rank, local_rank, world_size, local_world_size
-    return 0, 0, 1, 1
-
-
-def set_rendezvous_from_slurm(environ: dict[str, str]) -> None:
-    """Fill in MASTER_ADDR and MASTER_PORT, which `srun` does not set.
-
-    Every process derives the same ones: the job's first host, and a port from the job's number.
-    """
-    if "SLURM_STEP_ID" in environ and "MASTER_ADDR" not in environ:
-        environ["MASTER_ADDR"] = first_host(environ.get("SLURM_JOB_NODELIST", "localhost"))
-    if "SLURM_STEP_ID" in environ and "MASTER_PORT" not in environ:
-        environ["MASTER_PORT"] = str(20_000 + int(environ.get("SLURM_JOB_ID", "0")) % 20_000)
-
-
-def first_host(nodes: str) -> str:
-    """The first host of SLURM's list: `gpu[03-05,9],cpu1` begins with `gpu03`."""
-    match = re.match(r"([^,\[]+)(?:\[([^\],-]+))?", nodes)
-    return "".join(part for part in match.groups() if part) if match else nodes
-
-
 def backend_of(device: torch.device, local_world_size: int) -> str:
     """The backend that joins the ranks: NCCL, which needs a GPU for each rank, or gloo."""
     has_own_gpu = device.type == "cuda" and local_world_size <= torch.cuda.device_count()
@@ -102,27 +56,58 @@ def joined(*, deterministic: bool = True) -> Iterator[Process]:
         this process, with the device that it computes on.
 
     Raises:
-        TrainingError: the environment is inconsistent.
+        TrainingError: the environment is inconsistent, or the others do not come.
     """
-    rank, local_rank, world_size, local_world_size = read_environment(os.environ)
+    launch = read_launch(os.environ)
     with computing(
-        local_rank=local_rank, local_world_size=local_world_size, deterministic=deterministic
+        local_rank=launch.local_rank,
+        local_world_size=launch.local_world_size,
+        deterministic=deterministic,
     ) as device:
-        process = Process(rank, local_rank, world_size, local_world_size, device)
-        if world_size == 1:
+        process = Process(
+            launch.rank, launch.local_rank, launch.world_size, launch.local_world_size, device
+        )
+        if launch.world_size == 1:
             yield process
             return
-        set_rendezvous_from_slurm(os.environ)  # type: ignore[arg-type]
-        backend = backend_of(device, local_world_size)
+        with contact():
+            connect(launch, device)
+            try:
+                yield process
+            finally:
+                dist.destroy_process_group()
+
+
+def connect(launch: Launch, device: torch.device) -> None:
+    """Meet the other processes, and form the group of all.
+
+    Raises:
+        TrainingError: one does not come, or they cannot reach each other.
+    """
+    if launch.is_on_one_machine:
+        # Else gloo asks a name server for this machine's address.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback_interface())
+    store = meet(launch)
+    backend = backend_of(device, launch.local_world_size)
+    store.set_timeout(TIMEOUT)
+    try:
         dist.init_process_group(
-            backend, rank=rank, world_size=world_size, timeout=TIMEOUT,
+            backend, store=store, rank=launch.rank, world_size=launch.world_size,
+            timeout=TIMEOUT if backend == "nccl" else timedelta(seconds=PATIENCE),
             device_id=device if backend == "nccl" else None,
         )  # fmt: skip
-        try:
-            with contact():
-                yield process
-        finally:
-            dist.destroy_process_group()
+    except RuntimeError as error:
+        raise TrainingError(
+            f"the ranks have met at {launch.address}:{launch.port}, but cannot reach each other "
+            f"({str(error).partition(chr(10))[0]}); {backend.upper()}_SOCKET_IFNAME names the "
+            "network interface that they take"
+        ) from error
+    dist.set_timeout(TIMEOUT)
+
+
+def loopback_interface() -> str:
+    """The name of the interface by which a machine reaches itself."""
+    return next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
 
 
 @contextmanager

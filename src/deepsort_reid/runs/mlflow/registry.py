@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deepsort_reid.core.yaml_file import read_yaml
+from deepsort_reid.runs.mlflow.store import once
 from deepsort_reid.runs.provenance import DATA_DIGEST
-from deepsort_reid.runs.store import once
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -174,7 +175,8 @@ def _create(client: "MlflowClient", run: "Run") -> str:
 def _upload(client: "MlflowClient", run_id: str, model_id: str, folder: Path) -> None:
     from mlflow.models import Model
 
-    description = Model.load(str(folder))
+    # Not `Model.load`, which takes a folder's name for a URL.
+    description = Model.from_dict(read_yaml(folder / "MLmodel"))
     description.run_id, description.model_id = run_id, model_id
     description.save(str(folder / "MLmodel"))
     client.log_model_artifacts(model_id, str(folder))

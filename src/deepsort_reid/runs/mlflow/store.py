@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shlex
 import sqlite3
 import threading
 import warnings
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from deepsort_reid.core.errors import StoreError
 from deepsort_reid.core.files import remove_stale, temporary
@@ -187,19 +189,36 @@ def tracking_uri() -> str:
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or f"sqlite:///{DATABASE}"
     file = sqlite_file(uri)
-    return uri if file is None else f"sqlite:///{file}"
+    return uri if file is None else f"sqlite:///{quoted(file)}"
+
+
+def quoted(path: Path) -> str:
+    """A path as it stands in a URL, and where MLflow says where artifacts lie.
+
+    Quotes are spelled out too: MLflow writes the place of artifacts into a line of SQL.
+    """
+    return re.sub(r"""[%?#'":;\\]""", lambda found: f"%{ord(found[0]):02X}", str(path))
 
 
 def sqlite_file(uri: str) -> Path | None:
     """The absolute path of a SQLite URI's file; None for any other URI."""
     match = re.fullmatch(r"sqlite(?:\+\w+)?:///(?!:memory:)([^?]+)", uri)
-    return None if match is None else project_root() / match[1]
+    return None if match is None else project_root() / unquote(match[1])
 
 
 def local_path(uri: str) -> Path | None:
     """The folder of artifacts at an address; None if they are not on this machine's disks."""
-    path = Path(uri.removeprefix("file://"))
+    path = Path(unquote(uri.removeprefix("file://")))
     return path if path.is_absolute() and path.is_dir() else None
+
+
+def for_mlflow(uri: str) -> str:
+    """The address as MLflow's client gets it.
+
+    Without a driver's name in it, MLflow makes the folder of a SQLite file, under the name that the
+    URL has: `my%20repo` beside `my repo`.
+    """
+    return re.sub("^sqlite:", "sqlite+pysqlite:", uri)
 
 
 def check_address(uri: str) -> None:
@@ -264,7 +283,7 @@ def where_to_look(uri: str, experiment_id: str | None = None, run_id: str | None
     if uri.startswith(("http://", "https://")):
         return masked(uri.rstrip("/")) + page
     is_default = sqlite_file(uri) == project_root() / DATABASE
-    store = "" if is_default else f" --backend-store-uri {masked(uri)}"
+    store = "" if is_default else f" --backend-store-uri {shlex.quote(masked(uri))}"
     return f"uv run mlflow ui{store}, then http://127.0.0.1:5000{page}"
 
 
@@ -280,7 +299,9 @@ def _open(uri: str) -> Store:
     database = sqlite_file(uri)
     if database is None:
         _knock(uri)
-        return _connect(uri, None if "://" not in uri or uri.startswith("http") else _artifacts())
+        # A database server has no MLflow server before it that could keep artifacts.
+        has_server = "://" not in uri or uri.startswith("http")
+        return _connect(uri, None if has_server else _place(project_root()))
     from filelock import FileLock
 
     database.parent.mkdir(parents=True, exist_ok=True)
@@ -289,12 +310,12 @@ def _open(uri: str) -> Store:
             _create(database)
         remove_stale(making(database))
         _relocate(database)
-        return _connect(uri, database.parent / ARTIFACTS)
+        return _connect(uri, _place(database.parent))
 
 
-def _artifacts() -> Path:
-    """Where the artifacts of a database server go that has no MLflow server before it."""
-    return project_root() / ARTIFACTS
+def _place(folder: Path) -> str:
+    """Where artifacts go that lie in a folder, as MLflow stores it."""
+    return quoted(folder / ARTIFACTS)
 
 
 def _knock(uri: str) -> None:
@@ -315,7 +336,8 @@ def _create(database: Path) -> None:
     with temporary(making(database)) as folder:
         folder.mkdir()
         new = folder / database.name
-        store = SqlAlchemyStore(f"sqlite:///{new}", str(database.parent / ARTIFACTS))  # type: ignore[no-untyped-call]
+        address = for_mlflow(f"sqlite:///{quoted(new)}")
+        store = SqlAlchemyStore(address, _place(database.parent))  # type: ignore[no-untyped-call]
         store.engine.dispose()
         new.replace(database)
 
@@ -331,7 +353,7 @@ def _relocate(database: Path) -> None:
     MLflow stores each place as it was when the run was made. An experiment made in the user
     interface names a place only its server can write; new runs must not go there.
     """
-    place = str(database.parent / ARTIFACTS)
+    place = _place(database.parent)
     with closing(sqlite3.connect(database, timeout=20)) as connection, connection:
         row = connection.execute(
             "SELECT artifact_location FROM experiments WHERE name = ?", (_experiment(),)
@@ -355,13 +377,13 @@ def _experiment() -> str:
     return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
 
 
-def _connect(uri: str, artifacts: Path | None) -> Store:
+def _connect(uri: str, place: str | None) -> Store:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
     from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
 
     try:
-        client = MlflowClient(uri)
+        client = MlflowClient(for_mlflow(uri))
     except UnsupportedModelRegistryStoreURIException:
         raise ValueError(EXPECTED) from None
     name = _experiment()
@@ -370,7 +392,7 @@ def _connect(uri: str, artifacts: Path | None) -> Store:
         # Without this tag MLflow shows pages for language models.
         tags = {"mlflow.experimentKind": "custom_model_development"}
         try:
-            client.create_experiment(name, None if artifacts is None else str(artifacts), tags)
+            client.create_experiment(name, place, tags)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
                 raise

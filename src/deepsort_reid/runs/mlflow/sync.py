@@ -8,8 +8,8 @@ from contextlib import suppress
 
 from deepsort_reid.runs.deliver import deliver_all
 from deepsort_reid.runs.folder import BusyError
-from deepsort_reid.runs.mirror import FailedError, Mirror, NoRunError
-from deepsort_reid.runs.store import import_mlflow
+from deepsort_reid.runs.mlflow.mirror import FailedError, Mirror, NoRunError
+from deepsort_reid.runs.mlflow.store import import_mlflow
 
 logger = logging.getLogger(__name__)
 

@@ -10,11 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepsort_reid.runs import registry
 from deepsort_reid.runs.folder import RunFolder, remove_torn_uploads, share_with_cache, state_of
-from deepsort_reid.runs.points import Point, Points
-from deepsort_reid.runs.provenance import RUN_KEY
-from deepsort_reid.runs.store import (
+from deepsort_reid.runs.mlflow import registry
+from deepsort_reid.runs.mlflow.store import (
     Store,
     import_mlflow,
     is_refusal,
@@ -28,6 +26,8 @@ from deepsort_reid.runs.store import (
     sqlite_file,
     uploading,
 )
+from deepsort_reid.runs.points import Point, Points
+from deepsort_reid.runs.provenance import RUN_KEY
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

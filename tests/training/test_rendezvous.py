@@ -1,0 +1,177 @@
+"""Ranks that wait say for whom, give up in one line, and need no name server on one machine."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from deepsort_reid.core.errors import TrainingError
+from deepsort_reid.core.launch import Launch
+from deepsort_reid.training import rendezvous, torchrun
+
+SCRIPT = """
+import os
+import torch
+from deepsort_reid.core.stage import run_stage
+from deepsort_reid.training.distributed import joined, sum_over_ranks
+
+def main():
+    with joined() as process:
+        total = int(sum_over_ranks(torch.tensor(process.rank + 1)))
+        os.write(1, f"{process.rank} of {process.world_size}: {total}\\n".encode())
+
+run_stage(main, (), environ=os.environ)
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranks that speak and give up at once."""
+    monkeypatch.setattr(rendezvous, "FIRST_WORD", 0.2)
+    monkeypatch.setattr(rendezvous, "PATIENCE", 0.8)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_the_host_says_who_is_missing_and_gives_up(capsys: pytest.CaptureFixture[str]) -> None:
+    port = free_port()
+    with pytest.raises(TrainingError) as caught:
+        rendezvous.meet(Launch(0, 0, 3, 3, "127.0.0.1", port))
+    whom = f"2 of 3 ranks (1, 2) at 127.0.0.1:{port}"
+    assert capsys.readouterr().err == f"waiting for {whom}\n"
+    assert str(caught.value).startswith(f"waited 1 s for {whom}; see that every process")
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("address", "why"), [("127.0.0.1", "connection refused"), ("nowhere.invalid", "name")]
+)
+def test_a_guest_says_that_nobody_answers(
+    address: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port = free_port()
+    with pytest.raises(TrainingError, match="waited 1 s for rank 0 of 2 ranks at") as caught:
+        rendezvous.meet(Launch(1, 0, 2, 1, address, port))
+    assert f"{address}:{port} (" in str(caught.value)
+    err = capsys.readouterr().err
+    assert err.startswith(f"waiting for rank 0 of 2 ranks at {address}:{port} (")
+    assert why in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_guest_of_something_else_gives_up() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        pytest.raises(TrainingError, match="what listens there is silent"),
+    ):
+        rendezvous.meet(Launch(1, 0, 2, 1, "127.0.0.1", server.getsockname()[1]))
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_port_that_is_taken_is_named() -> None:
+    with socket.create_server(("", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(TrainingError, match=f"head:{port} cannot be used: .*EADDRINUSE"):
+            rendezvous.meet(Launch(0, 0, 2, 1, "head", port))
+
+
+def test_one_voice_on_each_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    for rank, local_rank in ((0, 0), (1, 1), (2, 0), (3, 1)):
+        waiting = rendezvous.Waiting(Launch(rank, local_rank, 4, 2, "head", 1))
+        waiting.began -= 6
+        waiting.pause("somebody")
+    assert capsys.readouterr().err == 2 * "waiting for somebody at head:1\n"
+
+
+def test_a_standalone_launch_is_of_this_machine_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert torchrun.defaults(["--standalone", "x.py"]) == ["--nnodes=1", "--local-addr=127.0.0.1"]
+    assert torchrun.defaults(["--standalone", "--local_addr=a", "x.py"]) == ["--nnodes=1"]
+    assert torchrun.defaults(["x.py"]) == ["--rdzv-conf=join_timeout=120,timeout=120"]
+    assert torchrun.defaults(["--rdzv_conf", "timeout=9", "x.py"]) == []
+
+
+# Real processes
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> str:
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT)
+    return str(path)
+
+
+LAUNCHER = [sys.executable, "-m", "deepsort_reid.training.torchrun"]
+BOTH = ["0 of 2: 3", "1 of 2: 3"]
+KUBEFLOW = {
+    "MASTER_ADDR": "job-master-0.invalid", "MASTER_PORT": "1", "WORLD_SIZE": "2", "RANK": "1",
+    "PET_NNODES": "2", "PET_NODE_RANK": "1", "PET_MASTER_ADDR": "job-master-0.invalid",
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("left", [{}, KUBEFLOW], ids=["nothing", "kubeflow"])
+def test_a_host_whose_name_nobody_resolves(script: str, left: dict[str, str]) -> None:
+    command = [*LAUNCHER, "--standalone", "--nproc-per-node=2", script]
+    if shutil.which("unshare") and os.geteuid() == 0:
+        named = ["unshare", "--uts", "sh", "-c", 'hostname worker-7f.nowhere.invalid && exec "$@"']
+        command = [*named, "sh", *command]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=100, check=False, env=os.environ | left
+    )
+    assert (done.stderr, sorted(done.stdout.splitlines())) == ("", BOTH)
+
+
+SRUN = {
+    "SLURM_JOB_ID": "17", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", "SLURM_NODEID": "0",
+    "SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_JOB_NODELIST": "nowhere-3.invalid",
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["srun", "kubeflow"])
+def test_processes_that_a_cluster_starts(script: str, launcher: str) -> None:
+    port = {"MASTER_PORT": str(free_port())}
+    running = []
+    for rank in ("1", "0"):  # whoever comes first waits
+        ours = {"SLURM_PROCID": rank, "SLURM_LOCALID": rank} | SRUN
+        if launcher == "kubeflow":
+            ours = {"RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": socket.gethostname()}
+            # Two pods, which reach each other by name; here both have this machine's.
+            ours["GLOO_SOCKET_IFNAME"] = "lo"
+        running.append(
+            subprocess.Popen(
+                [sys.executable, script], env=os.environ | ours | port,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )
+        )  # fmt: skip
+        time.sleep(1)
+    out = [process.communicate(timeout=100) for process in running]
+    assert sorted(line for text, _ in out for line in text.splitlines()) == BOTH
+
+
+@pytest.mark.slow
+def test_a_launcher_says_where_it_waits_for_the_other_machines(script: str) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    done = subprocess.run(
+        [*LAUNCHER, "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", "--rdzv-id=a",
+         f"--rdzv-endpoint={address}", "--rdzv-conf=join_timeout=9", script],
+        capture_output=True, text=True, timeout=100, check=False, env=os.environ,
+    )  # fmt: skip
+    waits, gives_up = done.stderr.splitlines()
+    assert waits == f"waiting for the other machines of 2 at {address}"
+    assert gives_up.startswith(f"error: not all of 2 machines have come to {address} (nobody else")
+    assert done.returncode == 1
