@@ -37,7 +37,7 @@ def pack_also(params: Params) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for place, source in enumerate(params.evaluate.also):
         opened = open_source(raw, source, params.dataset.mot, f"evaluate.also[{place}].")
-        with together(folder / source.name) as new:
+        with together(folder / source.name) as new, split.naming(source.name):
             pack.make_test_parts(*opened, new, params.split)
 
 

@@ -1,11 +1,13 @@
 """Several datasets as one: nobody of one is taken for somebody of another."""
 
+import zipfile
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.data import joint, split
 from deepsort_reid.data.loading.sampler import balanced
 from deepsort_reid.data.pack import make_parts, make_test_parts
@@ -15,7 +17,10 @@ from tests.support.datasets import (
     contents,
     folders,
     market,
+    mot_config,
+    picture,
     read_dataset,
+    source_config,
     split_config,
     videos_in_time,
     written,
@@ -114,3 +119,32 @@ def test_an_epoch_takes_as_many_images_of_each_dataset() -> None:
     assert max(taken[i] for i in range(90)) == 1
     seen = set().union(*(balanced(sources, seed=3, epoch=e).tolist() for e in range(1, 12)))
     assert len(seen) == 120
+
+
+def archive(folder: Path, name: str, images: dict[str, bytes]) -> None:
+    """The archive of a dataset, where the download stage leaves it."""
+    (folder / name).mkdir(parents=True)
+    with zipfile.ZipFile(folder / name / "dataset.zip", "w") as target:
+        for member, data in images.items():
+            target.writestr(zipfile.ZipInfo(member), data)
+
+
+def test_the_same_images_twice_are_refused(tmp_path: Path) -> None:
+    images = {f"{who}/{k}.png": picture(k) for who in "abcd" for k in range(2)}
+    others = {f"{who}/{k}.png": picture(k + 9) for who in "abcd" for k in range(2)}
+    for name, content in (("one", images), ("two", images), ("three", others)):
+        archive(tmp_path, name, content)
+    sources = [source_config(name=name) for name in ("one", "two", "three")]
+    with pytest.raises(DatasetError, match="'one' and 'two' are the same images"):
+        joint.open_sources(tmp_path, sources, mot_config(), "dataset.source")
+    _, datasets = joint.open_sources(tmp_path, sources[1:], mot_config(), "dataset.source")
+    assert list(datasets) == ["two", "three"]
+
+
+def test_what_is_wrong_with_one_of_several_begins_with_its_name(tmp_path: Path) -> None:
+    few = joint.join({"shop": folders(8, 6), "yard": folders(1, 6)})
+    with pytest.raises(DatasetError, match=r"^yard: the dataset has 1 identity"):
+        split.assign_all(few, split_config())
+    archive(tmp_path, "flat", {"1.png": b""})
+    with pytest.raises(DatasetError, match=r"^flat: '1.png' lies in no identity's folder.*\[1\]"):
+        joint.open_source(tmp_path, source_config(name="flat"), mot_config(), "evaluate.also[1].")

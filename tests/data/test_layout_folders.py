@@ -128,7 +128,7 @@ def test_what_the_parts_mean(folders: dict[str, str], expected: dict[str, str]) 
         ({"train": "abc", "test": "cd"}, "'c' is in train and in test, while 'd' is in test alone"),
         ({"train": "abc", "query": "c", "gallery": "c"}, "'c' is in train and in gallery"),
         ({"train": "abc", "val": "ad"}, "'a' is in train and in val, while 'd' is in val alone"),
-        ({"train": "abc", "query": "d"}, "there is a folder of queries, but no gallery"),
+        ({"train": "abc", "query": "d"}, "there are queries, but no gallery"),
         ({"train": "ab", "query": "c", "gallery": "c", "test": "c"}, "query, gallery and test;"),
         ({"train": "ab", "training": "c", "test": "d"}, "both stand for the part 'train'"),
         ({"train": "ab", "val": "ab", "test": "ab"}, "val and test both hold the identities of"),

@@ -6,7 +6,7 @@ import pytest
 
 from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.data import split
-from deepsort_reid.data.samples import NO_CAMERA, Crop, Dataset
+from deepsort_reid.data.samples import JUNK, NO_CAMERA, Crop, Dataset
 from tests.support.datasets import contents, pack, read_files, split_config, written
 
 HEAD = "path,identity,camera,part,frame,note\n"
@@ -128,3 +128,71 @@ def test_further_columns_stand_in_the_index(tmp_path: Any) -> None:
     index = written(tmp_path)["train.csv"].decode().splitlines()
     assert index[0] == "pid,camid,identity,name,note"
     assert index[1].endswith(f",{parts['train'][0].name},v{parts['train'][0].name[4]}")
+
+
+# What spreadsheets and programs make of a table
+
+
+ROWS = [f"img/{k}.jpg,{'ab'[k // 4]}" for k in range(8)]
+
+
+def test_semicolons_and_accents_written_in_two_ways() -> None:
+    blanks = opened('path, identity\nimg/0.jpg, "amy"\nimg/1.jpg, amy\n')
+    assert {s.identity for s in blanks.samples} == {"amy"}
+    assert len(opened("path;identity\nimg/0.jpg;amy\nimg/1.jpg;bob, jr\n").samples) == 2
+    files = {"caf\u00e9.jpg": "", "t.csv": "path,identity\ncafe\u0301.jpg,amy\n"}
+    assert read_files(files, table="./t.csv").samples[0].name == "caf\u00e9.jpg"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            "path,identity\nimg/0.jpg,J\u00fcrgen\n".encode("latin-1"),
+            "line 2: no text in UTF-8; save",
+        ),
+        ("path,identity\nimg/0.jpg,amy\n".encode("utf-16"), "line 1: no text in UTF-8"),
+        ("path,identity\nimg/0.jpg,amy\n".encode("utf-16-le"), "or is in UTF-16"),
+    ],
+)
+def test_other_encodings_are_named(data: bytes, message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        read_files({"img/0.jpg": "", "t.csv": data}, table="t.csv")
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("path,identity\nimg/0.jpg,NaN\n", "line 2: identity 'NaN', as programs write a missing"),
+        ("path,identity\nimg/0.jpg,0002\nimg/1.jpg,2\n", "'labels.csv': identities '0002' and '2'"),
+        ("path,identity\nimg/0.jpg,7.0\nimg/1.jpg,7\n", "'labels.csv': identities '7' and '7.0'"),
+        ("path,identity,camera\nimg/0.jpg,a,C1\nimg/1.jpg,b,c1\n", "cameras 'C1' and 'c1' differ"),
+        ("path,identity,camera\nimg/0.jpg,a,-1\nimg/1.jpg,b,1\n", "line 2: no camera, while 1"),
+        ("path,identity,x1,y1,x2,y2\nimg/0.jpg,a,1,2,3,4\n", "x1, y1, x2, y2 seem to be a box"),
+        ("path,identity,bbox_x,bbox_y,bbox_w,bbox_h\nimg/0.jpg,a,1,2,3,4\n", "seem to be a box"),
+    ],
+)
+def test_what_would_be_misread_is_refused(table: str, message: str) -> None:
+    assert message in refusal(table)
+
+
+def parts(*names: str) -> str:
+    lines = [f"{row},{part}" for row, part in zip(ROWS, names, strict=True)]
+    return "path,identity,part\n" + "\n".join(lines)
+
+
+def test_parts_of_a_table_fit_together_as_folders_do() -> None:
+    closed = opened(parts(*["train", "train", "test", "test"] * 2))
+    assert {s.role for s in closed.samples} == {"train", "val"}  # the same identities
+    assert closed.understood["notes"]
+    queries = opened(parts(*["train"] * 4, "query", *["test"] * 3))
+    assert [s.role for s in queries.samples[4:]] == ["query", *["gallery"] * 3]
+    assert "'a' is in train and in query" in refusal(
+        parts("train", "train", "query", "gallery", *["gallery"] * 4)
+    )
+    assert "queries, but no gallery" in refusal(parts(*["train"] * 4, *["query"] * 4))
+
+
+def test_identity_minus_one_is_junk() -> None:
+    table = parts(*["train"] * 4, "query", *["gallery"] * 3).replace("7.jpg,b", "7.jpg,-1")
+    assert [s.pid for s in opened(table).samples][-1] == JUNK

@@ -8,8 +8,8 @@ from deepsort_reid.core.dataset_config import DatasetConfig
 from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.data import split
 from deepsort_reid.data.layouts import registry
+from deepsort_reid.data.layouts.cameras import read_camera
 from deepsort_reid.data.layouts.files import Files
-from deepsort_reid.data.layouts.general.folders import read_camera
 from deepsort_reid.data.layouts.reading import Reading
 from deepsort_reid.data.layouts.registry import LAYOUTS, Layout
 from deepsort_reid.data.samples import NO_CAMERA, SEQUENCE, Sample, read_moment, read_moments
@@ -102,8 +102,8 @@ def test_the_camera_stands_apart_in_the_file_name(name: str, camid: int) -> None
     [
         ([], "auto", "no images in the dataset"),
         (["a/b.txt", "__MACOSX/a/b.jpg", "a/.b.jpg"], "auto", "no images in the dataset"),
-        (MARKET[:4], "auto", "no images in 'query'"),
-        ([n for n in MARKET if "test" not in n], "auto", "no images in 'bounding_box_test'"),
+        (MARKET[:4], "auto", "no images in 'Market/query'"),
+        ([n for n in MARKET if "test" not in n], "auto", "no images in 'Market/bounding_box_test'"),
         (["a/1.jpg"], "market1501", "no images in 'bounding_box_train'"),
         ([*MARKET, "Market/query/who.jpg"], "auto", "'Market/query/who.jpg' tells no identity"),
         (["a/1.jpg", "2.jpg"], "auto", "'2.jpg' lies in no identity's folder"),

@@ -214,3 +214,12 @@ def test_too_few_people_to_choose_by(dataset: Dataset, fraction: float, message:
         assigned(dataset, tune_fraction=fraction)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_one_identity_alone_measures_nothing() -> None:
+    with pytest.raises(DatasetError, match="show one identity, 'a', and nobody to mistake"):
+        split.assign_to_test(read_dataset(f"a/{k}.png" for k in range(4)), 0)
+    tuned = [f"train/{who}/{k}.png" for who in "abcdef" for k in range(4)]
+    tuned += [f"{part}/{k}.png" for part in ("val/x", "test/y", "test/z") for k in range(3)]
+    with pytest.raises(DatasetError, match="show one identity, 'x'"):
+        assigned(read_dataset(tuned), tune_fraction=0.2)

@@ -449,3 +449,11 @@ def test_a_file_stored_with_holes_is_refused(tmp_path: Path) -> None:
     new.pax_headers = {"GNU.sparse.major": "1"}
     for info, kind in ((old, tarfile.GNU_FORMAT), (new, tarfile.PAX_FORMAT)):
         assert "without `tar --sparse`" in refusal(info.tobuf(kind) + bytes(1024), tmp_path)
+
+
+def test_empty_folders_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "in/bob").mkdir(parents=True)
+    (tmp_path / "in/a.txt").write_text("a")
+    pack(tmp_path / "in", tmp_path / "out.zip")
+    assert "1 folders are empty" in caplog.text
+    assert "bob' first" in caplog.text

@@ -21,6 +21,7 @@ EXPECTED = {  # by pydantic's types of errors
     "string_pattern_mismatch": "a name of letters, digits, - and _",
 }
 BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+ENTRY = "{name: street, source: footage/street}"
 SEVERAL = "several"  # pydantic's tag of a list where one value may stand too
 TAGS = {"one", SEVERAL}
 
@@ -53,6 +54,10 @@ def explain(error: ErrorDetails, root: type[BaseModel]) -> str:
         return f"key '{key}' is missing; every parameter must be stated"
     if kind == "literal_error":
         return f"unknown {key}={show(value)}; {nearest_hint(show(value), choices)}"
+    if kind == "model_type" and item is not None:
+        return f"{key}[{item}]={show(value)} must be a section of parameters, {ENTRY}"
+    if kind == "string_type" and item is None and section_of(field.annotation):
+        return f"{key}={show(value)} must be a text, or a list of entries, [{ENTRY}, …]"
     if kind in ("tuple_type", "too_long", "too_short", "missing"):
         return f"{key}={show(value)} must be a list of {expected_items(choices)}"
     at = key if item is None else f"{key}[{item}]"
@@ -91,7 +96,7 @@ def known_keys(root: type[BaseModel], section: type[BaseModel], prefix: str) -> 
 def expected_items(types: Sequence[Any]) -> str:
     """How many values a list has, and of which type, by the arguments of `tuple[…]`."""
     if any(map(section_of, types)):
-        return "entries, each a section with a name and a source"
+        return f"entries, each a section with a name and a source, {ENTRY}"
     count = "any number of values" if types[-1] is Ellipsis else f"{len(types)} values"
     return f"{count}, each {EXPECTED['string_type' if types[0] is str else 'int_type']}"
 

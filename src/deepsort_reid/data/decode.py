@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 
 from PIL import Image
@@ -28,7 +29,8 @@ SHOWN = 20  # unreadable images named in the log
 
 Places = list[tuple[Sample, ArrayWriter, int]]  # the samples of one member, and where each goes
 Work = tuple[str, bytes, Places]  # a member's name and bytes, and what to cut out of it
-Outcome = tuple[str, str | None, list[str]]  # its name, why it is unreadable, samples outside it
+# its name, its digest, why it is unreadable, samples outside it
+Outcome = tuple[str, bytes, str | None, list[str]]
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Losses:
 
     unreadable: dict[str, str]  # member of the archive -> why it cannot be read
     outside: set[str]  # samples whose box lies mostly outside its frame
+    digests: dict[str, bytes]  # member -> of its bytes: equal ones are copies
 
     def left(self, samples: Iterable[Sample]) -> list[Sample]:
         """The other samples."""
@@ -67,7 +70,7 @@ def decode(
     Raises:
         OSError: the disk is full.
     """
-    losses = Losses({}, set())
+    losses = Losses({}, set(), {})
     with strict_about_size(), ExitStack() as stack:
         wanted: dict[str, Places] = defaultdict(list)
         for name, path in arrays.items():
@@ -77,7 +80,8 @@ def decode(
         items = stack.enter_context(closing(source.read(list(wanted))))
         progress = stack.enter_context(Progress("decode", len(wanted), "images"))
         todo = ((name, data, wanted[name]) for name, data in items)
-        for name, fault, outside in in_parallel(todo, image_size):
+        for name, digest, fault, outside in in_parallel(todo, image_size):
+            losses.digests[name] = digest
             if fault is not None:
                 losses.unreadable[name] = fault
             losses.outside.update(outside)
@@ -128,7 +132,8 @@ def in_parallel(items: Iterable[Work], image_size: tuple[int, int]) -> Iterator[
         image_size: height and width in pixels.
 
     Yields:
-        each member's name, why it cannot be read, and which samples lie mostly outside it.
+        each member's name, its digest, why it cannot be read, and which samples lie mostly outside
+        it.
     """
     threads = cores()
     pending: deque[tuple[int, Future[list[Outcome]]]] = deque()
@@ -158,7 +163,10 @@ def bunches(items: Iterable[Work]) -> Iterator[list[Work]]:
 
 def cut_bunch(bunch: Iterable[Work], image_size: tuple[int, int]) -> list[Outcome]:
     """Decode some members and write what is cut out of each; see `cut_all`."""
-    return [(name, *cut_all(data, places, image_size)) for name, data, places in bunch]
+    return [
+        (name, blake2b(data, digest_size=12).digest(), *cut_all(data, places, image_size))
+        for name, data, places in bunch
+    ]
 
 
 def cut_all(

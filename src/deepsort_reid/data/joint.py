@@ -5,14 +5,17 @@ identity, `market/0003`. Identities and cameras are numbered on from one dataset
 and distractors keep their numbers, which the protocol knows.
 """
 
+from collections import Counter
 from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from deepsort_reid.core import files
 from deepsort_reid.core.dataset_config import MotConfig, SourceConfig
+from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.data.layouts.registry import open_dataset
 from deepsort_reid.data.samples import NO_CAMERA, Dataset, ImageSource, Sample, Split
-from deepsort_reid.data.split import count
+from deepsort_reid.data.split import count, naming
 from deepsort_reid.sources.archive import Archive, archive_in
 
 
@@ -31,10 +34,10 @@ def open_sources(
         where the images' bytes are, and name -> dataset.
 
     Raises:
-        DatasetError: see `open_dataset`.
+        DatasetError: see `open_dataset`; or two datasets are the same.
         SourceError: an archive is missing, or cannot be read.
     """
-    archives: dict[str, ImageSource] = {}
+    archives: dict[str, Archive] = {}
     datasets: dict[str, Dataset] = {}
     for place, source in enumerate(sources):
         prefix = f"{key}[{place}]." if source.name else "dataset."
@@ -42,6 +45,7 @@ def open_sources(
         archives[source.name], datasets[source.name] = opened
     if list(datasets) == [""]:
         return archives[""], datasets
+    refuse_same(archives, datasets, key)
     joined = join(datasets)
     return JointSource(archives), dict(zip(datasets, joined, strict=True))
 
@@ -62,7 +66,28 @@ def open_source(
     """
     label = f"{source.name}: {source.source}" if source.name else None
     archive = Archive(archive_in(folder / source.name), label)
-    return archive, open_dataset(archive, source, boxes, key)
+    with naming(source.name):
+        return archive, open_dataset(archive, source, boxes, key)
+
+
+def refuse_same(archives: Mapping[str, Archive], datasets: Mapping[str, Dataset], key: str) -> None:
+    """Refuse two datasets that read the same images of the same archive.
+
+    Raises:
+        DatasetError: there are two: each person would be learned as two.
+    """
+    first: dict[tuple[str, str], str] = {}
+    sizes = Counter(archive.size for archive in archives.values())
+    for name, archive in archives.items():
+        if sizes[archive.size] == 1:
+            continue  # no other has its bytes
+        members = {sample.member for sample in datasets[name].samples}
+        other = first.setdefault((files.sha256(archive.path), min(members)), name)
+        if other != name:
+            raise DatasetError(
+                f"{key}: '{other}' and '{name}' are the same images, and each identity would be "
+                "two; take one out (to test on it too, name it in evaluate.also)"
+            )
 
 
 class JointSource:

@@ -1,5 +1,6 @@
 """The images of datasets, decoded and written into packed parts as split.py assigns them."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -13,8 +14,10 @@ from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.data import packed
 from deepsort_reid.data.decode import Losses, check_unreadable, decode
 from deepsort_reid.data.packed import PARTS
-from deepsort_reid.data.samples import Dataset, ImageSource, Split
+from deepsort_reid.data.samples import Dataset, ImageSource, Sample, Split
 from deepsort_reid.data.split import assign_all, assign_to_test, check_test, count
+
+logger = logging.getLogger(__name__)
 
 REST = "rest"  # images that no part is expected to hold
 
@@ -44,6 +47,7 @@ def make_parts(
     with decoded(source, expected, folder, config) as (arrays, losses):
         left = [replace(dataset, samples=losses.left(dataset.samples)) for dataset in datasets]
         split = assign_all(left, config)
+        warn_of_copies(split, losses.digests)
         write_arrays(folder, split, expected, arrays)
     write_indices(folder, split, left)
     return split
@@ -73,6 +77,36 @@ def make_test_parts(
         write_arrays(folder, split, wanted, arrays)
     write_indices(folder, split, [dataset])
     packed.write_summary(folder, dataset.layout, count(split), tuning=False)
+
+
+def warn_of_copies(split: Split, digests: Mapping[str, bytes]) -> None:
+    """Say which image is there twice, where it should not: as two identities, or learned and asked.
+
+    A query may be a copy of a gallery image: the protocol leaves out those of its own camera.
+
+    Args:
+        split: what each part holds.
+        digests: member of the archive -> digest of its bytes.
+    """
+    first: dict[bytes, tuple[str, Sample]] = {}
+    two: list[tuple[Sample, Sample]] = []
+    learned: list[tuple[Sample, Sample]] = []
+    for part, samples in split.items():
+        for sample in samples:
+            if sample.crop is not None or not sample.is_somebody:
+                continue  # many boxes are of one image
+            origin, other = first.setdefault(digests[sample.member], (part, sample))
+            if other.pid != sample.pid:
+                two.append((other, sample))
+            elif origin == "train" != part:
+                learned.append((other, sample))
+    for copies, meaning in ((two, "are of two identities"), (learned, "are learned and asked for")):
+        if copies:
+            one, again = copies[0]
+            logger.warning(
+                "%d images are copies of others and %s, '%s' and '%s' first; take one of each out",
+                len(copies), meaning, one.name, again.name,
+            )  # fmt: skip
 
 
 def write_indices(folder: Path, split: Split, datasets: Sequence[Dataset]) -> None:

@@ -8,7 +8,8 @@ test part, or, to choose parameters by, identities held out of the training part
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from deepsort_reid.core.config import SplitConfig
@@ -56,13 +57,26 @@ def assign_as_alone(dataset: Dataset, config: SplitConfig) -> Split:
     """Assign the images of a dataset, and of one among several as if it were alone.
 
     The draws depend on names. So a second dataset moves no image of the first.
+
+    Raises:
+        DatasetError: as in `assign`; the line begins with the dataset's name.
     """
     if not dataset.alone:
         return assign(dataset, config)
     own = [dataset.alone[sample.name] for sample in dataset.samples]
     joined = {alone.name: sample for alone, sample in zip(own, dataset.samples, strict=True)}
-    split = assign(replace(dataset, samples=own, alone={}), config)
+    with naming(dataset.samples[0].name.partition("/")[0]):
+        split = assign(replace(dataset, samples=own, alone={}), config)
     return {part: [joined[s.name] for s in samples] for part, samples in split.items()}
+
+
+@contextmanager
+def naming(dataset: str) -> Iterator[None]:
+    """Begin what is said of one dataset among several with its name; '' is the only one."""
+    try:
+        yield
+    except DatasetError as error:
+        raise DatasetError(f"{dataset}: {error}" if dataset else str(error)) from None
 
 
 def on_two_cameras(split: Split, first: int) -> Split:
@@ -103,7 +117,8 @@ def assign(dataset: Dataset, config: SplitConfig) -> Split:
             learning, held_out = hold_out_to_test(learning, config)
             query, gallery = choose_queries(held_out, config.seed, across)
     else:
-        learning, held_out = hold_out_to_test(dataset.samples, config)
+        somebody = [sample for sample in dataset.samples if sample.is_somebody]
+        learning, held_out = hold_out_to_test(somebody, config)
         query, gallery = choose_queries(held_out, config.seed, across)
     if config.tune_fraction and role["tune"]:
         query, gallery = choose_queries(role["tune"], config.seed, across)
@@ -318,7 +333,7 @@ def check_test(split: Split, held_out: str) -> None:
         held_out: how they came about, for the message.
 
     Raises:
-        DatasetError: one of them is empty, or no query has anything to find.
+        DatasetError: one of them is empty, no query has anything to find, or nothing wrong to find.
     """
     for part, other in (("query", "gallery"), ("gallery", "query")):
         if not split[part]:
@@ -331,6 +346,11 @@ def check_test(split: Split, held_out: str) -> None:
         raise DatasetError(
             f"none of the {len(split['query'])} query images has its identity in the "
             f"gallery{held_out}; there is nothing to find"
+        )
+    if len(there - {JUNK} | {sample.pid for sample in split["query"]}) == 1:
+        raise DatasetError(
+            f"query and gallery show one identity, '{split['query'][0].identity}', and nobody to "
+            f"mistake for it{held_out}; every image found would be right: add identities"
         )
 
 

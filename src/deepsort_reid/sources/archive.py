@@ -193,12 +193,15 @@ def pack(folder: Path, target: Path) -> None:
         SourceError: no files, a link to nothing, a link to a folder it stands in, or no room.
     """
     litter: list[Path] = []
+    empty: list[Path] = []
     files = sorted(
         (decode(os.fsencode(path.relative_to(folder))), path)
-        for path in files_below(folder, litter)
+        for path in files_below(folder, litter, empty)
     )
     if litter:
         logger.info("%s: passed over %d hidden and system files", folder, len(litter))
+    if empty:
+        logger.warning("%s: %d folders are empty, '%s' first", folder, len(empty), min(empty))
     if not files:
         raise SourceError(f"{folder}: holds no files; expected a folder of images")
     total = sum(path.stat().st_size for _, path in files)
@@ -219,25 +222,32 @@ def entry(name: str, path: Path) -> zipfile.ZipInfo:
 
 
 def files_below(
-    folder: Path, litter: list[Path], above: tuple[tuple[int, int], ...] = ()
+    folder: Path,
+    litter: list[Path],
+    empty: list[Path],
+    above: tuple[tuple[int, int], ...] = (),
 ) -> Iterator[Path]:
     """Yield every regular file below a folder, through links, without hidden ones and litter.
 
     Args:
         folder: where to look.
         litter: receives the hidden ones and the litter.
+        empty: receives the folders that hold nothing.
         above: device and inode of each folder on the way here, by which loops are seen.
     """
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
     if here in above:
         raise SourceError(f"{folder}: a link back to a folder that it stands in; remove the link")
-    for path in folder.iterdir():
+    inside = list(folder.iterdir())
+    if not inside:
+        empty.append(folder)
+    for path in inside:
         if is_litter(path.name):
             litter.append(path)
             continue
         if path.is_dir():
-            yield from files_below(path, litter, (*above, here))
+            yield from files_below(path, litter, empty, (*above, here))
         elif path.is_file():
             yield path
         elif path.is_symlink():

@@ -11,6 +11,13 @@ from deepsort_reid.core.progress import quantity
 from deepsort_reid.data.images import OTHER_SUFFIXES, is_image, is_image_data
 from deepsort_reid.sources.archive import Archive
 
+UNPACK = {  # files that hold images -> what to do with them
+    (".mat", ".h5", ".hdf5", ".npy", ".npz", ".pkl", ".mdb", ".parquet", ".tfrecord"):
+        "write the images in it into files, as the dataset's own scripts do",
+    (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"): "unpack the archives in it",
+    (".mp4", ".avi", ".mov", ".mkv", ".webm", ".wmv", ".m4v", ".mpg", ".mpeg"):
+        "a video has to be cut into images of identities first (docs/video.md)",
+}  # fmt: skip
 UTF_8 = "utf-8-sig"  # with or without a byte order mark
 MAX_TEXT = 256 << 20  # bytes of one list or table
 
@@ -68,11 +75,20 @@ def decoded(name: str, data: bytes, encoding: str = UTF_8) -> str:
             f"'{name}' has {quantity(len(data), 'B')}; expected a list or table of at most "
             f"{quantity(MAX_TEXT, 'B')}"
         )
+    known = "UTF-8" if encoding == UTF_8 else encoding
     try:
-        return data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
-    except UnicodeDecodeError:
-        known = "UTF-8" if encoding == UTF_8 else encoding
-        raise DatasetError(f"'{name}' is no text in {known}; write it as plain text") from None
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DatasetError(
+            f"'{name}', line {line}: no text in {known}; save it as plain text in {known}, in a "
+            "spreadsheet as 'CSV UTF-8'"
+        ) from None
+    if "\0" in text:
+        raise DatasetError(
+            f"'{name}' is no text in {known}, or is in UTF-16; save it as plain text in {known}"
+        )
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def images_among(archive: Archive, names: Iterable[str]) -> list[str]:
@@ -91,7 +107,9 @@ def images_among(archive: Archive, names: Iterable[str]) -> list[str]:
         raise DatasetError(
             "no images in the dataset; expected files such as .jpg or .png"
             + (f", found {shown(names)}" if names else "")
-        )
+            + next((f": {do}" for suffixes, do in UNPACK.items()
+                    if any(suffix(name) in suffixes for name in names)), "")
+        )  # fmt: skip
     return sorted(images)
 
 

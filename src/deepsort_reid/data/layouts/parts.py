@@ -64,9 +64,39 @@ def one_version(
         deep = "/<identity>" * below
         raise DatasetError(
             f"no images in '{base}{missing}{deep}'; the layout {layout} needs images in each of "
-            f"{', '.join(needed)}"
+            f"{', '.join(needed)}{other_case(files, missing)}"
         )
     return Version(base, found.get(base, {}), others(files, base, found))
+
+
+def refuse_elsewhere(files: Files, version: Version, names: Collection[str]) -> None:
+    """Refuse lists that lie elsewhere than beside the folders that they are of.
+
+    Args:
+        files: all members.
+        version: the dataset that is meant.
+        names: what its lists are called.
+
+    Raises:
+        DatasetError: there is one.
+    """
+    expected = {version.base + name for name in names}
+    for name in files.named(*names):
+        if name not in expected and name not in version.others:
+            raise DatasetError(
+                f"'{name}' has to lie beside the folders that it lists, in "
+                f"'{version.base or './'}'; move it there, or take it out of the source"
+            )
+
+
+def other_case(files: Files, folder: str) -> str:
+    """A hint at a folder whose name differs in case from the expected one; '' if there is none."""
+    wanted = folder.lower()
+    for name in files.images:
+        for part in name.split("/")[:-1]:
+            if part != folder and part.lower() == wanted:
+                return f" (rename '{part}' to '{folder}')"
+    return ""
 
 
 def choose(files: Files, layout: str, bases: Collection[str]) -> str:

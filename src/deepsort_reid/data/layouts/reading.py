@@ -1,8 +1,9 @@
 """What a layout has read of an archive, and the check that nothing was passed over in silence."""
 
 import logging
+import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -10,14 +11,16 @@ from typing import Any
 from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.data.images import is_image
 from deepsort_reid.data.layouts.files import Files, suffix
-from deepsort_reid.data.samples import NO_CAMERA, Sample
+from deepsort_reid.data.samples import JUNK, NO_CAMERA, Sample
 from deepsort_reid.sources.zip_tar import is_litter
 
 logger = logging.getLogger(__name__)
 
-HARMLESS_NAMES = ("readme", "license", "licence", "copying", "changelog", "citation", "notice")
+HARMLESS = re.compile(r"(readme|licen[sc]e|copying|changelog|citation|notice)(?![_ -]?plate)")
 HARMLESS_SUFFIXES = {".md", ".rst", ".pdf", ".html", ".htm", ".url", ".log", ".bib"}
 TABLES = {".csv", ".tsv"}
+DATA = TABLES | {".json", ".xml", ".mat", ".npy", ".pkl"}  # no readme, whatever its name
+ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"}
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".wmv", ".m4v", ".mpg", ".mpeg"}
 
 
@@ -37,9 +40,12 @@ class Reading:
     published: Mapping[str, int] = field(default_factory=dict)  # role -> images as published
     in_time: bool = False  # see Dataset
     columns: tuple[str, ...] = ()  # see Dataset
+    notes: Sequence[str] = ()  # what else is to be known: "'test' serves as 'val'"
 
 
-def account(files: Files, layout: str, reading: Reading, others: Sequence[str]) -> dict[str, int]:
+def account(
+    files: Files, layout: str, reading: Reading, others: Callable[[], Sequence[str]]
+) -> dict[str, int]:
     """Count what was left out, by the reason, and refuse members that nothing explains.
 
     Whoever trains on a dataset of which a part was not understood trusts every number after it.
@@ -48,7 +54,7 @@ def account(files: Files, layout: str, reading: Reading, others: Sequence[str]) 
         files: all members.
         layout: the layout that has read them.
         reading: what it has made of them.
-        others: the layouts that would recognise the archive too.
+        others: names the layouts that read all of the archive; asked only for the message.
 
     Raises:
         DatasetError: a file is neither an image that is used, nor known to the layout, nor
@@ -62,7 +68,7 @@ def account(files: Files, layout: str, reading: Reading, others: Sequence[str]) 
         rest -= of_reason
     strange = sorted(name for name in rest if not is_harmless(name))
     if strange:
-        raise DatasetError(refusal(strange, layout, files, others))
+        raise DatasetError(refusal(strange, layout, files, others()))
     counts["readme and the like"] += len(rest)
     return {reason: number for reason, number in counts.items() if number}
 
@@ -70,15 +76,25 @@ def account(files: Files, layout: str, reading: Reading, others: Sequence[str]) 
 def is_harmless(name: str) -> bool:
     """Whether a file beside images says nothing of them."""
     path = PurePosixPath(name.lower())
-    named = path.name.startswith(HARMLESS_NAMES) and not is_image(name)
-    return named or path.suffix in HARMLESS_SUFFIXES or is_litter(name)
+    named = HARMLESS.match(path.name) and path.suffix not in DATA and not is_image(name)
+    return bool(named) or path.suffix in HARMLESS_SUFFIXES or is_litter(name)
 
 
 def refusal(strange: Sequence[str], layout: str, files: Files, others: Sequence[str]) -> str:
     """The line that refuses files which the layout does not explain."""
     name = min(strange, key=lambda name: (is_image(name), name))
     more = f" (and {len(strange) - 1:,} more such files)" if len(strange) > 1 else ""
+    readers = f"; {files.key}layout: {' or '.join(others)} reads it" if others else ""
     begin = f"layout '{layout}' does not explain '{name}'{more}"
+    if is_image(name):
+        return (
+            f"{begin}; if these images are another dataset, name its folder as a source of its own "
+            f"(dataset.source may be a list); else take them out of the source{readers}"
+        )
+    if suffix(name) in TABLES and files.source.table is not None:
+        return (
+            f"{begin}; {files.key}table is {files.source.table}: take the other out of the source"
+        )
     if suffix(name) in TABLES:
         return (
             f"{begin}; if it says who is on which image, set {files.key}layout: table and "
@@ -86,7 +102,8 @@ def refusal(strange: Sequence[str], layout: str, files: Files, others: Sequence[
         )
     if suffix(name) in VIDEOS:
         return f"{begin}; a video has to be cut into images of identities first: docs/video.md"
-    readers = f"; {files.key}layout: {' or '.join(others)} may read it" if others else ""
+    if suffix(name) in ARCHIVES:
+        return f"{begin}; unpack it if its images belong to the dataset, else take it out"
     return f"{begin}{readers}; take it out of the source if it says nothing of the images"
 
 
@@ -98,6 +115,7 @@ def describe(layout: str, reading: Reading, left_out: Mapping[str, int]) -> dict
     found = [sample for sample in reading.samples if sample.is_somebody]
     cameras = {sample.camid for sample in reading.samples} - {NO_CAMERA}
     roles = Counter(str(sample.role) for sample in reading.samples)
+    junk = sum(sample.pid == JUNK for sample in reading.samples)
     return {
         "layout": layout,
         "images": len(reading.samples),
@@ -106,6 +124,8 @@ def describe(layout: str, reading: Reading, left_out: Mapping[str, int]) -> dict
         "identity_is": reading.identities,
         "cameras": len(cameras),
         "camera_is": reading.cameras,
+        "junk": junk,
+        "notes": list(reading.notes),
         "left_out": dict(left_out),
         "published": dict(reading.published),
     }
@@ -121,6 +141,8 @@ def in_one_line(understood: Mapping[str, Any]) -> str:
         f"layout {understood['layout']}: {understood['images']:,} images{parts if roles else ''}; "
         f"{understood['identities']:,} identities by {understood['identity_is']}; "
         + (f"{cameras:,} cameras by {understood['camera_is']}" if cameras else "cameras unknown")
+        + (f"; {understood['junk']:,} junk images (identity -1)" if understood["junk"] else "")
+        + "".join(f"; {note}" for note in understood["notes"])
         + (f"; left out: {left}" if left else "")
     )
 

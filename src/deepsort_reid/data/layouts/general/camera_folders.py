@@ -22,10 +22,11 @@ from pathlib import PurePosixPath
 
 from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.data.layouts import parts
+from deepsort_reid.data.layouts.cameras import CAMERA_FOLDER, number_of
 from deepsort_reid.data.layouts.files import Files
-from deepsort_reid.data.layouts.general.folders import CAMERA_FOLDER
-from deepsort_reid.data.layouts.lists import numbers_of
+from deepsort_reid.data.layouts.identities import pids_of
 from deepsort_reid.data.layouts.reading import Reading
+from deepsort_reid.data.layouts.roles import role_of
 from deepsort_reid.data.samples import Sample
 
 # Where an image stands in place of an identity's folder: PRID, iLIDS-VID, VIPeR.
@@ -38,6 +39,7 @@ PUBLISHED = {
     ("ilids", "images"): 600,
     ("viper", ""): 1_264,
 }
+STATES = ("subset",)
 
 
 def recognises(files: Files) -> bool:
@@ -45,6 +47,8 @@ def recognises(files: Files) -> bool:
     if files.source.identity_level is not None:
         return False  # the user states which folder is an identity
     bases = find(files, 1) | find(files, 0)
+    if len(bases) > 1 and any(role_of(PurePosixPath(base).name) for base in bases):
+        return False  # cameras in each part: to take one part would drop the others
     images = sum(len(images) for tree in bases.values() for images in tree.values())
     return bool(bases) and images == len(files.images) and all(len(t) > 1 for t in bases.values())
 
@@ -92,7 +96,7 @@ def read(files: Files) -> Reading:
             name: who if int(who[-4:]) <= IN_BOTH else f"{where[name]}/{who}"
             for name, who in identity_of.items()
         }
-    pids = numbers_of(identity_of.values())
+    pids = pids_of(identity_of.values())
     samples = [
         Sample(name, who, pids[who], cameras[where[name]], "any")
         for name, who in identity_of.items()
@@ -126,8 +130,7 @@ def number_cameras(tree: Mapping[str, list[str]]) -> dict[str, int]:
     numbers: dict[int, str] = {}
     for folder in tree:
         match = CAMERA_FOLDER.fullmatch(folder)
-        text = match[1] if match else ""
-        number = int(text) if text.isdigit() else ord(text.lower()) - ord("a") + 1
+        number = number_of(match[1]) if match else 0
         if numbers.setdefault(number, folder) != folder:
             raise DatasetError(f"'{numbers[number]}' and '{folder}' both stand for one camera")
     return {folder: number for number, folder in numbers.items()}

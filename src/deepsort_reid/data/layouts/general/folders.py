@@ -6,18 +6,29 @@ it. The camera, if known, stands in the file name as `c3` or `cam3`, apart from 
 `c3_0007.png`, `walk_c3s1_12.jpg`.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from deepsort_reid.core.errors import DatasetError
+from deepsort_reid.data.layouts.cameras import (
+    CAMERA_FOLDER,
+    cameras_of,
+    check_cameras,
+    said_of_cameras,
+)
 from deepsort_reid.data.layouts.files import Files
+from deepsort_reid.data.layouts.identities import (
+    is_junk,
+    numbers_disagree,
+    pids_of,
+    refuse_nobody,
+    repeated,
+)
 from deepsort_reid.data.layouts.reading import Reading
 from deepsort_reid.data.layouts.roles import role_of
-from deepsort_reid.data.samples import NO_CAMERA, Role, Sample
+from deepsort_reid.data.samples import Role, Sample
 
-CAMERA = re.compile(r"(?<![a-z0-9])c(?:am)?(\d+)(?:s\d+)?(?![a-z0-9])", re.IGNORECASE)
-CAMERA_FOLDER = re.compile(r"cam(?:era)?[-_ ]?([0-9]{1,4}|[a-z])", re.IGNORECASE)
+STATES = ("identity_level",)
 
 
 def recognises(files: Files) -> bool:  # noqa: ARG001
@@ -33,11 +44,18 @@ def read(files: Files) -> Reading:
             the name of a part, or only some file names tell a camera.
     """
     level = files.source.identity_level
+    if files.source.layout == "auto":
+        refuse_parts_among(files)
     identity_of = identities(files.images, level, files.key)
     if files.source.layout == "auto":
         refuse_parts(sorted(set(identity_of.values())), files.key)
+        refuse_nobody(identity_of, files.key)
+        refuse_strangers(files.images, files.key)
     samples = samples_of(identity_of, {})
-    return Reading(samples, said(identity_of), said_of_cameras(samples))
+    note = repeated(identity_of.values())
+    return Reading(
+        samples, said(identity_of), said_of_cameras(samples), notes=[note] if note else []
+    )
 
 
 def identities(images: Sequence[str], level: int | None, key: str) -> dict[str, str]:
@@ -60,12 +78,14 @@ def identities(images: Sequence[str], level: int | None, key: str) -> dict[str, 
     shallow = next((name for name, parts in below.items() if len(parts) < (level or 1)), None)
     if shallow is not None and level is None:
         raise DatasetError(
-            f"'{shallow}' lies in no identity's folder; expected <identity>/<image> for all images"
+            f"'{shallow}' lies in no identity's folder; expected <identity>/<image> for all "
+            f"images, or a table that says who is on which image ({key}table)"
         )
     if shallow is not None:
+        deep = len(below[shallow])
         raise DatasetError(
-            f"{key}identity_level={level}, but '{shallow}' lies only {len(below[shallow])} folders "
-            "deep; expected all images below an identity's folder"
+            f"{key}identity_level={level}, but '{shallow}' lies only {deep} "
+            f"folder{'s' if deep != 1 else ''} deep; expected all images below an identity's folder"
         )
     if level is None and depths != {1}:
         raise DatasetError(ambiguous(below, depths, key))
@@ -92,12 +112,54 @@ def ambiguous(below: dict[str, tuple[str, ...]], depths: set[int], key: str) -> 
             f"images do not lie equally deep: '{flat}' and '{name}'; expected <identity>/<image>, "
             f"or {key}identity_level, which says how many of the nested folders are an identity"
         )
+    twice = repeated("/".join(parts) for parts in below.values())
+    warning = f"; then {twice}: if they are one, put them into one folder" if twice else ""
     return (
         f"folders are nested, as in '{name}', and names do not say which one is an identity: "
         f"{key}identity_level=1 makes it '{parts[0]}' (with a folder for each tracklet or camera), "
         f"{key}identity_level={len(parts)} makes it '{'/'.join(parts)}' (with a folder for each "
-        "class)"
+        f"class){warning}"
     )
+
+
+def refuse_parts_among(files: Files) -> None:
+    """Refuse folders of which one is named like a part of a dataset, and holds folders itself.
+
+    Raises:
+        DatasetError: there is one, such as 'train' beside 'dev'.
+    """
+    for name in files.images:
+        above = name.removeprefix(files.root).split("/")[:-2]
+        part = next((folder for folder in above if role_of(folder)), None)
+        if part is None:
+            continue
+        begin = files.root + "".join(f"{folder}/" for folder in above[: above.index(part)])
+        beside = {
+            n.removeprefix(begin).partition("/")[0] for n in files.images if n.startswith(begin)
+        }
+        others = sorted(folder for folder in beside if not role_of(folder))
+        what = (
+            f"'{others[0]}' beside it does not" if others else "it lies in a folder beside others"
+        )
+        raise DatasetError(
+            f"'{begin}{part}' looks like a part of a dataset, but {what}; expected train, val, "
+            "test, query or gallery and nothing beside them: rename it, take it out, or name one "
+            f"folder as the source (or set {files.key}layout: folders if it is an identity)"
+        )
+
+
+def refuse_strangers(images: Sequence[str], key: str) -> None:
+    """Refuse folders in which names such as Market-1501's tell several identities.
+
+    Raises:
+        DatasetError: there is one.
+    """
+    folder = numbers_disagree(images)
+    if folder is not None:
+        raise DatasetError(
+            f"names in '{folder}' tell several identities, as Market-1501's do; expected a folder "
+            f"for each, or a table ({key}table), or {key}layout: folders if the folder is one"
+        )
 
 
 def refuse_parts(names: Sequence[str], key: str) -> None:
@@ -119,53 +181,26 @@ def refuse_parts(names: Sequence[str], key: str) -> None:
         )
 
 
-def read_camera(name: str) -> int:
-    """The camera in a file's name, `c3` or `cam3`; NO_CAMERA if there is none."""
-    match = CAMERA.search(PurePosixPath(name).name)
-    return int(match[1]) if match else NO_CAMERA
-
-
-def check_cameras(samples: Sequence[Sample]) -> None:
-    """Refuse a dataset in which only some names tell a camera: the protocol needs all or none.
-
-    Raises:
-        DatasetError: some names tell one, some do not.
-    """
-    without = [sample.name for sample in samples if sample.camid == NO_CAMERA]
-    if without and len(without) < len(samples):
-        raise DatasetError(
-            f"'{without[0]}' tells no camera, while {len(samples) - len(without)} of "
-            f"{len(samples)} names do; write the camera into all of them (c3_…) or into none"
-        )
-
-
 def said(identity_of: Mapping[str, str]) -> str:
     """What tells the identity, with an example."""
-    name, identity = next(iter(identity_of.items()))
+    shown = next(((n, who) for n, who in identity_of.items() if not is_junk(who)), None)
+    name, identity = shown or next(iter(identity_of.items()))
     return f"folder ('{identity}' of '{name}')"
 
 
-def said_of_cameras(samples: Sequence[Sample]) -> str:
-    """What tells the camera, with an example."""
-    sample = samples[0]
-    if sample.camid == NO_CAMERA:
-        return "unknown"
-    return f"file name ({sample.camid} of '{PurePosixPath(sample.name).name}')"
-
-
 def samples_of(identity_of: Mapping[str, str], roles: Mapping[str, Role]) -> list[Sample]:
-    """A sample of each image: identities numbered by name, cameras from the file names.
+    """A sample of each image: identities numbered by name, cameras from files or folders.
 
     Args:
         identity_of: image -> its identity.
         roles: image -> its role, where the dataset says one.
 
     Raises:
-        DatasetError: only some file names tell a camera.
+        DatasetError: two identities may be one, or only some file names tell a camera.
     """
-    numbers = {name: pid for pid, name in enumerate(sorted(set(identity_of.values())), start=1)}
+    numbers, cameras = pids_of(identity_of.values()), cameras_of(identity_of)
     samples = [
-        Sample(name, identity, numbers[identity], read_camera(name), roles.get(name, "any"))
+        Sample(name, identity, numbers[identity], cameras[name], roles.get(name, "any"))
         for name, identity in identity_of.items()
     ]
     check_cameras(samples)

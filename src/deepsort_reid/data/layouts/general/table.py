@@ -9,7 +9,9 @@ order: `path` and `identity`, and where they are known
     box      left, top, width and height in pixels, of a crop in a larger image: "10 20 64 128";
              or four columns left, top, width, height
 
-Further columns are kept: they stand in the index of the packed parts, as `frame` does.
+Identity -1 is junk, which the evaluation ignores; without a part it is left out. The parts have to
+fit together as folders have (split_folders.py). Further columns are kept: they stand in the index
+of the packed parts, as `frame` does.
 """
 
 import csv
@@ -21,11 +23,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import PurePosixPath
+from unicodedata import normalize
 
 from deepsort_reid.core.errors import DatasetError
+from deepsort_reid.data.layouts.boxes import refuse_other_columns, refuse_other_forms
 from deepsort_reid.data.layouts.files import Files
+from deepsort_reid.data.layouts.identities import NOTHING, pids_of, refuse_twins
 from deepsort_reid.data.layouts.reading import Reading
-from deepsort_reid.data.layouts.roles import WORDS
+from deepsort_reid.data.layouts.roles import WORDS, served, settle
 from deepsort_reid.data.packed import COLUMNS
 from deepsort_reid.data.samples import NO_CAMERA, Crop, Role, Sample
 
@@ -43,6 +48,7 @@ ALIASES = {  # what others call the columns
 MEANT = {alias: column for column, names in ALIASES.items() for alias in names.split()}
 MAX_COLUMNS = 1000
 MAX_FIELD = 4096  # characters
+NO_CAMERAS = {*NOTHING, "-1", "unknown"}
 FARTHEST = 1e6  # pixels
 MAX_FRAME = 10**9
 
@@ -68,6 +74,9 @@ class Row:
         return f"{self.path}@{','.join(f'{side:g}' for side in self.box)}"
 
 
+STATES = ("table",)
+
+
 def recognises(files: Files) -> bool:
     """Whether the user names a table."""
     return files.source.table is not None
@@ -89,11 +98,14 @@ def read(files: Files) -> Reading:
     kept = [row for row in rows if row.role is not None]
     if not kept:
         raise DatasetError(f"'{member}' lists no image that is not to be ignored")
+    refuse_other_forms({row.name: (row.path, row.box) for row in kept if row.box}, files)
     cameras, camera_is = numbered([row.camera for row in kept], kept[0])
-    numbers = {who: pid for pid, who in enumerate(sorted({r.identity for r in kept}), start=1)}
+    numbers = pids_of((row.identity for row in kept), f"'{member}': identities")
+    given: dict[str, Role] = {row.name: row.role or "any" for row in kept}
+    roles = settle(given, {row.name: row.identity for row in kept})
     samples = [
         Sample(
-            row.name, row.identity, numbers[row.identity], camid, row.role or "any",
+            row.name, row.identity, numbers[row.identity], camid, roles[row.name],
             Crop(row.path, row.frame or 0, row.box) if row.box else None, row.frame,
             row.extra if row.frame is None else (str(row.frame), *row.extra),
         )
@@ -110,6 +122,7 @@ def read(files: Files) -> Reading:
         and not kept[0].camera
         and all(row.role == "any" for row in kept),
         columns=columns if kept[0].frame is None else ("frame", *columns),
+        notes=served(given, roles),
     )  # fmt: skip
 
 
@@ -119,7 +132,7 @@ def find(files: Files) -> str:
     Raises:
         DatasetError: there is none, or `dataset.table` is not set.
     """
-    wanted = files.source.table
+    wanted = files.source.table and str(PurePosixPath(files.source.table.replace("\\", "/")))
     if wanted is None:
         raise DatasetError(
             f"{files.key}layout: table needs {files.key}table, the name of a CSV or TSV file in "
@@ -147,8 +160,9 @@ def parse(text: str, member: str) -> tuple[tuple[str, ...], list[Row]]:
     Raises:
         DatasetError: the header lacks a column or has one twice, or a line is wrong.
     """
-    tab = member.lower().endswith(".tsv") or "\t" in text.partition("\n")[0]
-    lines = csv.reader(io.StringIO(text), delimiter="\t" if tab else ",", strict=True)
+    lines = csv.reader(
+        io.StringIO(text), delimiter=separator(text, member), skipinitialspace=True, strict=True
+    )
     header = [name.strip() for name in next(checked(lines, member), (0, []))[1]]
     check_header(header, member)
     extra = tuple(name for name in header if name not in KNOWN)
@@ -167,6 +181,14 @@ def parse(text: str, member: str) -> tuple[tuple[str, ...], list[Row]]:
             raise DatasetError(f"{where}: '{row.name}' stands in {first[row.name]} already")
         rows.append(row)
     return extra, rows
+
+
+def separator(text: str, member: str) -> str:
+    """What parts the values of a table: a tab, a comma, or as some spreadsheets write it, `;`."""
+    header = text.partition("\n")[0]
+    if member.lower().endswith(".tsv") or "\t" in header:
+        return "\t"
+    return ";" if ";" in header and "," not in header else ","
 
 
 def checked(lines: Iterator[list[str]], member: str) -> Iterator[tuple[int, list[str]]]:
@@ -211,13 +233,14 @@ def check_header(header: Sequence[str], member: str) -> None:
             raise DatasetError(
                 f"{where}: column '{name}' bears a name that the index of parts uses; rename it"
             )
+    refuse_other_columns(header, where)
     missing = [name for name in NEEDED if name not in header]
     if any(name in header for name in CORNERS):
         missing += [name for name in CORNERS if name not in header]
     if missing:
         raise DatasetError(
             f"{where}: no column '{missing[0]}' among {', '.join(header[:20])}; "
-            "expected path, identity, and if known camera, part, frame, box"
+            "expected path, identity, and if known camera, part, frame, box, in the first line"
         )
 
 
@@ -238,11 +261,16 @@ def row_of(values: Mapping[str, str], extra: Sequence[str], where: str) -> Row:
     for name in NEEDED:
         if not given[name]:
             raise DatasetError(f"{where}: no {name}")
+    if given["identity"].lower() in NOTHING:
+        raise DatasetError(
+            f"{where}: identity {given['identity']!r}, as programs write a missing value; fill it "
+            "in, or take the line out"
+        )
     return Row(
         where=where,
         path=str(PurePosixPath(given["path"].replace("\\", "/"))),
         identity=given["identity"],
-        camera=given.get("camera", ""),
+        camera="" if (camera := given.get("camera", "")).lower() in NO_CAMERAS else camera,
         role=read_part(given["part"], where) if "part" in given else "any",
         frame=read_frame(given.get("frame", ""), where),
         box=read_box(given, where),
@@ -317,14 +345,25 @@ def with_paths(rows: Sequence[Row], files: Files, member: str) -> list[Row]:
         raise DatasetError(f"'{member}' lists no image; expected a line for each")
     beside = str(PurePosixPath(member).parent) + "/"
     bases = ["", files.root] if beside == "./" else [beside, "", files.root]
-    base = next((base for base in bases if base + rows[0].path in files.known), bases[0])
-    placed = [Row(**{**vars(row), "path": base + row.path}) for row in rows]
+    spelt = {normalize("NFC", name): name for name in files.images}
+    named = [spelt.get(normalize("NFC", base + rows[0].path)) for base in bases]
+    base = next((base for base, name in zip(bases, named, strict=True) if name), bases[0])
+    placed = [Row(**{**vars(row), "path": member_of(base + row.path, files, spelt)})
+              for row in rows]  # fmt: skip
     lost = next((row for row in placed if row.path not in files.known), None)
     if lost is not None:
         close = get_close_matches(lost.path, files.images[:20_000], 1)
         hint = f"; did you mean '{close[0]}'?" if close else ""
-        raise DatasetError(f"{lost.where}: '{lost.path}' is not in the source{hint}")
+        expected = "; expected paths that begin at the table or at the source"
+        raise DatasetError(
+            f"{lost.where}: '{lost.path[:200]}' is not in the source{hint or expected}"
+        )
     return placed
+
+
+def member_of(path: str, files: Files, spelt: Mapping[str, str]) -> str:
+    """The image of a path, whichever way Unicode lets its accents be written."""
+    return path if path in files.known else spelt.get(normalize("NFC", path), path)
 
 
 def check_all_or_none(rows: Sequence[Row], column: str) -> None:
@@ -353,5 +392,6 @@ def numbered(cameras: Sequence[str], example: Row) -> tuple[list[int], str]:
         numbers = [int(camera) for camera in cameras]
     else:
         order = {name: number for number, name in enumerate(sorted(set(cameras)), start=1)}
+        refuse_twins(order, f"{example.where.partition(',')[0]}: cameras")
         numbers = [order[camera] for camera in cameras]
     return numbers, f"column 'camera' ('{example.camera}' of '{example.path}')"

@@ -35,6 +35,7 @@ EXTRA = re.compile(
     r"(query|test)_label\.(xml|csv)"
 )
 PUBLISHED = ({"train": 36_935}, {"train": 52_717})  # of 2019 and of 2021
+STATES = ("subset",)
 
 
 def recognises(files: Files) -> bool:

@@ -45,6 +45,7 @@ CUHK03_NP = {
 logger = logging.getLogger(__name__)
 
 NAME = re.compile(r"(-1|[0-9]{1,9})_c([0-9]{1,9})")
+STATES = ("subset",)
 
 
 def recognises(files: Files) -> bool:
@@ -69,8 +70,9 @@ def read(files: Files) -> Reading:
     missing = next((folder for folder in ROLES if folder not in tree), None)
     if missing is not None:
         raise DatasetError(
-            f"no images in '{missing}'; the layout market1501 needs images in each of "
-            f"{', '.join(ROLES)} (or set {files.key}layout: folders)"
+            f"no images in '{base}{missing}'; the layout market1501 needs images in each of "
+            f"{', '.join(ROLES)}{parts.other_case(files, missing)}; bring it, or write a table "
+            f"that says who is on which image ({files.key}table)"
         )
     names = (name for images in tree.values() for name in images)
     samples = numbered_apart(samples_of(names, ROLES))

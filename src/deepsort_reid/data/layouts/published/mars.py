@@ -26,6 +26,7 @@ from deepsort_reid.data.samples import JUNK, SEQUENCE, Role, Sample
 FOLDERS: dict[str, Role] = {"bbox_train": "train", "bbox_test": "test"}
 NAME = re.compile(r"(00-1|[0-9]{1,9})C([0-9]{1,9})T([0-9]{1,6})F([0-9]{1,9})(?![0-9])")
 PUBLISHED = {"train": 509_914, "test": 681_089}
+STATES = ("subset",)
 
 
 def recognises(files: Files) -> bool:

@@ -10,8 +10,9 @@ Wei et al., "Person Transfer GAN to Bridge Domain Gap for Person Re-identificati
 
 The third number of a name is the camera. Train and val hold the same 1,041 people. Query and
 gallery hold 3,060 others, who are counted from 0 again: `test/0000` is another person than
-`train/0000`. Without lists the folders say who is who, and queries are drawn from `test`. A part
-that its lists tell only half of is refused.
+`train/0000`, also in copies whose folders are called `bounding_box_train` and `bounding_box_test`.
+Without lists the folders say who is who, and queries are drawn from `test`. A part that its lists
+tell only half of is refused.
 """
 
 import re
@@ -26,7 +27,8 @@ from deepsort_reid.data.samples import Role, Sample
 
 VERSIONS = ({"train": "train", "test": "test"},
             {"train": "mask_train_v2", "test": "mask_test_v2"},
-            {"train": "mask_train_V2", "test": "mask_test_V2"})  # fmt: skip
+            {"train": "mask_train_V2", "test": "mask_test_V2"},
+            {"train": "bounding_box_train", "test": "bounding_box_test"})  # fmt: skip
 FOLDERS = [folder for version in VERSIONS for folder in version.values()]
 LISTS: dict[str, dict[str, Role]] = {
     "train": {"list_train.txt": "train", "list_val.txt": "val"},
@@ -38,6 +40,7 @@ OWN_NAME = re.compile(NAME.pattern + r"[0-9]{4}[a-z]+_[0-9]+_[0-9]")
 PUBLISHED = {"train": 30_248, "val": 2_373, "query": 11_659, "gallery": 82_161}
 
 Listed = dict[str, tuple[str, Role]]  # image -> its identity and its role
+STATES = ("subset",)
 
 
 def recognises(files: Files) -> bool:
@@ -61,6 +64,7 @@ def read(files: Files) -> Reading:
     """
     version = parts.one_version(files, "msmt17", FOLDERS, 1)
     base, folders = version.base, folders_of(version)
+    parts.refuse_elsewhere(files, version, [name for of_part in LISTS.values() for name in of_part])
     lists: list[str] = []
     unlisted: list[str] = []
     listed: Listed = {}

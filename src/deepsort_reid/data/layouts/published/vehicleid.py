@@ -28,6 +28,7 @@ TRAIN = "train_test_split/train_list.txt"
 TEST = re.compile(r"(.*/)?train_test_split/test_list_([0-9]+)\.txt")
 IN_TRAIN = 113_346
 QUERIES = {"800": 5_693, "1600": 11_777, "2400": 17_377, "13164": 95_057}
+STATES = ("subset",)
 
 
 def recognises(files: Files) -> bool:

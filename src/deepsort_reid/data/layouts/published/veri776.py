@@ -33,6 +33,7 @@ EXTRA = re.compile(
     re.IGNORECASE,
 )
 PUBLISHED = {"train": 37_778, "query": 1_678, "gallery": 11_579}
+STATES = ("subset",)
 
 
 def recognises(files: Files) -> bool:
@@ -54,6 +55,7 @@ def read(files: Files) -> Reading:
     """
     version = parts.one_version(files, "veri776", ROLES, 0, ROLES)
     base = version.base
+    parts.refuse_elsewhere(files, version, LISTS.values())
     used: list[str] = []
     names: list[str] = []
     for folder, of_folder in LISTS.items():

@@ -32,6 +32,7 @@ PUBLISHED = {
     "10000": {"query": 10_000, "gallery": 128_517},
 }
 IN_TRAIN = 277_797
+STATES = ("subset",)
 
 
 def recognises(files: Files) -> bool:

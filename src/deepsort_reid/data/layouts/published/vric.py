@@ -19,6 +19,7 @@ from deepsort_reid.data.samples import Role, Sample
 ROLES: dict[str, Role] = {"train": "train", "probe": "query", "gallery": "gallery"}
 FOLDERS = [f"{part}_images" for part in ROLES]
 PUBLISHED = {"train": 54_808, "query": 2_811, "gallery": 2_811}
+STATES = ("subset",)
 
 
 def recognises(files: Files) -> bool:
