@@ -140,6 +140,7 @@ def process_holding(megabytes: int) -> tuple[int, float]:
     return os.getpid() + 0 * len(held), 0.5
 
 
+@pytest.mark.slow
 def test_a_call_apart_has_its_own_process_and_memory() -> None:
     small, large = (apart.call(process_holding, size) for size in (1, 300))
     assert len({small.value, large.value, os.getpid()}) == 3

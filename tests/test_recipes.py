@@ -88,6 +88,7 @@ def test_a_measurement_is_told_kept_and_not_repeated(
     assert capsys.readouterr().out.startswith("0 of 3 runs to do")
 
 
+@pytest.mark.slow
 def test_a_run_that_stands_there_is_not_repeated(
     program: Any,
     tmp_path: Path,
@@ -113,6 +114,7 @@ def test_a_run_that_stands_there_is_not_repeated(
     assert capsys.readouterr().out.startswith("1 of 3 runs to do")
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_says_why(program: Any, tmp_path: Path) -> None:
     run = json.dumps({"data": "", "params": {}, "code": "another", "batch_size": 1})
     assert list(program.run_all([run], 1, tmp_path)) == [

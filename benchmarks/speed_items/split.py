@@ -88,6 +88,7 @@ def market_name(number: int, count: int) -> str:
         role = "bounding_box_train"
     else:
         role = "query" if place < QUERIES else "bounding_box_test"
+        identity += 1  # the one in the middle is cut in two
     return f"{role}/{identity + 1:04}_c{place % CAMERAS + 1}s1_{number:06}_00.jpg"
 
 

@@ -182,7 +182,10 @@ def launch(tmp_path: Path, rank: str, action: str) -> subprocess.CompletedProces
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("rank", ["0", "1", "all"])
+@pytest.mark.parametrize(
+    "rank",
+    ["all", pytest.param("0", marks=pytest.mark.slow), pytest.param("1", marks=pytest.mark.slow)],
+)
 def test_a_ranks_error_is_the_launchers_one_line(tmp_path: Path, rank: str) -> None:
     done = launch(tmp_path, rank, "raise TrainingError('the loss: is gone')")
     assert (done.returncode, done.stdout) == (1, "")
@@ -203,6 +206,7 @@ def test_a_ranks_defect_shows_its_traceback_once(tmp_path: Path) -> None:
         ("--lr=3", 1, "", "error: train.py: unknown argument '--lr=3'; expected none, or --help"),
     ],
 )
+@pytest.mark.slow
 def test_a_launched_script_takes_help_alone(
     tmp_path: Path, argument: str, status: int, out: str, err: str
 ) -> None:

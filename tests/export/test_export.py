@@ -224,6 +224,7 @@ def test_a_file_with_other_weights_is_refused(
     assert str(error.value).endswith("expected at least 0.99999; nothing was exported")
 
 
+@pytest.mark.slow
 def test_other_colours_and_no_normalisation_are_noticed(tmp_path: Path) -> None:
     network, images = shared("resnet18"), crops(64)
     expected = parity.reference(network, images)
@@ -329,7 +330,9 @@ def test_the_stage(
         is_last = form.file == "model.pt2"
         return replace(form, write=damaged(form.write)) if is_last else form
 
-    monkeypatch.setattr(export, "FORMS", tuple(map(broken, FORMS)))
+    few = [form for form in FORMS if form.file in ("boxmot.onnx", "model.pt2")]
+    monkeypatch.setattr(export, "FORMS", tuple(map(broken, few)))
+    stages.write_params(project, {})
     doubtful = {"max_cosine_distance": 0.5, "too_few": {"threshold": "identities: 2 (needs 20)"}}
     files.write_json(project / "reports/evaluation.json", doubtful)
     with pytest.raises(SystemExit):

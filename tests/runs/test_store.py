@@ -104,6 +104,7 @@ def test_mlflow_tracking_uri_comes_first(folders, monkeypatch, uri, expected):
 # Opening it
 
 
+@pytest.mark.slow
 def test_processes_that_start_together_share_one_new_store(tmp_path, monkeypatch):
     forget_mlflow(monkeypatch)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))

@@ -162,6 +162,7 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.Mon
     ("sequences", "frames", "least", "gains"),
     [(1, 100, 4, (0.0, 0.0)), pytest.param(2, 300, 20, (0.15, 0.1), marks=pytest.mark.slow)],
 )
+@pytest.mark.slow
 def test_who_knows_who_is_who_switches_far_less_than_motion(
     tmp_path: Path, sequences: int, frames: int, least: int, gains: tuple[float, float]
 ):

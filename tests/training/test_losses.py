@@ -166,6 +166,7 @@ def seen_by(process: Process) -> torch.Tensor:
     return mine.centers
 
 
+@pytest.mark.slow
 def test_ranks_move_their_centers_together() -> None:
     alone = centers()
     alone(EMBEDDINGS, LABELS)
