@@ -148,6 +148,7 @@ def filmed(project: Path) -> Path:
     return project
 
 
+@pytest.mark.slow
 def test_the_page_about_videos_tracks_one(filmed: Path) -> None:
     lines = run(filmed, sys.executable, "footage/follow.py").splitlines()
     assert len(lines) > 10
@@ -162,6 +163,7 @@ def test_the_page_about_videos_tracks_one(filmed: Path) -> None:
     assert film.get(cv2.CAP_PROP_FRAME_COUNT) == 16
 
 
+@pytest.mark.slow
 def test_git_and_dvc_leave_the_users_footage_alone(filmed: Path) -> None:
     """603 frames of somebody's video were once staged by `git add .`."""
     assert run(filmed, "git", "status", "--short") == ""
@@ -197,6 +199,7 @@ def test_plots_are_drawn(project: Path) -> None:
     run(project, "dvc", "metrics", "diff", "HEAD")
 
 
+@pytest.mark.slow
 def test_the_lineage_of_what_was_made_just_now(project: Path) -> None:
     lineage = (sys.executable, "-m", "deepsort_reid.lineage", "--check", "--json")
     found = json.loads(run(project, *lineage, PYTHONPATH="src"))

@@ -171,6 +171,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_made(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_wrong_option_is_one_line() -> None:
     done = subprocess.run(
         [sys.executable, str(PROGRAM), "--option", "lable_smoothing=0.1"],

@@ -330,7 +330,7 @@ def test_the_stage(
         is_last = form.file == "model.pt2"
         return replace(form, write=damaged(form.write)) if is_last else form
 
-    few = [form for form in FORMS if form.file in ("boxmot.onnx", "model.pt2")]
+    few = [form for form in FORMS if form.file in ("torchreid.pth", "model.pt2")]
     monkeypatch.setattr(export, "FORMS", tuple(map(broken, few)))
     stages.write_params(project, {})
     doubtful = {"max_cosine_distance": 0.5, "too_few": {"threshold": "identities: 2 (needs 20)"}}
