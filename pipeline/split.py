@@ -1,5 +1,6 @@
 """Stage split: data/split, the packed parts train, val, query and gallery."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 from deepsort_reid.core.config import Params, load_params
@@ -16,7 +17,11 @@ def main() -> None:
     source, datasets = open_sources(
         Path("data/raw"), params.dataset.sources, params.dataset.mot, "dataset.source"
     )
-    with together(Path("data/split")) as folder, together(Path("reports")) as reports:
+    Path("data/also").mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:  # all outputs are moved to their places once all are whole
+        folder, reports = (
+            stack.enter_context(together(Path(p))) for p in ("data/split", "reports")
+        )
         parts = pack.make_parts(source, list(datasets.values()), folder, params.split)
         summary = packed.write_summary(
             folder,
@@ -26,18 +31,18 @@ def main() -> None:
             sources=count_sources(parts, datasets),
         )
         write_report(reports, summary, parts, datasets)
-    pack_also(params)
+        pack_also(params, stack)
     warn_of_few(summary)
     print(closing_line(summary))  # noqa: T201
 
 
-def pack_also(params: Params) -> None:
-    """Pack query and gallery of each dataset that is only tested on."""
-    folder, raw = Path("data/also"), Path("data/also-raw")
-    folder.mkdir(parents=True, exist_ok=True)
+def pack_also(params: Params, stack: ExitStack) -> None:
+    """Pack query and gallery of each dataset that is only tested on, moved with the stack's end."""
     for place, source in enumerate(params.evaluate.also):
-        opened = open_source(raw, source, params.dataset.mot, f"evaluate.also[{place}].")
-        with together(folder / source.name) as new, split.naming(source.name):
+        key = f"evaluate.also[{place}]."
+        opened = open_source(Path("data/also-raw"), source, params.dataset.mot, key)
+        new = stack.enter_context(together(Path("data/also") / source.name))
+        with split.naming(source.name):
             pack.make_test_parts(*opened, new, params.split)
 
 

@@ -1,5 +1,6 @@
 """A project in a folder of a repository, beside what a launcher has left in the environment."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,6 @@ def test_a_clean_project_is_clean_and_nobody_is_waited_for(
     assert f"`{back}`" in found.data.tags["mlflow.note.content"]
     names = {file.path for file in client(project).list_artifacts(found.info.run_id)}
     assert {"history.csv", "export", "track.webm"} <= names
-    assert "go back:           git restore . && dvc checkout" in out
+    assert re.search(r"go back: +git restore \. && (uv run )?dvc checkout", out)
     run(project, "sh", "-c", "git restore . && dvc checkout")
     assert "up to date" in run(project, "dvc", "status")

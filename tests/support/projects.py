@@ -56,7 +56,7 @@ def finished(folder: Path, *command: str, **variables: str) -> subprocess.Comple
         env=environment() | variables,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
