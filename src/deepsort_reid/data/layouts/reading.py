@@ -29,9 +29,7 @@ class Reading:
     """What a layout makes of an archive."""
 
     samples: Sequence[Sample]
-    identities: (
-        str  # what tells the identity, with an example: "the folder, 'alice' of alice/1.jpg"
-    )
+    identities: str  # what tells the identity, with an example: "folder ('amy' of 'amy/1.jpg')"
     cameras: str  # what tells the camera, with an example; "unknown"
     used: Collection[str] = ()  # members that were read and are no images: lists, annotations
     # Members that the layout knows and does not need, by the reason: {"gt_bbox": [...]}
@@ -138,13 +136,25 @@ def in_one_line(understood: Mapping[str, Any]) -> str:
     cameras = understood["cameras"]
     left = ", ".join(f"{number:,} {reason}" for reason, number in understood["left_out"].items())
     return (
-        f"layout {understood['layout']}: {understood['images']:,} images{parts if roles else ''}; "
-        f"{understood['identities']:,} identities by {understood['identity_is']}; "
-        + (f"{cameras:,} cameras by {understood['camera_is']}" if cameras else "cameras unknown")
+        f"layout {understood['layout']}: {counted(understood['images'], 'image')}"
+        f"{parts if roles else ''}; "
+        f"{counted(understood['identities'], 'identity')} by {understood['identity_is']}; "
+        + (
+            f"{counted(cameras, 'camera')} by {understood['camera_is']}"
+            if cameras
+            else "cameras unknown"
+        )
         + (f"; {understood['junk']:,} junk images (identity -1)" if understood["junk"] else "")
         + "".join(f"; {note}" for note in understood["notes"])
         + (f"; left out: {left}" if left else "")
     )
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things: `1 camera`, `4 identities`."""
+    if number == 1:
+        return f"1 {what}"
+    return f"{number:,} {what[:-1]}ies" if what.endswith("y") else f"{number:,} {what}s"
 
 
 def differences(understood: Mapping[str, Any]) -> str:
