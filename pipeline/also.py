@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from deepsort_reid.core.config import load_params
+from deepsort_reid.core.files import write_json
 from deepsort_reid.core.project import project_root
 from deepsort_reid.core.stage import run_stage
 from deepsort_reid.sources.gather import gather
@@ -11,9 +12,9 @@ from deepsort_reid.sources.gather import gather
 def main() -> None:
     """Render or fetch the datasets that evaluate.also names."""
     params, folder = load_params(), Path("data/also-raw")
-    folder.mkdir(parents=True, exist_ok=True)
     also = params.evaluate.also
     gather(also, folder, params.dataset, key="evaluate.also", root=project_root())
+    write_json(folder / "datasets.json", [source.name for source in also])
 
 
 if __name__ == "__main__":

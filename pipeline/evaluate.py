@@ -1,6 +1,5 @@
 """Stage evaluate: how well the trained network finds people it has never seen."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from deepsort_reid.core import files
@@ -37,7 +36,7 @@ def main() -> None:
             config=config,
             tuning=summary.tuning,
             sources=list(summary.sources),
-            also=also_parts([source.name for source in config.also]),
+            also=also_parts(Path("data/also")),
         )
     with files.together(folder) as new:
         names = report.write_evaluation(
@@ -64,9 +63,9 @@ def main() -> None:
     print(report.closing_summary(numbers, threshold))  # noqa: T201
 
 
-def also_parts(names: Sequence[str]) -> dict[str, tuple[Part, Part]]:
-    """Query and gallery of each dataset that is only tested on."""
-    folders = {name: Path("data/also") / name for name in names}
+def also_parts(also: Path) -> dict[str, tuple[Part, Part]]:
+    """Query and gallery of each dataset that is only tested on, as stage split has packed them."""
+    folders = {name: also / name for name in files.read_json(also / "datasets.json")}
     for folder in folders.values():
         verify_parts(folder, read_summary(folder), TESTED)
     return {

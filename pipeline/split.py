@@ -4,7 +4,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from deepsort_reid.core.config import Params, load_params
-from deepsort_reid.core.files import together
+from deepsort_reid.core.files import together, write_json
 from deepsort_reid.core.stage import run_stage
 from deepsort_reid.data import pack, packed, split
 from deepsort_reid.data.joint import count_sources, open_source, open_sources
@@ -17,7 +17,6 @@ def main() -> None:
     source, datasets = open_sources(
         Path("data/raw"), params.dataset.sources, params.dataset.mot, "dataset.source"
     )
-    Path("data/also").mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:  # all outputs are moved to their places once all are whole
         folder, reports = (
             stack.enter_context(together(Path(p))) for p in ("data/split", "reports")
@@ -38,6 +37,8 @@ def main() -> None:
 
 def pack_also(params: Params, stack: ExitStack) -> None:
     """Pack query and gallery of each dataset that is only tested on, moved with the stack's end."""
+    also = stack.enter_context(together(Path("data/also")))
+    write_json(also / "datasets.json", [source.name for source in params.evaluate.also])
     for place, source in enumerate(params.evaluate.also):
         key = f"evaluate.also[{place}]."
         opened = open_source(Path("data/also-raw"), source, params.dataset.mot, key)

@@ -39,6 +39,8 @@ def faults_of(node: ast.AST) -> Iterator[str]:
             yield f"calls {name}"
         if name == "torch.load" and given.get("weights_only") != "True":
             yield "torch.load without weights_only=True"
+        if name == "Image.open" and "formats" not in given:
+            yield "Image.open without formats, among which PostScript is a program"
         if name in ("np.load", "numpy.load") and given.get("allow_pickle") != "False":
             yield "np.load without allow_pickle=False"
         # "rt" keeps what it does not know as tagged text.
@@ -57,6 +59,7 @@ def test_no_source_executes_data(path: Path) -> None:
     "source",
     [
         "import pickle",
+        "Image.open(file)",
         "from shelve import open",
         "eval(text)",
         "torch.load(path)",

@@ -21,8 +21,7 @@ CONTENT = os.urandom(3_000_000)
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+def server() -> Iterator[WebServer]:
     with web_server(CONTENT) as served:
         yield served
 

@@ -38,8 +38,7 @@ def raw(root: Path) -> Path:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+def server() -> Iterator[WebServer]:
     with web_server() as served:
         served.content = zip_bytes()
         yield served

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import pytest
+
 
 class WebServer:
     """Serves one file; the attributes say how."""
@@ -57,7 +59,8 @@ def web_server(content: bytes = b"") -> Iterator[WebServer]:
         def handle_error(self, *_: object) -> None:
             pass  # a client that hangs up is part of the tests
 
-    with Server(("127.0.0.1", 0), Handler) as server:
+    with Server(("127.0.0.1", 0), Handler) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NO_PROXY", "127.0.0.1")
         served = WebServer(f"http://127.0.0.1:{server.server_port}/dataset.zip")
         served.content = content
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))

@@ -27,6 +27,7 @@ OTHERS = """
 """
 OTHER_SUFFIXES = frozenset(OTHERS.split())
 LARGEST_FILE = 64 << 20  # bytes; what is larger is looked into only if its name says it is an image
+ORIENTATION, TURNED = 0x0112, range(5, 9)  # EXIF: values by which width and height change places
 MAX_PIXELS = 25_000_000  # a crop has thousands, a frame millions; more is damaged or an attack
 # No others: of PostScript, which any file may hold whatever its name, Pillow would run the program,
 # and formats without a beginning of their own would be seen in any file.
@@ -123,6 +124,17 @@ def is_image_data(data: bytes) -> bool:
             return True
     except Exception:  # a decoder may fail in any way on bytes that are not its own
         return is_heif(data)
+
+
+def size_of(data: bytes) -> tuple[int, int] | None:
+    """Width and height in pixels that an image says it has, upright; None if it is unreadable."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            width, height = image.size
+            turned = image.getexif().get(ORIENTATION) in TURNED
+    except Exception:  # a decoder may fail in any way; the stage that decodes it names it
+        return None
+    return (height, width) if turned else (width, height)
 
 
 def is_heif(data: bytes) -> bool:

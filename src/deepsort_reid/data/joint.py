@@ -14,7 +14,7 @@ from deepsort_reid.core import files
 from deepsort_reid.core.dataset_config import MotConfig, SourceConfig
 from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.data.layouts.registry import open_dataset
-from deepsort_reid.data.samples import NO_CAMERA, Dataset, ImageSource, Sample, Split
+from deepsort_reid.data.samples import NO_CAMERA, Dataset, ImageSource, Sample, Split, source_of
 from deepsort_reid.data.split import count, naming
 from deepsort_reid.sources.archive import Archive, archive_in
 
@@ -101,7 +101,7 @@ class JointSource:
         """Yield (name, bytes) of the named members, one archive after the other."""
         for dataset, source in self.sources.items():
             begin = f"{dataset}/"
-            wanted = [name.removeprefix(begin) for name in names if name.startswith(begin)]
+            wanted = [name.removeprefix(begin) for name in names if source_of(name) == dataset]
             for name, data in source.read(wanted):
                 yield begin + name, data
 
@@ -150,15 +150,9 @@ def count_sources(split: Split, sources: Collection[str]) -> dict[str, dict[str,
         return {}
     parts = {
         source: {
-            part: [s for s in samples if source_of(s.name, sources) == source]
+            part: [s for s in samples if source_of(s.name) == source]
             for part, samples in split.items()
         }
         for source in sources
     }
     return {source: count(of_source) for source, of_source in parts.items()}
-
-
-def source_of(name: str, sources: Collection[str]) -> str:
-    """The dataset that an image belongs to, by its name; '' where there is but one."""
-    first = name.partition("/")[0]
-    return first if first in sources else ""

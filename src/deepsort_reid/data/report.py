@@ -21,6 +21,7 @@ from deepsort_reid.data.split import images_per_identity
 logger = logging.getLogger(__name__)
 
 MAX_BARS = 60
+LINES = 8  # at the end of the stage, at most
 
 
 def write_report(
@@ -52,10 +53,13 @@ def write_report(
 
 
 def closing_line(summary: Summary) -> str:
-    """What the parts hold, for the end of stage split."""
+    """What the parts hold, for the end of stage split: a line for each dataset, eight at most."""
     if not summary.sources:
         return line_of("", summary.counts)
-    return "\n".join(line_of(f"{name}: ", counts) for name, counts in summary.sources.items())
+    lines = [line_of(f"{name}: ", counts) for name, counts in summary.sources.items()]
+    if len(lines) > LINES:
+        lines[LINES - 1 :] = [f"  and {len(lines) - LINES + 1} more in reports/split.json"]
+    return "\n".join(lines)
 
 
 def line_of(source: str, counts: Mapping[str, Mapping[str, int]]) -> str:

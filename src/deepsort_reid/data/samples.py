@@ -91,6 +91,11 @@ class Dataset:
 Split = Mapping[str, list[Sample]]  # part -> its images, in the order they are packed
 
 
+def source_of(name: str) -> str:
+    """The dataset among several that an image is of: its name begins so, see `joint.join`."""
+    return name.partition("/")[0]
+
+
 # When an image was taken
 
 

@@ -31,6 +31,7 @@ from deepsort_reid.data.samples import (
     Role,
     Sample,
     Split,
+    source_of,
 )
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def assign_as_alone(dataset: Dataset, config: SplitConfig) -> Split:
         return assign(dataset, config)
     own = [dataset.alone[sample.name] for sample in dataset.samples]
     joined = {alone.name: sample for alone, sample in zip(own, dataset.samples, strict=True)}
-    with naming(dataset.samples[0].name.partition("/")[0]):
+    with naming(source_of(next(iter(dataset.alone)))):
         split = assign(replace(dataset, samples=own, alone={}), config)
     return {part: [joined[s.name] for s in samples] for part, samples in split.items()}
 

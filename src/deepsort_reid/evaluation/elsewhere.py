@@ -13,6 +13,7 @@ import torch
 
 from deepsort_reid.data.packed import Part
 from deepsort_reid.data.sample_size import LEAST, shortage, verdict
+from deepsort_reid.data.samples import source_of
 from deepsort_reid.evaluation.calibration import Calibration
 from deepsort_reid.evaluation.pairs import Sightings
 from deepsort_reid.evaluation.ranking import Ranking
@@ -29,8 +30,9 @@ class Scores:
         """The numbers by name, each with its count, and whether they mean something.
 
         Args:
-            threshold: the max_cosine_distance that is recommended by the dataset's own test part,
-                at which the match rates of this one are stated; None if there is none.
+            threshold: the recommended max_cosine_distance, which rests on the test part of what
+                the network was trained on; None if there is none. The match rates of this dataset
+                at it are stated.
         """
         ranking = self.ranking
         recommended = self.calibration.recommended
@@ -46,8 +48,8 @@ class Scores:
             found["max_cosine_distance"] = recommended.threshold.value
         if recommended is not None and threshold is not None:
             false, matched = recommended.rates_at(threshold)
-            found["false_match_rate_at_own"] = false
-            found["true_match_rate_at_own"] = matched
+            found["false_match_rate_at_recommended"] = false
+            found["true_match_rate_at_recommended"] = matched
         queries = {"queries": (found["queries"], LEAST)}
         too_few = {
             "ranking": shortage(queries | {"identities": (ranking.num_identities, LEAST)}),
@@ -58,7 +60,7 @@ class Scores:
 
 def of_source(side: Sightings, part: Part, source: str) -> Sightings:
     """The images of one of several datasets, with which a part's names begin."""
-    wanted = [name.startswith(f"{source}/") for name in part.names]
+    wanted = [source_of(name) == source for name in part.names]
     index = torch.from_numpy(np.flatnonzero(wanted)).to(side.images.pids.device)
     return side[index]
 
@@ -71,10 +73,10 @@ def in_a_line(name: str, numbers: Mapping[str, Any]) -> str:
     )
     if "max_cosine_distance" in numbers:
         line += f", max_cosine_distance {numbers['max_cosine_distance']:.3f}"
-    if "false_match_rate_at_own" in numbers:
+    if "false_match_rate_at_recommended" in numbers:
         line += (
-            f"; at the one above {numbers['true_match_rate_at_own']:.1%} of pairs of one person "
-            f"match, {numbers['false_match_rate_at_own']:.1%} of two"
+            f"; at the recommended one {numbers['true_match_rate_at_recommended']:.1%} of pairs of "
+            f"one person match, {numbers['false_match_rate_at_recommended']:.1%} of two"
         )
     return line if numbers["meaningful"] else f"{line}; not meaningful, too few"
 

@@ -8,7 +8,7 @@ import time
 from datetime import timedelta
 
 import torch.distributed as dist
-from torch._C._distributed_c10d import PrefixStore, Store, TCPStore  # torch.distributed's
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from deepsort_reid.core.errors import TrainingError
 from deepsort_reid.core.launch import FIRST_WORD, LOOPBACK, PATIENCE, Launch

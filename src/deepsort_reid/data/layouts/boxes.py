@@ -1,11 +1,9 @@
 """Boxes that a table gives in another form than left, top, width and height in pixels."""
 
-import io
-from collections.abc import Collection, Iterable, Mapping, Sequence
-
-from PIL import Image
+from collections.abc import Collection, Mapping, Sequence
 
 from deepsort_reid.core.errors import DatasetError
+from deepsort_reid.data.images import size_of
 from deepsort_reid.data.layouts.files import Files
 
 Box = tuple[float, float, float, float]
@@ -59,44 +57,37 @@ def refuse_other_forms(boxes: Mapping[str, tuple[str, Box]], files: Files) -> No
         refuse_corners(boxes, sizes(files, sorted({member for member, _ in boxes.values()})))
 
 
-def refuse_corners(boxes: Mapping[str, tuple[str, Box]], sizes: Mapping[str, Box]) -> None:
+def refuse_corners(
+    boxes: Mapping[str, tuple[str, Box]], sizes: Mapping[str, tuple[int, int]]
+) -> None:
     """Refuse boxes that reach out of their images, and would not if they held right and bottom.
 
     Args:
         boxes: as `refuse_other_forms` has them; all could be corners.
-        sizes: of some images: 0, 0, width and height in pixels.
+        sizes: of some images: width and height in pixels.
 
     Raises:
         DatasetError: there is one.
     """
     known = [(name, sizes[member], box) for name, (member, box) in boxes.items() if member in sizes]
-    if any(reaches_out(box, size) for _, size, box in known):
+    if any(reaches_out(right, bottom, size) for _, size, (_, _, right, bottom) in known):
         return
     for name, size, (left, top, width, height) in known:
-        if reaches_out((0, 0, left + width, top + height), size):
+        if reaches_out(left + width, top + height, size):
             raise DatasetError(
-                f"the box of '{name}' reaches out of its image of {size[2]:g} × {size[3]:g} "
+                f"the box of '{name}' reaches out of its image of {size[0]} × {size[1]} "
                 "pixels, and all boxes fit as left, top, right, bottom; expected left, top, width, "
                 "height: subtract left from right and top from bottom"
             )
 
 
-def reaches_out(corners: Box, size: Box) -> bool:
+def reaches_out(right: float, bottom: float, size: tuple[int, int]) -> bool:
     """Whether right or bottom lie beyond an image, by more than annotators are off."""
-    return corners[2] > size[2] * BEYOND or corners[3] > size[3] * BEYOND
+    return right > size[0] * BEYOND or bottom > size[1] * BEYOND
 
 
-def sizes(files: Files, members: Collection[str]) -> dict[str, Box]:
-    """The sizes of some images, at equal distances among all, as far as they can be read."""
+def sizes(files: Files, members: Collection[str]) -> dict[str, tuple[int, int]]:
+    """Width and height of some images, at equal distances among all, as far as they can be read."""
     step = max(1, len(members) // LOOKED_AT)
-    return dict(read_sizes(files.archive.read(list(members)[::step])))
-
-
-def read_sizes(images: Iterable[tuple[str, bytes]]) -> Iterable[tuple[str, Box]]:
-    """Yield the size of each image that can be read; nothing is decoded."""
-    for name, data in images:
-        try:
-            with Image.open(io.BytesIO(data)) as image:
-                yield name, (0, 0, image.width, image.height)
-        except Exception:  # noqa: S112 - it is unreadable, which is said when it is decoded
-            continue
+    read = ((name, size_of(data)) for name, data in files.archive.read(list(members)[::step]))
+    return {name: size for name, size in read if size is not None}

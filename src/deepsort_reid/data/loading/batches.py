@@ -14,6 +14,7 @@ from deepsort_reid.data.loading.augment import uniforms
 from deepsort_reid.data.loading.loader import Loader, Prefetcher
 from deepsort_reid.data.loading.sampler import Indices, flatten, plan_epoch, plan_validation
 from deepsort_reid.data.packed import Part
+from deepsort_reid.data.samples import source_of
 
 VAL_FACTOR = 4  # validation batches over training batches: without gradients there is more room
 
@@ -70,7 +71,7 @@ class TrainBatches:
         )
         self._loader = Loader(part, device)
         self._prefetcher = Prefetcher(config.num_workers)
-        self._sources = [name.partition("/")[0] for name in part.names]
+        self._sources = list(map(source_of, part.names)) if config.balance_sources else []
         self._planned: tuple[int, list[sampler.Step]] = (0, [])
 
     @property

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from deepsort_reid.core.errors import SourceError
+from deepsort_reid.data.images import size_of
 from deepsort_reid.data.samples import Role
 from deepsort_reid.data.video.annotation import (
     Annotation,
@@ -26,7 +27,6 @@ from deepsort_reid.data.video.sequence import (
     Frames,
     Notes,
     Sequence,
-    size_of,
 )
 from deepsort_reid.data.video.tables import check_total
 from deepsort_reid.sources.archive import Archive

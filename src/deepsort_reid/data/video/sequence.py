@@ -1,6 +1,5 @@
 """A video as single frames, the boxes found and annotated in it, and how frames are numbered."""
 
-import io
 import logging
 import re
 from collections import Counter, defaultdict
@@ -11,10 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from deepsort_reid.core.errors import SourceError
-from deepsort_reid.data.images import FORMATS
 from deepsort_reid.data.samples import Role
 
 logger = logging.getLogger(__name__)
@@ -24,7 +21,6 @@ REGION = 0  # the class of areas, with confidence 0, in which nobody has annotat
 FRAME_RATE = 25.0  # frames a second, where nothing says it
 AT_ROOT = "sequence"  # the name of a sequence that has no folder of its own
 SHOWN = 20  # names in a line of the log
-ORIENTATION, TURNED = 0x0112, range(5, 9)  # EXIF: values by which width and height change places
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,14 +168,3 @@ def distinct_names(folders: Iterable[str], label: str) -> dict[str, str]:
                 "give each sequence a name of its own"
             )
     return {folder: name for name, folder in by_name.items()}
-
-
-def size_of(data: bytes) -> tuple[int, int] | None:
-    """Width and height that an image says it has, upright; None where it cannot be read."""
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            width, height = image.size
-            turned = image.getexif().get(ORIENTATION) in TURNED
-    except Exception:  # a decoder may fail in any way; the stage that decodes it names it
-        return None
-    return (height, width) if turned else (width, height)
