@@ -45,6 +45,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from deepsort_reid.core.arch import ARCHS
 from deepsort_reid.core.machine import cores, processor
 from deepsort_reid.data.loading import augment
 from deepsort_reid.export import formats
@@ -61,7 +62,7 @@ Side = Callable[[np.ndarray, np.ndarray], np.ndarray]  # BGR frame, boxes ltrb -
 def main() -> None:
     """Print the conditions, a line for each batch and side, and how far the sides lie apart."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--arch", default="resnet18", choices=network.ARCHS)
+    parser.add_argument("--arch", default="resnet18", choices=ARCHS)
     parser.add_argument("--size", type=int, nargs=2, default=(64, 32), help="the network's")
     parser.add_argument("--crop", type=int, nargs=2, default=(128, 64), help="of what is cut out")
     parser.add_argument("--runs", type=int, default=30)

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+from deepsort_reid.core.arch import ARCHS
 from deepsort_reid.core.machine import cores
 from deepsort_reid.model import network
 
@@ -62,7 +63,7 @@ def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--arch", default="resnet18", choices=network.ARCHS)
+    parser.add_argument("--arch", default="resnet18", choices=ARCHS)
     parser.add_argument("--size", type=int, nargs=2, default=(64, 32), help="height and width")
     parser.add_argument("--batch-size", type=int, default=16, help="of a process")
     parser.add_argument("--epochs", type=int, default=12)

@@ -9,14 +9,15 @@ from deepsort_reid.core.config import Params, load_params
 from deepsort_reid.core.stage import run_stage
 from deepsort_reid.data.loading import augment
 from deepsort_reid.data.packed import PARTS, Summary, open_part, read_summary, verify_parts
-from deepsort_reid.model import retrieval
-from deepsort_reid.model.network import Design, build
+from deepsort_reid.model import checkpoint, retrieval
+from deepsort_reid.model.network import Design, build, check_image_size
 from deepsort_reid.model.pretrained.loading import load_weights
-from deepsort_reid.model.pretrained.source import WeightsSource
+from deepsort_reid.model.pretrained.source import sources
 from deepsort_reid.runs import logger, provenance
 from deepsort_reid.training import distributed, fingerprint
 from deepsort_reid.training.checkpointer import open_checkpointer
 from deepsort_reid.training.history import EpochResult
+from deepsort_reid.training.losses.teacher import Teacher
 from deepsort_reid.training.observers import (
     Console,
     Observer,
@@ -35,15 +36,20 @@ def main() -> None:
     params, summary = load_params(), read_summary(DATA)
     config = params.train
     train, val = open_part(DATA, "train"), open_part(DATA, "val")
-    net = build(Design(**config.design), len(train.classes), seed=config.seed)
-    if config.weights:
-        source = WeightsSource.parse(config.weights)
-        load_weights(net, source.verified(), label=source.place)
+    net = build(
+        Design(**config.design), len(train.classes), image_size=train.image_size, seed=config.seed
+    )
+    check_image_size(net, config.arch, train.image_size)
+    named = sources(config)
+    if "weights" in named:
+        load_weights(net, named["weights"].verified(), label=named["weights"].place)
+    taught = checkpoint.load(named["teacher"].verified()) if "teacher" in named else None
 
     with distributed.joined(deterministic=config.deterministic) as process:
         if process.local_rank == 0:
             verify_parts(DATA, summary, PARTS)
-        trainer = Trainer(net, train, val, config, process)
+        teacher = Teacher(*taught, process.device) if taught else None
+        trainer = Trainer(net, train, val, config, process, teacher=teacher)
         if process.is_first:
             train_and_record(trainer, params, summary)
         else:

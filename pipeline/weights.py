@@ -1,33 +1,47 @@
-"""Stage weights: data/weights, by which DVC sees whether the pretrained weights have changed."""
+"""Stage weights: data/weights and data/teacher, by which DVC sees that such files have changed."""
 
 import shutil
+from pathlib import Path
+
+import torch
 
 from deepsort_reid.core import files
 from deepsort_reid.core.config import load_params
 from deepsort_reid.core.project import project_root
 from deepsort_reid.core.stage import run_stage
-from deepsort_reid.model.pretrained.source import BROUGHT, WeightsSource
+from deepsort_reid.model.pretrained.imagenet import imagenet_state
+from deepsort_reid.model.pretrained.source import BROUGHT, TEACHER, WeightsSource, sources
+from deepsort_reid.runs.mlflow.registry import bring_registered
 from deepsort_reid.sources.fetch import fetch_file
 
 
 def main() -> None:
-    """Bring the file that `weights` names; of one that is here already, make a link.
+    """Bring the files that `weights` and `teacher` name; of one that is here already, make a link.
 
     DVC follows the link, so it sees a changed file without a copy of it being made.
     """
-    stated = load_params().train.weights
-    if not stated:
-        files.write_text(BROUGHT, "none\n")
-        return
-    source = WeightsSource.parse(stated)
-    if source.is_remote:
+    config = load_params().train
+    named = sources(config)
+    for path in (BROUGHT, TEACHER):
+        if path.name in named:
+            with files.replacing(path) as temporary:
+                bring(named[path.name], config.arch, temporary)
+        else:
+            files.write_text(path, "none\n")
+
+
+def bring(source: WeightsSource, arch: str, path: Path) -> None:
+    """Put what a source names at a path."""
+    if source.is_imagenet:
+        with path.open("wb") as file:  # given a path, torch would write that into the file
+            torch.save(imagenet_state(arch), file)
+    elif source.is_registered:
+        bring_registered(source.place, path)
+    elif source.is_url:
         kept = fetch_file(source.place, project_root() / ".downloads", sha256=source.sha256)
-        with files.replacing(BROUGHT) as temporary:
-            shutil.copyfile(kept, temporary)
+        shutil.copyfile(kept, path)
     else:
-        path = source.verified().resolve()
-        with files.replacing(BROUGHT) as temporary:
-            temporary.symlink_to(path)
+        path.symlink_to(source.verified().resolve())
 
 
 if __name__ == "__main__":

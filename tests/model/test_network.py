@@ -6,9 +6,9 @@ import pytest
 import torch
 from torchvision import models
 
+from deepsort_reid.core.arch import ARCHS
 from deepsort_reid.core.errors import ConfigError
 from deepsort_reid.model.network import (
-    ARCHS,
     Design,
     Embedder,
     build,
@@ -18,13 +18,13 @@ from deepsort_reid.model.network import (
 )
 
 
-@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("arch", [*ARCHS, "timm/mobilenetv4_conv_small"])
 def test_logits_and_unit_embeddings(arch: str) -> None:
     net = build(Design(arch), 7).eval()
     images = torch.randn(2, 3, 64, 32)
     embeddings = embed(net, images)
     assert net(images).shape == (2, 7)
-    assert embeddings.shape == (2, 2048 if arch == "resnet50" else 512)
+    assert embeddings.shape == (2, net.feature_size)
     torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(2))
 
 
@@ -58,7 +58,7 @@ def test_the_small_network_has_deep_sort_pytorchs_names() -> None:
     assert shapes["classifier.4.weight"] == (751, 256)
 
 
-@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("arch", ["resnet18", "resnet50", "resnet18_ibn_a", "deepsort"])
 def test_a_last_stride_of_one_keeps_the_feature_map(arch: str) -> None:
     images = torch.randn(2, 3, 64, 32)
     sizes = {}

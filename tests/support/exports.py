@@ -16,7 +16,8 @@ THRESHOLD = 0.137
 
 def trained(arch: str = "resnet18", size: Sequence[int] = (32, 16), **design: object) -> Trained:
     """A network with weights of chance, and batch statistics of crops."""
-    net = network.build(network.Design(arch, **design), 4, seed=1)  # type: ignore[arg-type]
+    wanted = network.Design(arch, **design)  # type: ignore[arg-type]
+    net = network.build(wanted, 4, image_size=tuple(size), seed=1)
     net.train()
     with torch.no_grad():
         for seed in range(4):

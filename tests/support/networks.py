@@ -7,12 +7,16 @@ from typing import Any
 import pytest
 from torch import nn
 
-from deepsort_reid.model import network
+from deepsort_reid.model.backbones import resnet
 
 SHARE = 8
+EXAMPLES = (  # one network of each kind that is built in its own way
+    "resnet18", "resnet50", "resnet18_ibn_a", "osnet_x0_25", "osnet_ibn_x1_0", "osnet_ain_x0_25",
+    "deepsort", "timm/mobilenetv4_conv_small",
+)  # fmt: skip
 
 
-class NarrowResNet(network.ReidResNet):
+class NarrowResNet(resnet.ReidResNet):
     """A ResNet of a sixtieth of the weights: a training or a checkpoint takes milliseconds."""
 
     def __init__(self, block: Any, depths: list[int], classes: int):
@@ -28,5 +32,5 @@ class NarrowResNet(network.ReidResNet):
 def narrow() -> Iterator[None]:
     """Let `network.build` make narrow networks of every ResNet in a block."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network, "ReidResNet", NarrowResNet)
+        patch.setattr(resnet, "ReidResNet", NarrowResNet)
         yield

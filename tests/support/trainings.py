@@ -12,6 +12,7 @@ from torchvision.models.resnet import BasicBlock
 from deepsort_reid.core.config import TrainConfig, load_params
 from deepsort_reid.data.packed import Part
 from deepsort_reid.model import network
+from deepsort_reid.model.backbones.base import ReidNet
 from deepsort_reid.model.heads import CosineClassifier, GemPool
 from deepsort_reid.training.distributed import ALONE, Process
 from deepsort_reid.training.history import EpochResult
@@ -66,10 +67,10 @@ def part(per_identity: int, seed: int, identities: int = 4) -> Part:
     return Part(images, pids, np.full(len(pids), -1), [f"p{pid}" for pid in pids], names)
 
 
-class TinyNet(nn.Module):
+class TinyNet(ReidNet):
     """A network of eight channels with all that a recipe can ask for."""
 
-    feature_size = CHANNELS
+    classifier_name, feature_size = "fc", CHANNELS
 
     def __init__(self, recipe: TrainConfig, classes: int):
         super().__init__()
@@ -87,15 +88,6 @@ class TinyNet(nn.Module):
 
     def pooled(self, images: torch.Tensor) -> torch.Tensor:
         return self.avgpool(self.layer1(self.bn1(self.conv1(images)).relu())).flatten(1)
-
-    def features(self, images: torch.Tensor) -> torch.Tensor:
-        return self.neck(self.pooled(images))
-
-    def logits(self, features: torch.Tensor) -> torch.Tensor:
-        return self.fc(features)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.logits(self.features(images))
 
 
 def tiny(recipe: TrainConfig, classes: int = 4, seed: int = 0) -> nn.Module:

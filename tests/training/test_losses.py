@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from deepsort_reid.training.distributed import Process
-from deepsort_reid.training.losses import (
+from deepsort_reid.training.losses.center import CenterLoss
+from deepsort_reid.training.losses.classification import classification
+from deepsort_reid.training.losses.pairs import (
     NO_IMAGE,
-    CenterLoss,
+    Pairs,
     batch_hard,
-    classification,
     euclidean,
+    pairs_among,
 )
 from tests.support.ranks import on_ranks
 
@@ -21,6 +23,11 @@ def batch(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     embeddings = torch.randn(10, 6, generator=generator, dtype=torch.float64)
     return embeddings, torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, 1, 2])
+
+
+def all_of(embeddings: torch.Tensor, labels: torch.Tensor) -> Pairs:
+    """The pairs of one rank that has every image."""
+    return pairs_among(embeddings, labels, embeddings, labels, first=0)
 
 
 def by_hand(embeddings: torch.Tensor, labels: torch.Tensor, margin: float | None) -> float:
@@ -38,7 +45,7 @@ def by_hand(embeddings: torch.Tensor, labels: torch.Tensor, margin: float | None
 @pytest.mark.parametrize("margin", [None, 0.0, 0.3, 2.0])
 def test_batch_hard_is_what_it_says(margin: float | None) -> None:
     embeddings, labels = batch()
-    loss = batch_hard(embeddings, labels, embeddings, labels, first=0, margin=margin)
+    loss = batch_hard(all_of(embeddings, labels), margin=margin)
     assert loss.item() == pytest.approx(by_hand(embeddings, labels, margin), rel=1e-9)
 
 
@@ -49,7 +56,8 @@ def test_shares_add_up_to_the_whole_and_empty_places_change_nothing() -> None:
     all_labels = torch.cat([labels, torch.tensor([NO_IMAGE, NO_IMAGE])])
     shares = [
         batch_hard(
-            embeddings[part], labels[part], everything, all_labels, first=part.start, margin=0.3
+            pairs_among(embeddings[part], labels[part], everything, all_labels, first=part.start),
+            margin=0.3,
         ).item()
         for part in (slice(0, 3), slice(3, 7), slice(7, 10))
     ]
@@ -60,7 +68,7 @@ def test_a_batch_of_one_identity_teaches_nothing() -> None:
     embeddings, _ = batch()
     labels = torch.zeros(10, dtype=torch.int64)
     embeddings.requires_grad_()
-    loss = batch_hard(embeddings, labels, embeddings, labels, first=0, margin=None)
+    loss = batch_hard(all_of(embeddings, labels), margin=None)
     loss.backward()
     assert loss.item() == 0
     assert embeddings.grad is not None
@@ -70,7 +78,7 @@ def test_a_batch_of_one_identity_teaches_nothing() -> None:
 def test_images_in_the_same_place_have_a_finite_gradient() -> None:
     embeddings = torch.ones(4, 3, requires_grad=True)
     labels = torch.tensor([0, 0, 1, 1])
-    batch_hard(embeddings, labels, embeddings, labels, first=0, margin=0.3).backward()
+    batch_hard(all_of(embeddings, labels), margin=0.3).backward()
     assert embeddings.grad is not None
     assert embeddings.grad.isfinite().all()
 
@@ -80,7 +88,7 @@ def test_the_gradient_is_that_of_the_function() -> None:
     embeddings.requires_grad_()
 
     def loss(x: torch.Tensor) -> torch.Tensor:
-        return batch_hard(x, labels, x, labels, first=0, margin=0.3)
+        return batch_hard(all_of(x, labels), margin=0.3)
 
     assert torch.autograd.gradcheck(loss, embeddings)
 

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SkipValidation, ValidationError, model_validator
+from pydantic import AfterValidator, Field, SkipValidation, ValidationError, model_validator
 
+from deepsort_reid.core.arch import is_arch, unknown
 from deepsort_reid.core.config_errors import explain, most_telling
 from deepsort_reid.core.dataset_config import (
     DatasetConfig,
@@ -19,7 +20,16 @@ from deepsort_reid.core.yaml_file import read_yaml
 
 DESIGN = ("arch", "head", "last_stride", "pooling", "neck")  # what kind of network it is
 
+
+def check_arch(name: str) -> str:
+    """Refuse a name that no network has."""
+    if not is_arch(name):
+        raise ConfigError(f"unknown arch={name}; {unknown(name)}")
+    return name
+
+
 FrameSide = Annotated[int, Field(ge=64, le=4096)]  # pixels
+Arch = Annotated[str, AfterValidator(check_arch)]
 ClassNumber = Annotated[int, Field(ge=0)]
 
 
@@ -53,8 +63,9 @@ class TrainConfig(Section):
 
     nproc_per_node: int = Field(ge=1, description="processes (ranks) that train on a machine")
     seed: int = Field(ge=0, description="seed of weights, order of images, augmentation")
-    arch: Literal["resnet18", "resnet34", "resnet50", "deepsort"] = Field(
-        description="the network; `deepsort` is the small one of deep_sort_pytorch"
+    arch: Arch = Field(
+        description="the network: a ResNet, an OSNet, deep_sort_pytorch's small `deepsort`, or "
+        "`timm/` and a name of timm's; [networks](networks.md) lists them"
     )
     head: Literal["linear", "cosine"] = Field(
         description="the classifier: a linear layer, or Deep SORT's cosine softmax"
@@ -69,7 +80,8 @@ class TrainConfig(Section):
         description="`bnneck`: a batch normalisation between embedding and classifier"
     )
     weights: str | None = Field(
-        description="pretrained weights: a file, or `URL#sha256=…`; `null`: random ones"
+        description="pretrained weights: a file, `URL#sha256=…`, `imagenet`, or MLflow's "
+        "`models:/NAME@ALIAS`; `null`: random ones"
     )
     freeze_layers: tuple[str, ...] = Field(
         strict=False, description="parts that are not trained, such as [conv1, bn1, layer1]"
@@ -104,6 +116,11 @@ class TrainConfig(Section):
         ge=0, description="margin of the triplet loss; `null`: the soft margin"
     )
     center_weight: float = Field(ge=0, description="weight of the center loss; 0: off")
+    teacher: str | None = Field(
+        description="a trained checkpoint, whose similarities the network follows: a file, "
+        "`URL#sha256=…` or MLflow's `models:/NAME@ALIAS`; `null`: none"
+    )
+    teacher_weight: float = Field(gt=0, description="weight of following the teacher")
     num_instances: int = Field(
         ge=0, description="images of each identity in a batch; 0: images are drawn one by one"
     )

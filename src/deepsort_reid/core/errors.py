@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Sequence
 
+MOST_KNOWN = 40  # names that are listed
 LONGEST = 2000  # characters of a message; a damaged file may hold a name of a million
 
 
@@ -17,10 +18,19 @@ def one_line(text: str) -> str:
     return " ".join("".join(shown).split())
 
 
-def nearest_hint(name: str, known: Sequence[str]) -> str:
-    """`did you mean 'epochs'?`, or all known names where none is near."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
+def nearest_hint(name: str, known: Sequence[str], most: int = 1) -> str:
+    """`did you mean 'epochs'?`, or the known names where none is near.
+
+    Args:
+        name: what was written.
+        known: what would be right.
+        most: near names that are proposed at most.
+    """
+    near = [f"'{one}'" for one in difflib.get_close_matches(name, known, n=most)]
+    if near:
+        return f"did you mean {' or '.join([', '.join(near[:-1]), near[-1]][len(near) == 1 :])}?"
+    more = f", … ({len(known)})" if len(known) > MOST_KNOWN else ""
+    return f"known: {', '.join(known[:MOST_KNOWN])}{more}"
 
 
 class DeepSortReidError(Exception):

@@ -96,7 +96,7 @@ class Form:
     write: Callable[[Path, Trained], None]
     open: Callable[[Path], Runtime]
     usage: str  # two lines that load it
-    archs: tuple[str, ...] = network.ARCHS
+    archs: tuple[str, ...] | None = None  # None: any
     why_not: str = ""  # said of other archs
     image_size: tuple[int, int] | None = None  # the only one, if its reader knows but one
     plain: bool = False  # whether its reader builds the network, and knows the plain one alone
@@ -104,7 +104,7 @@ class Form:
 
     def obstacle(self, trained: Trained) -> str | None:
         """Why a network cannot go into this form; None if it can."""
-        if trained.about.arch not in self.archs:
+        if self.archs is not None and trained.about.arch not in self.archs:
             return f"{self.why_not}, arch is {trained.about.arch}"
         unlike = [f"{name} is {getattr(trained.about, name)}" for name in trained.beyond_plain]
         if self.plain and unlike:

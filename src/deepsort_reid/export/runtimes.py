@@ -14,7 +14,7 @@ from deepsort_reid.core.errors import ExportError
 from deepsort_reid.data.loading.augment import MEAN, STD
 from deepsort_reid.data.packed import Images
 from deepsort_reid.model import network
-from deepsort_reid.model.network import DeepSortNet
+from deepsort_reid.model.backbones.deep_sort import DeepSortNet
 from deepsort_reid.model.weights import read_safely
 
 Floats = NDArray[np.float32]

@@ -10,19 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from deepsort_reid.core import files
-from deepsort_reid.core.errors import WeightsError
+from deepsort_reid.core.arch import is_arch
+from deepsort_reid.core.errors import ConfigError, WeightsError
 from deepsort_reid.model import network
-from deepsort_reid.model.network import (
-    ARCHS,
-    HEADS,
-    NECKS,
-    POOLINGS,
-    Arch,
-    Design,
-    Head,
-    Neck,
-    Pooling,
-)
+from deepsort_reid.model.network import HEADS, NECKS, POOLINGS, Design, Head, Neck, Pooling
 from deepsort_reid.model.weights import named_tensors, read_safely
 
 
@@ -32,7 +23,7 @@ class Description:
 
     epoch: int  # the best one, counted from 1
     acc: float  # its top-1 accuracy on val, per cent, as deep_sort_pytorch writes it
-    arch: Arch
+    arch: str
     embedding_size: int
     image_size: Sequence[int]  # height and width
     mean: Sequence[float]  # RGB, of colours in [0, 1]
@@ -92,7 +83,7 @@ def one_of(choices: Sequence[str]) -> Callable[[Any], bool]:
 CHECKS: Mapping[str, Callable[[Any], bool]] = {  # by the description's fields
     "epoch": is_count,
     "acc": is_number,
-    "arch": one_of(ARCHS),
+    "arch": is_arch,
     "embedding_size": is_count,
     "image_size": each(is_count, 2),
     "mean": each(is_number, 3),
@@ -169,7 +160,13 @@ def load(path: Path) -> tuple[nn.Module, Description]:
             f"{path}: no checkpoint of this project, {error}; "
             "expected models/model.pth as stage train writes it"
         ) from None
-    net = network.build(description.design, len(description.classes))
+    height, width = description.image_size
+    try:
+        net = network.build(
+            description.design, len(description.classes), image_size=(height, width)
+        )
+    except ConfigError as error:
+        raise WeightsError(f"{path}: its network cannot be built: {error}") from None
     try:
         net.load_state_dict(dict(named_tensors(content["net_dict"])))
     except (RuntimeError, NotImplementedError) as error:

@@ -14,6 +14,7 @@ from deepsort_reid.data.loading.loader import Loader, Prefetcher
 from deepsort_reid.data.loading.sampler import plan_validation
 from deepsort_reid.data.packed import Part
 from deepsort_reid.model import network
+from deepsort_reid.model.backbones.base import ReidNet
 
 
 class Predictor:
@@ -93,12 +94,15 @@ def over_part(
 
 
 def folded(net: nn.Module) -> nn.Module:
-    """A copy in eval mode, each batch normalisation folded into the convolution before it.
+    """A copy in eval mode in fewer layers, which does the same but for rounding.
 
-    The networks of `network.build` run each convolution right before the normalisation that stands
-    next to it. In eval mode both are linear maps, so that one convolution does the same.
+    Each batch normalisation is folded into the convolution before it: the networks of this project
+    run each convolution right before the normalisation that stands next to it, and in eval mode
+    both are linear maps. A network of timm is brought into the form that its authors deploy.
     """
     net = copy.deepcopy(net).eval().requires_grad_(False)
+    if isinstance(net, ReidNet) and net.published is not net:
+        return deployed(net)
     for parent in list(net.modules()):
         children = list(parent.named_children())
         for (name, first), (next_name, second) in itertools.pairwise(children):
@@ -106,3 +110,10 @@ def folded(net: nn.Module) -> nn.Module:
                 setattr(parent, name, fuse_conv_bn_eval(first, second))
                 setattr(parent, next_name, nn.Identity())
     return net
+
+
+def deployed(net: nn.Module) -> nn.Module:
+    """A network of timm whose parallel branches, if it has such, are added up to one each."""
+    from timm.utils.model import reparameterize_model
+
+    return reparameterize_model(net, inplace=True)

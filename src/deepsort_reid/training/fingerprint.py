@@ -20,7 +20,7 @@ from deepsort_reid.core import files
 from deepsort_reid.core.config import TrainConfig
 from deepsort_reid.core.machine import processor
 from deepsort_reid.core.project import PACKAGE, home
-from deepsort_reid.model.pretrained.source import WeightsSource
+from deepsort_reid.model.pretrained.source import sources
 from deepsort_reid.training.distributed import Process
 
 SCRIPT = home() / "pipeline" / "train.py"
@@ -74,8 +74,8 @@ def of_training(config: TrainConfig, process: Process, *, data_digest: str) -> F
         OSError: it or a file of the code cannot be read.
     """
     data = {"split": data_digest}
-    if config.weights:
-        data["weights"] = WeightsSource.parse(config.weights).digest()
+    for name, source in sources(config).items():
+        data[name] = source.digest()
     return Fingerprint(
         data=data, params=config.model_dump(), code=code_digests(), environment=environment(process)
     )

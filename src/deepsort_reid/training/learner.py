@@ -20,7 +20,9 @@ from deepsort_reid.model.device import random_state, set_random_state
 from deepsort_reid.model.ema import MovingAverage
 from deepsort_reid.training import distributed, parallel
 from deepsort_reid.training.distributed import Process
-from deepsort_reid.training.losses import TrainingLoss, at_least_float32
+from deepsort_reid.training.losses.precision import at_least_float32
+from deepsort_reid.training.losses.teacher import Teacher
+from deepsort_reid.training.losses.total import TrainingLoss
 from deepsort_reid.training.optim import lr_at, make_optimizer, scale_lr, set_lr
 
 logger = logging.getLogger(__name__)
@@ -44,6 +46,7 @@ class Learner:
         classes: int,
         image_size: tuple[int, int],
         steps_per_epoch: int,
+        teacher: Teacher | None = None,
     ):
         """Make everything ready for the first step; every rank must do so at the same time.
 
@@ -54,11 +57,13 @@ class Learner:
             classes: number of identities.
             image_size: height and width in pixels.
             steps_per_epoch: optimizer steps.
+            teacher: the network whose similarities this one follows; None: none.
 
         Raises:
             ConfigError: a frozen part does not exist.
         """
         self.config, self.process, self.steps_per_epoch = config, process, steps_per_epoch
+        self.teacher = teacher
         network.freeze(net, config.freeze_layers)
         self.has_sync_bn = config.sync_bn and process.world_size > 1
         net = parallel.synchronise_batchnorm(net) if self.has_sync_bn else net
@@ -159,8 +164,9 @@ class Learner:
         """
         augmented = self.augment(images, draws)
         with self.autocast():
-            logits, pooled = self.forward(self.laid_out(augmented))
-        loss = self.loss(logits, pooled, labels, width=width)
+            logits, pooled, features = self.forward(self.laid_out(augmented))
+            taught = self.teacher(augmented) if self.teacher else None
+        loss = self.loss(logits, pooled, features, labels, width=width, taught=taught)
         (loss * (self.process.world_size / global_size)).backward()  # type: ignore[no-untyped-call]
         return loss_and_errors(loss, logits, labels)
 
@@ -264,11 +270,12 @@ class TrainingForward(nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) -> (B, classes) logits, and the (B, D) embeddings before the neck."""
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, 3, H, W) -> (B, classes) logits, (B, D) embeddings before and behind the neck."""
         net = cast("network.ReidNet", self.net)
         pooled = net.pooled(images)
-        return net.logits(net.neck(pooled)), pooled
+        features = net.neck(pooled)
+        return net.logits(features), pooled, features
 
 
 def loss_and_errors(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:

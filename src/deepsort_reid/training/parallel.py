@@ -49,7 +49,7 @@ def settle_buckets(parallel: DistributedDataParallel, image_size: tuple[int, int
     weight = next(parallel.parameters())
     before = [buffer.clone() for buffer in parallel.buffers()]
     images = torch.zeros(2, 3, *image_size, dtype=weight.dtype, device=weight.device)
-    logits, _ = parallel(images)
+    logits, *_ = parallel(images)
     (logits.sum() * 0).backward()
     parallel.zero_grad(set_to_none=True)
     with torch.no_grad():

@@ -23,6 +23,7 @@ from deepsort_reid.training import distributed
 from deepsort_reid.training.distributed import Process
 from deepsort_reid.training.history import EpochResult, Meter
 from deepsort_reid.training.learner import Learner
+from deepsort_reid.training.losses.teacher import Teacher
 from deepsort_reid.training.observers import Observer
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,14 @@ class Trainer:
     """
 
     def __init__(
-        self, net: nn.Module, train: Part, val: Part, config: TrainConfig, process: Process
+        self,
+        net: nn.Module,
+        train: Part,
+        val: Part,
+        config: TrainConfig,
+        process: Process,
+        *,
+        teacher: Teacher | None = None,
     ):
         """Make everything ready for the first step; every rank must do so at the same time.
 
@@ -50,6 +58,7 @@ class Trainer:
             val: other images of the same identities.
             config: the hyperparameters.
             process: this rank and its device.
+            teacher: the network whose similarities this one follows; None: none.
 
         Raises:
             ConfigError: there are more ranks than images, or a frozen part does not exist.
@@ -73,6 +82,7 @@ class Trainer:
             classes=len(train.classes),
             image_size=train.image_size,
             steps_per_epoch=self.train_batches.steps,
+            teacher=teacher,
         )
         self.history: list[EpochResult] = []
         self.begin_epoch()

@@ -5,6 +5,9 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from deepsort_reid.model.backbones.osnet import CHANNELS
+from deepsort_reid.model.backbones.resnet import IBN
+
 # Blocks of the four layers -> the network, with two and with three convolutions in a block.
 BASIC: Mapping[tuple[int, ...], str] = {
     (2, 2, 2, 2): "resnet18",
@@ -17,7 +20,6 @@ BOTTLENECK: Mapping[tuple[int, ...], str] = {
 }  # fmt: skip
 # What a tensor's name holds that only this family has; the first that is found counts.
 FAMILIES: Sequence[tuple[str, str]] = (
-    (r"(^|\.)conv\d\.\d\.(conv2a|gate|conv2[bcd])\.", "an OSNet"),
     (r"\.relative_position_bias_table$", "a Swin Transformer"),
     (r"(^|\.)(patch_embed|cls_token|class_token|class_embedding|patch_embeddings)",
      "a vision transformer"),
@@ -39,13 +41,24 @@ def likely_architecture(tensors: Mapping[str, Tensor]) -> str | None:
     """The name of the architecture that a state dict without prefix is likely to be of."""
     if len(tensors) > LONG_ENOUGH:
         return None
-    found = resnet(tensors) or (
-        "deepsort" if "conv.0.weight" in tensors and "layer1.0.conv1.weight" in tensors else None
-    )
+    found = resnet(tensors) or osnet(tensors)
+    if found is None and {"conv.0.weight", "layer1.0.conv1.weight"} <= tensors.keys():
+        found = "deepsort"
     if found:
         return found
     names = "\n".join(tensors)
     return next((family for sign, family in FAMILIES if re.search(sign, names, re.M)), None)
+
+
+def osnet(tensors: Mapping[str, Tensor]) -> str | None:
+    """An OSNet's name: by the normalisation of its blocks, and the width of its stem."""
+    stem = tensors.get("conv1.conv.weight")
+    if stem is None or "conv2.0.gate.fc1.weight" not in tensors or stem.dim() != 4:
+        return None
+    width = {channels[0]: name for name, channels in CHANNELS.items()}.get(len(stem))
+    as_ain = "conv2.0.conv2.0.layers.0.conv1.weight" in tensors
+    variant = "ain_" if as_ain else "ibn_" if "conv2.0.IN.weight" in tensors else ""
+    return f"osnet_{variant}{width}" if width else f"an OSNet with a stem of {len(stem)} channels"
 
 
 def resnet(tensors: Mapping[str, Tensor]) -> str | None:
@@ -63,9 +76,11 @@ def resnet(tensors: Mapping[str, Tensor]) -> str | None:
         name = f"{name.replace('resnet', 'resnext')}_{groups}x{inner.shape[1]}d"
     elif deep and first.shape[0] == 128:
         name = f"wide_{name}_2"
+    if "layer1.0.bn1.IN.weight" in tensors:
+        name += IBN
     extra = "\n".join(tensors)
     for sign, added in (
-        (r"\.bn\d\.(IN|BN)\.", "ibn-a"), (r"\.se\.|\.se_module\.", "squeeze-and-excitation"),
+        (r"\.se\.|\.se_module\.", "squeeze-and-excitation"),
         (r"(^|\n)NL_|\.nonlocal", "non-local blocks"), (r"\.downsample\.2\.|\.bn1\.0\.", "variant"),
     ):  # fmt: skip
         if re.search(sign, extra):

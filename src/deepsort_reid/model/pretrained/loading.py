@@ -4,21 +4,20 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from deepsort_reid.core.arch import ARCHS
 from deepsort_reid.core.errors import WeightsError
-from deepsort_reid.model.network import ARCHS, CLASSIFIERS
+from deepsort_reid.model.backbones.base import ReidNet
 from deepsort_reid.model.pretrained.architectures import likely_architecture
 from deepsort_reid.model.pretrained.reading import read_state_dicts
 
 logger = logging.getLogger(__name__)
 
-# What belongs to a recipe and not to a backbone, so that a file may lack it or bring another one.
-OWN_PARTS = (*CLASSIFIERS, "neck", "avgpool")
 BLOCK = re.compile(r"(^|\.)layer\d\.")  # inside one, its conv1 is not the network's
 DEEPEST = 12  # parts of a prefix
 MOST_PREFIXES = 20  # that are tried in a state dict
@@ -73,7 +72,27 @@ class Candidate:
         return self.fitting, averaged - (companion and not averaged)
 
 
-def load_weights(net: nn.Module, path: Path, label: str = "") -> LoadReport:
+@dataclass(frozen=True)
+class Wanted:
+    """What a network takes from a file of weights.
+
+    Attributes:
+        own: the network's tensors under the names of published files.
+        optional: the parts that belong to a recipe and not to a backbone: classifier, neck and
+            pooling. A file may lack them, or bring other ones.
+    """
+
+    own: Mapping[str, Tensor]
+    optional: Sequence[str]
+
+    def is_backbone(self, name: str) -> bool:
+        """Whether a tensor belongs to what a pretrained file must bring."""
+        return not name.endswith(COUNTER) and not any(
+            f"{name}.".startswith(f"{part}.") for part in self.optional
+        )
+
+
+def load_weights(net: ReidNet, path: Path, label: str = "") -> LoadReport:
     """Load a file's tensors into a network, and log which it did not take.
 
     The whole backbone must be in the file, and no more blocks than the network has: only the
@@ -90,15 +109,17 @@ def load_weights(net: nn.Module, path: Path, label: str = "") -> LoadReport:
         WeightsError: the file cannot be read, is of another kind or of another architecture.
     """
     label = label or str(path)
-    own = net.state_dict()
-    offered = list(candidates(read_state_dicts(path), own))
+    wanted = Wanted(net.published.state_dict(), net.optional_parts)
+    own = wanted.own
+    offered = list(candidates(read_state_dicts(path), wanted))
     best = max(offered, key=lambda found: found.order)
-    wrong = differences(best.tensors, own)
+    best = replace(best, tensors=net.adapted(best.tensors))
+    wrong = differences(best.tensors, wanted)
     if wrong:
         raise another_architecture(offered, best, own, wrong, label)
     fits = {name: w for name, w in best.tensors.items() if fit(w, own.get(name))}
     check_numbers(fits, label)
-    net.load_state_dict(fits, strict=False)
+    net.published.load_state_dict(fits, strict=False)
     report = LoadReport(
         place=best.place,
         loaded=sorted(fits),
@@ -114,10 +135,9 @@ def load_weights(net: nn.Module, path: Path, label: str = "") -> LoadReport:
     return report
 
 
-def candidates(
-    found: Mapping[str, Mapping[str, Tensor]], own: Mapping[str, Tensor]
-) -> Iterator[Candidate]:
+def candidates(found: Mapping[str, Mapping[str, Tensor]], wanted: Wanted) -> Iterator[Candidate]:
     """Yield what a file offers: of each state dict, the tensors behind each likely prefix."""
+    own = wanted.own
     for place, state in found.items():
         for prefix in prefixes(state, own):
             tensors = {
@@ -132,7 +152,7 @@ def candidates(
                 tensors=tensors,
                 outside=[name for name in state if not name.startswith(prefix)],
                 fitting=sum(
-                    fit(tensor, own.get(name)) and is_backbone(name)
+                    fit(tensor, own.get(name)) and wanted.is_backbone(name)
                     for name, tensor in tensors.items()
                 ),
             )
@@ -157,9 +177,10 @@ def named_as_ours(name: str, own: Mapping[str, Tensor]) -> str:
     return f"{part}.{rest}" if dot and part and name not in own else name
 
 
-def differences(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+def differences(tensors: Mapping[str, Tensor], wanted: Wanted) -> list[str]:
     """How weights differ from a network's backbone, a few words each."""
-    needed = [name for name in own if is_backbone(name)]
+    own = wanted.own
+    needed = [name for name in own if wanted.is_backbone(name)]
     parts = {name.partition(".")[0] for name in needed}
     others = [
         f"{name} is {differing(tensors[name], own[name])}"
@@ -170,7 +191,7 @@ def differences(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> lis
     more = [
         f"{name} is more than the network has"
         for name in tensors
-        if name not in own and name.partition(".")[0] in parts and is_backbone(name)
+        if name not in own and name.partition(".")[0] in parts and wanted.is_backbone(name)
     ]
     return others + missing + more
 
@@ -211,11 +232,6 @@ def check_numbers(tensors: Mapping[str, Tensor], label: str) -> None:
                 f"{label}: {name} holds numbers that are not finite; choose another file, of a "
                 "training that went well"
             )
-
-
-def is_backbone(name: str) -> bool:
-    """Whether a tensor belongs to what a pretrained file must bring."""
-    return name.partition(".")[0] not in OWN_PARTS and not name.endswith(COUNTER)
 
 
 def fit(tensor: Tensor, own: Tensor | None) -> bool:

@@ -1,9 +1,10 @@
-"""What the parameter `weights` names: a file by its path, or by a URL and a checksum."""
+"""What `weights` and `teacher` name: a file, a URL, a word, or a registered model."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -12,24 +13,43 @@ from deepsort_reid.core.errors import WeightsError
 from deepsort_reid.core.project import resolve
 
 CHECKSUM = "#sha256="  # between a path or URL and its checksum
+IMAGENET = "imagenet"  # the word for the files that the network's own library publishes
+REGISTERED = "models:/"  # before the name of a model in MLflow's registry
 BROUGHT = Path("data/weights")  # where stage weights leaves what it has brought
+TEACHER = Path("data/teacher")  # likewise, of the teacher
+IN_FOLDER = "weights.safetensors"  # in a folder of Roboflow's reid
+
+
+class Named(Protocol):
+    """The parameters that name files of weights."""
+
+    @property
+    def weights(self) -> str | None:
+        """Of pretrained weights."""
+
+    @property
+    def teacher(self) -> str | None:
+        """Of a teacher."""
 
 
 @dataclass(frozen=True)
 class WeightsSource:
-    """A file of pretrained weights, as params.yaml names it.
+    """A file of weights, as params.yaml names it.
 
     Attributes:
-        place: a path (`~` is the home, a relative one begins at the project's root) or a URL.
+        place: a path (`~` is the home, a relative one begins at the project's root), a URL, the
+            word `imagenet`, or a registered model such as `models:/deepsort-reid@best`.
         sha256: its checksum, 64 small hexadecimal digits; None where none is stated.
+        brought: where stage weights leaves it.
     """
 
     place: str
     sha256: str | None
+    brought: Path = BROUGHT
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """Take `weights` apart: `PATH`, `PATH#sha256=…` or `URL#sha256=…`.
+    def parse(cls, text: str, brought: Path = BROUGHT) -> Self:
+        """Take `weights` or `teacher` apart: `PATH`, `PATH#sha256=…`, `URL#sha256=…` or a word.
 
         Raises:
             WeightsError: what is stated as a checksum is none.
@@ -37,23 +57,40 @@ class WeightsSource:
         place, mark, digest = text.strip().partition(CHECKSUM)
         if mark and not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
             raise WeightsError(
-                f"weights: '{digest}' is no SHA-256; expected 64 hexadecimal digits behind "
+                f"{brought.name}: '{digest}' is no SHA-256; expected 64 hexadecimal digits behind "
                 f"'{CHECKSUM}', as `sha256sum` prints them"
             )
-        return cls(place, digest.lower() if mark else None)
+        return cls(place, digest.lower() if mark else None, brought)
+
+    @property
+    def is_imagenet(self) -> bool:
+        """Whether the library of the network itself brings the file."""
+        return self.place == IMAGENET
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether MLflow's registry brings the file."""
+        return self.place.startswith(REGISTERED)
+
+    @property
+    def is_url(self) -> bool:
+        """Whether the file is downloaded from a URL."""
+        return "://" in self.place and urlsplit(self.place).scheme.lower() != "file"
 
     @property
     def is_remote(self) -> bool:
         """Whether stage weights must bring the file."""
-        return "://" in self.place and urlsplit(self.place).scheme.lower() != "file"
+        return self.is_imagenet or self.is_registered or self.is_url
 
     @property
     def path(self) -> Path:
         """Where the file is to be read: at its place, or where stage weights left it."""
         if self.is_remote:
-            return BROUGHT
+            return self.brought
         local = "://" in self.place
-        return resolve(url2pathname(urlsplit(self.place).path) if local else self.place)
+        path = resolve(url2pathname(urlsplit(self.place).path) if local else self.place)
+        inside = path / IN_FOLDER
+        return inside if inside.is_file() else path
 
     def digest(self) -> str:
         """The SHA-256 of the file that is meant, 64 hexadecimal digits.
@@ -61,14 +98,13 @@ class WeightsSource:
         Raises:
             WeightsError: a URL without checksum, or the file is not there.
         """
-        if not self.is_remote:
-            return self.sha256 or files.sha256(self.existing())
-        if self.sha256 is None:
+        if self.is_url and self.sha256 is None:
             raise WeightsError(
                 f"{self.place}: no checksum, so nobody would notice another file there; "
-                f"`dvc repro weights` brings the file and tells it: weights: URL{CHECKSUM}…"
+                f"`dvc repro weights` brings the file and tells it: "
+                f"{self.brought.name}: URL{CHECKSUM}…"
             )
-        return self.sha256
+        return self.sha256 or files.sha256(self.existing())
 
     def verified(self) -> Path:
         """The path of the file, which is the one that is meant.
@@ -87,7 +123,7 @@ class WeightsSource:
                 else "check which of them is right"
             )
             raise WeightsError(
-                f"{path}: its SHA-256 is {actual}, weights expects {wanted}; {remedy}"
+                f"{path}: its SHA-256 is {actual}, {self.brought.name} expects {wanted}; {remedy}"
             )
         return path
 
@@ -95,7 +131,7 @@ class WeightsSource:
         """The path of the file, which is there.
 
         Raises:
-            WeightsError: it is not, or it is a folder.
+            WeightsError: it is not, or it is a folder without such a file.
         """
         path = self.path
         if path.is_dir():
@@ -106,3 +142,15 @@ class WeightsSource:
             remedy = "; `dvc repro weights` brings it" if self.is_remote else ""
             raise WeightsError(f"{path}: no such file; expected a file of weights{remedy}")
         return path
+
+
+def sources(config: Named) -> Mapping[str, WeightsSource]:
+    """The files of weights that a training needs: `weights`, `teacher`, or neither.
+
+    Raises:
+        WeightsError: see `WeightsSource.parse`.
+    """
+    named = {"weights": (config.weights, BROUGHT), "teacher": (config.teacher, TEACHER)}
+    return {
+        name: WeightsSource.parse(text, brought) for name, (text, brought) in named.items() if text
+    }

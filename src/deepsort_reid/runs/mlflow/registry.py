@@ -1,11 +1,14 @@
 """A run's model in MLflow: exported, uploaded, registered, promoted."""
 
 import json
+import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deepsort_reid.core.errors import StoreError
 from deepsort_reid.core.yaml_file import read_yaml
-from deepsort_reid.runs.mlflow.store import once
+from deepsort_reid.runs.mlflow.store import masked, once, open_store, quiet, reason
 from deepsort_reid.runs.provenance import DATA_DIGEST
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ CANDIDATE = "candidate"  # the alias of its newest version
 CONTEXT = "mlflow.data.context"  # the tag that says what a run uses a dataset for
 TRAINING = "training"  # the context of the dataset that a network was trained on
 VERSIONS = "mlflow.modelVersions"  # the tag by which a model's page knows its versions
+CHECKPOINT = "checkpoint/model.pth"  # among the artifacts of the run that trained a model
 NOTE = "mlflow.note.content"  # the tag that pages show as description
 
 
@@ -55,6 +59,30 @@ def export_model(
         metadata=dict(metadata),
         serialization_format="pt2",
     )
+
+
+def bring_registered(name: str, path: Path) -> None:
+    """Copy the checkpoint of a registered model out of its run.
+
+    Args:
+        name: `models:/deepsort-reid@best`, `models:/deepsort-reid/3`, or MLflow's other spellings.
+        path: receives it.
+
+    Raises:
+        StoreError: the store cannot be opened, there is no such model, or its run has no
+            checkpoint.
+    """
+    store = open_store()
+    try:
+        with quiet(), tempfile.TemporaryDirectory() as folder:
+            run_id = _run_of(store.client, name)
+            found = store.client.download_artifacts(run_id, CHECKPOINT, folder)
+            shutil.copyfile(found, path)
+    except Exception as error:
+        raise StoreError(
+            f"{name}: cannot be brought from {masked(store.uri)}: {reason(error)}; expected a "
+            f"model of this project, such as models:/{MODEL}@{BEST}"
+        ) from error
 
 
 def model_of(run: "Run") -> str | None:
@@ -199,6 +227,17 @@ def _register(client: "MlflowClient", run: "Run", model_id: str) -> "ModelVersio
         return client.create_model_version(
             MODEL, source, run_id=run.info.run_id, model_id=model_id, description=name
         )
+
+
+def _run_of(client: "MlflowClient", name: str) -> str:
+    """The run that a registered model came from, by MLflow's own way to write the model's name."""
+    name, mark, alias = name.removeprefix("models:/").partition("@")
+    if mark:
+        return str(client.get_model_version_by_alias(name, alias).run_id)
+    name, _, version = name.partition("/")
+    if version == "latest":
+        version = max((v.version for v in _versions(client, "name", name)), key=int)
+    return str(client.get_model_version(name, version).run_id)
 
 
 def _link(
