@@ -14,6 +14,8 @@ EXAMPLES = (  # one network of each kind that is built in its own way
     "resnet18", "resnet50", "resnet18_ibn_a", "osnet_x0_25", "osnet_ibn_x1_0", "osnet_ain_x0_25",
     "deepsort", "timm/mobilenetv4_conv_small",
 )  # fmt: skip
+# Learned absolute positions; rotary ones, of DINOv3.
+TRANSFORMERS = ("timm/vit_tiny_patch16_224", "timm/vit_small_patch16_dinov3")
 
 
 class NarrowResNet(resnet.ReidResNet):

@@ -13,19 +13,25 @@
 #   "matplotlib==3.11.2",
 #   "scipy==1.17.1",
 #   "tensorboard==2.21.0",
+#   "reid==0.1.0rc1",                    # Roboflow's
 # ]
 # [tool.uv]
 # exclude-newer = "2026-11-20T00:00:00Z"
 # override-dependencies = ["opencv-python; python_version < '3'"]
 # ///
-"""Embeds crops by boxmot, ultralytics and torchreid, with exported files, as their users do.
+"""Embeds crops by boxmot, ultralytics, torchreid and Roboflow's reid, as their users do.
 
     uv run --script tests/support/real_trackers.py EXPORTED OUT
+    uv run --script tests/support/real_trackers.py --torchreids OUT
 
 It has an environment of its own, since boxmot asks for another ONNX Runtime than this project, and
 test_trackers.py runs it there. EXPORTED holds crops.npy, (N, H, W, 3) uint8 RGB at the networks'
 size, and a folder of exported files for each network; OUT is the .npz that receives an array (B, D)
 for each `network/file/batch`.
+
+With --torchreids, OUT is a folder that receives `NAME.pth.tar` for networks of torchreid's with
+weights and batch statistics of chance, as torchreid saves them, and `NAME.npz` with images and what
+that network embeds of them.
 """
 
 import os
@@ -39,6 +45,10 @@ import numpy as np
 BATCHES = (1, 7, 64)
 GAP = 20  # pixels between two crops in a frame; ultralytics enlarges boxes before it cuts
 GAIN, PAD = 1.02, 10  # by so much
+TORCHREIDS = (
+    "osnet_x1_0", "osnet_x0_75", "osnet_x0_5", "osnet_x0_25", "osnet_ibn_x1_0",
+    "osnet_ain_x1_0", "osnet_ain_x0_75", "osnet_ain_x0_5", "osnet_ain_x0_25", "resnet50_ibn_a",
+)  # fmt: skip
 
 
 def frame_of(crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -103,17 +113,56 @@ def by_torchreid(path: Path, crops: np.ndarray) -> np.ndarray:
     return extractor(list(crops)).numpy()
 
 
+def by_roboflow(path: Path, crops: np.ndarray) -> np.ndarray:
+    """The embeddings of Roboflow's reid, of boxes in a frame."""
+    import supervision
+    from reid import ReIDModel
+
+    frame, boxes = frame_of(crops)
+    model = ReIDModel.from_pretrained(str(path), device="cpu")
+    return model.extract_embeddings(supervision.Detections(xyxy=boxes), frame)
+
+
+def save_torchreids(folder: Path) -> None:
+    """Save networks of torchreid's own, and what they embed of images of two sizes."""
+    import torch
+    from torchreid.reid import models
+    from torchreid.reid.utils import save_checkpoint
+
+    for name in TORCHREIDS:
+        torch.manual_seed(0)
+        net = models.build_model(name, num_classes=5, pretrained=False)
+        for layer in net.modules():
+            if isinstance(layer, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)):
+                torch.nn.init.normal_(layer.running_mean, 0, 0.1)
+                torch.nn.init.uniform_(layer.running_var, 0.5, 1.5)
+        net.eval()
+        found = {}
+        for height, width in ((256, 128), (128, 64)):
+            images = torch.randn(3, 3, height, width)
+            with torch.no_grad():
+                found |= {f"images{height}": images.numpy(), f"found{height}": net(images).numpy()}
+        state = {"state_dict": net.state_dict(), "epoch": 0, "rank1": 0.5, "optimizer": {}}
+        save_checkpoint(state, str(folder))
+        (folder / "model.pth.tar-0").replace(folder / f"{name}.pth.tar")
+        np.savez(folder / f"{name}.npz", **found)
+
+
 def embedded(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Every file with every batch."""
     crops = np.load(folder / "crops.npy")
-    for tracker in (by_boxmot, by_ultralytics, by_torchreid):
-        for path in sorted(folder.glob(f"*/{tracker.__name__.removeprefix('by_')}.*")):
+    for tracker in (by_boxmot, by_ultralytics, by_torchreid, by_roboflow):
+        for path in sorted(folder.glob(f"*/{tracker.__name__.removeprefix('by_')}*")):
             for batch in BATCHES:
                 yield f"{path.parent.name}/{path.name}/{batch}", tracker(path, crops[:batch])
 
 
 if __name__ == "__main__":
-    folder, out = map(Path, sys.argv[1:])
+    first, out = sys.argv[1], Path(sys.argv[2])
+    if first == "--torchreids":
+        save_torchreids(out)
+        sys.exit()
+    folder = Path(first)
     with tempfile.TemporaryDirectory() as settings:
         os.environ |= {"YOLO_CONFIG_DIR": settings, "YOLO_AUTOINSTALL": "false"}
         np.savez(out, **dict(embedded(folder)))

@@ -67,7 +67,7 @@ def temporary(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def together(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder inside `folder`, and move its files up when the block succeeds.
+    """Yield an empty folder inside `folder`, and move what is in it up when the block succeeds.
 
     If the block fails, all that stood in `folder` is as it was: no new file beside an older one
     that does not belong to it.
@@ -79,6 +79,8 @@ def together(folder: Path) -> Iterator[Path]:
         new.mkdir()
         yield new
         for path in sorted(new.iterdir()):
+            if path.is_dir():  # takes no place that is taken
+                remove(folder / path.name)
             path.replace(folder / path.name)
 
 

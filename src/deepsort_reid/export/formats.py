@@ -12,16 +12,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from torch import nn
 
-from deepsort_reid.export import runtimes
+from deepsort_reid.core.arch import ARCHS, TIMM
+from deepsort_reid.export import roboflow, runtimes
 from deepsort_reid.export.runtimes import Runtime
 from deepsort_reid.model import checkpoint, network
 from deepsort_reid.model.checkpoint import Description
+from deepsort_reid.model.embed import deployed
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -73,13 +75,19 @@ class Trained:
     def beyond_plain(self) -> list[str]:
         """In what the embedding is made in another way than by the published architecture."""
         plain = {"last_stride": 2, "pooling": "average", "neck": "none"}
+        if cast("network.ReidNet", self.net).keeps_last_map:
+            del plain["last_stride"]
         return [name for name, value in plain.items() if getattr(self.about, name) != value]
 
     @cached_property
     def graph(self) -> "ModelProto":
         """The ONNX graph, normalised images in, unit embeddings out; traced once."""
-        module = Normalised(network.without_classifier(self.net))
-        return without_traces(as_onnx(module, self.image_size))
+        return without_traces(as_onnx(Normalised(self.deployed), self.image_size))
+
+    @cached_property
+    def deployed(self) -> nn.Module:
+        """The network without the classifier, as its authors deploy it."""
+        return deployed(network.without_classifier(self.net))
 
     def weights(self) -> Mapping[str, torch.Tensor]:
         """The state dict without the classifier."""
@@ -88,34 +96,37 @@ class Trained:
 
 @dataclass(frozen=True)
 class Form:
-    """A kind of exported file."""
+    """A kind of exported file, or of a folder of files that belong together."""
 
-    file: str
+    file: str  # its name, or the folder's
     reader: str  # who loads it
     runtime: str  # what runs it when it is verified
     write: Callable[[Path, Trained], None]
     open: Callable[[Path], Runtime]
     usage: str  # two lines that load it
-    archs: tuple[str, ...] | None = None  # None: any
+    archs: tuple[str, ...] | None = None  # None: any; `timm/` stands for all of timm's
     why_not: str = ""  # said of other archs
+    refuses: Callable[[Trained], str | None] = lambda _: None  # why it takes not even such a one
     image_size: tuple[int, int] | None = None  # the only one, if its reader knows but one
     plain: bool = False  # whether its reader builds the network, and knows the plain one alone
     least_cosine: float = 0.99999
 
     def obstacle(self, trained: Trained) -> str | None:
         """Why a network cannot go into this form; None if it can."""
-        if self.archs is not None and trained.about.arch not in self.archs:
-            return f"{self.why_not}, arch is {trained.about.arch}"
+        arch = trained.about.arch
+        family = TIMM if arch.startswith(TIMM) else arch
+        if self.archs is not None and family not in self.archs:
+            return f"{self.why_not}, arch is {arch}"
         unlike = [f"{name} is {getattr(trained.about, name)}" for name in trained.beyond_plain]
         if self.plain and unlike:
-            return f"{self.reader} builds the plain {trained.about.arch}, {', '.join(unlike)}"
+            return f"{self.reader} builds the plain {arch}, {', '.join(unlike)}"
         if self.image_size not in (None, trained.image_size):
             height, width = self.image_size or (0, 0)
             return (
                 f"{self.reader} resizes every crop to {height}×{width}, split.image_size is "
                 f"{list(trained.image_size)}"
             )
-        return None
+        return self.refuses(trained)
 
 
 # ONNX
@@ -217,7 +228,7 @@ class Normalised(nn.Module):
 def embedder(trained: Trained) -> nn.Module:
     """Colours in [0, 1] in, unit embeddings out."""
     about = trained.about
-    return network.Embedder(network.without_classifier(trained.net), about.mean, about.std).eval()
+    return network.Embedder(trained.deployed, about.mean, about.std).eval()
 
 
 def any_batch() -> dict[int, Any]:
@@ -284,6 +295,23 @@ def write_deep_sort_pytorch(path: Path, trained: Trained) -> None:
     save_weights(path, {"net_dict": trained.weights(), **trained.facts})
 
 
+def write_roboflow(path: Path, trained: Trained) -> None:
+    """A folder for Roboflow's reid: weights, and what it builds the network and its input from."""
+    weights = checkpoint.weights(published(trained))
+    roboflow.write(path, trained.about.arch, weights, trained.facts)
+
+
+def refused_by_roboflow(trained: Trained) -> str | None:
+    """Why Roboflow's reid would not build this network of timm, or not load its weights."""
+    names = published(trained).state_dict()
+    return roboflow.refusal(trained.about.arch, names, trained.image_size)
+
+
+def published(trained: Trained) -> nn.Module:
+    """What makes embeddings, its tensors under the names of published files."""
+    return cast("network.ReidNet", network.without_classifier(trained.net)).published
+
+
 def save_weights(path: Path, content: Mapping[str, Any]) -> None:
     """Write with `torch.save` what `weights_only=True` reads, without the path in it."""
     with path.open("wb") as file:
@@ -291,6 +319,7 @@ def save_weights(path: Path, content: Mapping[str, Any]) -> None:
 
 
 RESNETS = ("resnet18", "resnet34", "resnet50")
+OSNETS = tuple(arch for arch in ARCHS if arch.startswith("osnet"))
 
 FORMS = (
     Form(
@@ -299,10 +328,11 @@ FORMS = (
 embeddings = ReID("models/export/boxmot.onnx")(frame_bgr, boxes_ltrb)""",
     ),
     Form(
-        "boxmot.pt", "boxmot", "torchvision", write_boxmot, runtimes.torchvision_resnet,
+        "boxmot.pt", "boxmot", "torch", write_boxmot, runtimes.by_name,
         """from boxmot.reid.core.runtime import ReID
 embeddings = ReID("models/export/boxmot.pt")(frame_bgr, boxes_ltrb)""",
-        archs=RESNETS, why_not="boxmot has no such network (boxmot.onnx does the same)", plain=True,
+        archs=(*RESNETS, *OSNETS), plain=True,
+        why_not="boxmot has no such network (boxmot.onnx does the same)",
     ),
     Form(
         "ultralytics.onnx", "ultralytics", "onnxruntime", write_onnx_colours, runtimes.onnx_colours,
@@ -315,11 +345,19 @@ embeddings = ReID("models/export/ultralytics.onnx")(frame_bgr, boxes_xywh)""",
 embeddings = embed(colours)  # (N, 3, {height}, {width}) float32 RGB in [0, 1]""",
     ),
     Form(
-        "torchreid.pth", "torchreid", "torchvision", write_torchreid, runtimes.torchvision_resnet,
+        "torchreid.pth", "torchreid", "torch", write_torchreid, runtimes.by_name,
         "from torchreid.reid.utils import FeatureExtractor  # in a checkout: torchreid.utils\n"
         'embed = FeatureExtractor("{arch}", "models/export/torchreid.pth", ({height}, {width}), '
         'device="cpu")',
-        archs=RESNETS, why_not="torchreid has no such network", plain=True,
+        archs=(*RESNETS, "resnet50_ibn_a", *OSNETS), plain=True,
+        why_not="torchreid has no such network",
+    ),
+    Form(
+        "roboflow", "Roboflow's reid", "torch", write_roboflow, roboflow.open_folder,
+        """embedder = reid.ReIDModel.from_pretrained("models/export/roboflow")
+embeddings = embedder.extract_embeddings(detections, frame_bgr)  # of supervision""",
+        archs=(*roboflow.NAMES, TIMM), plain=True, refuses=refused_by_roboflow,
+        why_not="Roboflow's reid has no such network",
     ),
     Form(
         "deep_sort_pytorch.pth", "deep_sort_pytorch", "torch", write_deep_sort_pytorch,

@@ -14,7 +14,6 @@ from deepsort_reid.core.errors import ExportError
 from deepsort_reid.data.loading.augment import MEAN, STD
 from deepsort_reid.data.packed import Images
 from deepsort_reid.model import network
-from deepsort_reid.model.backbones.deep_sort import DeepSortNet
 from deepsort_reid.model.weights import read_safely
 
 Floats = NDArray[np.float32]
@@ -58,16 +57,14 @@ def exported_program(path: Path) -> Runtime:
     return torch_module(torch.export.load(path).module(), colours)
 
 
-def torchvision_resnet(path: Path) -> Runtime:
-    """Weights under torchvision's names in torchvision's own ResNet, as boxmot and torchreid do.
+def by_name(path: Path) -> Runtime:
+    """Weights in a new network of the name in the file, as boxmot and torchreid build it.
 
     Raises:
         ExportError: a weight is missing, or one is too many.
     """
     content = read_safely(path)
-    net = getattr(resnet, content["model_name"])()
-    net.fc = nn.Identity()
-    return torch_module(with_weights(net, content["state_dict"], path), normalised)
+    return published(content["model_name"], content["state_dict"], path)
 
 
 def deep_sort_pytorch(path: Path) -> Runtime:
@@ -76,9 +73,21 @@ def deep_sort_pytorch(path: Path) -> Runtime:
     Raises:
         ExportError: a weight is missing, or one is too many.
     """
-    net = network.without_classifier(DeepSortNet(1))
-    features = FeaturesAlone(with_weights(net, read_safely(path)["net_dict"], path))
-    return torch_module(features, normalised)
+    return published("deepsort", read_safely(path)["net_dict"], path)
+
+
+def published(arch: str, state: Any, path: Path) -> Runtime:
+    """Weights in a new network of a name: a ResNet is torchvision's own, the others are ours.
+
+    Raises:
+        ExportError: a weight is missing, or one is too many.
+    """
+    if hasattr(resnet, arch):
+        net = getattr(resnet, arch)()
+        net.fc = nn.Identity()
+        return torch_module(with_weights(net, state, path), normalised)
+    bare = network.without_classifier(network.build(network.Design(arch), 1))
+    return torch_module(FeaturesAlone(with_weights(bare, state, path)), normalised)
 
 
 class FeaturesAlone(nn.Module):

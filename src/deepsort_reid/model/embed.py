@@ -100,9 +100,9 @@ def folded(net: nn.Module) -> nn.Module:
     run each convolution right before the normalisation that stands next to it, and in eval mode
     both are linear maps. A network of timm is brought into the form that its authors deploy.
     """
+    if is_of_timm(net):
+        return deployed(net).requires_grad_(False)
     net = copy.deepcopy(net).eval().requires_grad_(False)
-    if isinstance(net, ReidNet) and net.published is not net:
-        return deployed(net)
     for parent in list(net.modules()):
         children = list(parent.named_children())
         for (name, first), (next_name, second) in itertools.pairwise(children):
@@ -113,7 +113,18 @@ def folded(net: nn.Module) -> nn.Module:
 
 
 def deployed(net: nn.Module) -> nn.Module:
-    """A network of timm whose parallel branches, if it has such, are added up to one each."""
+    """A network as its authors deploy it: parallel branches, if it has such, added up to one each.
+
+    Returns:
+        a copy in eval mode of a network of timm; any other network as it is.
+    """
+    if not is_of_timm(net):
+        return net
     from timm.utils.model import reparameterize_model
 
-    return reparameterize_model(net, inplace=True)
+    return reparameterize_model(copy.deepcopy(net).eval(), inplace=True)
+
+
+def is_of_timm(net: nn.Module) -> bool:
+    """Whether a network is a wrapper around one of timm's."""
+    return isinstance(net, ReidNet) and net.published is not net

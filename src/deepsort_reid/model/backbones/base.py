@@ -14,12 +14,14 @@ class ReidNet(nn.Module):
     Attributes:
         classifier_name: of the module that makes logits of features; no embedding needs it.
         pool_name: of the module that pools the last feature map.
+        keeps_last_map: whether the last stage keeps the size of its feature map as published.
         feature_size: D, components of an embedding.
         neck: between pooling and classifier.
     """
 
     classifier_name: ClassVar[str] = "classifier"
     pool_name: ClassVar[str] = "avgpool"
+    keeps_last_map: ClassVar[bool] = False
     feature_size: int
     neck: nn.Module
 

@@ -161,6 +161,7 @@ class OSNet(ReidNet):
     """
 
     pool_name: ClassVar[str] = "global_avgpool"
+    keeps_last_map: ClassVar[bool] = True
     feature_size = EMBEDDING
 
     def __init__(self, channels: Sequence[int], classes: int, *, variant: str = ""):
