@@ -21,6 +21,7 @@ from deepsort_reid.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
 CHANNELS = 8
+SIZE = (32, 16)
 
 EVERYTHING: dict[str, Any] = {
     "last_stride": 1,
@@ -56,12 +57,12 @@ def config(**changes: Any) -> TrainConfig:
     return TrainConfig(**(stated | small | changes))
 
 
-def part(per_identity: int, seed: int, identities: int = 4) -> Part:
-    """Images of 32×16 noise over a colour that tells the identity."""
+def part(per_identity: int, seed: int, identities: int = 4, size: tuple[int, int] = SIZE) -> Part:
+    """Images of noise over a colour that tells the identity."""
     rng = np.random.default_rng(seed)
     pids = np.repeat(np.arange(1, identities + 1), per_identity)
     colours = np.random.default_rng(99).integers(40, 216, (identities, 3))[pids - 1]
-    noise = rng.integers(-40, 40, (len(pids), 32, 16, 3))
+    noise = rng.integers(-40, 40, (len(pids), *size, 3))
     images = (colours[:, None, None] + noise).clip(0, 255).astype(np.uint8)
     names = [f"{i}.jpg" for i in range(len(pids))]
     return Part(images, pids, np.full(len(pids), -1), [f"p{pid}" for pid in pids], names)

@@ -1,89 +1,21 @@
 """A training that is stopped and gone on with ends in the bits of one that was not."""
 
-import io
-import signal
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 from unittest import mock
 
 import pytest
-import torch
 
 from deepsort_reid.core.config import TrainConfig
-from deepsort_reid.core.signals import Stop
 from deepsort_reid.data.loading.augment import MEAN, STD
 from deepsort_reid.model import retrieval
 from deepsort_reid.training import parallel
-from deepsort_reid.training import trainer as training
 from deepsort_reid.training.distributed import ALONE, Process
-from deepsort_reid.training.observers import Observer, RetrievalCurve
-from deepsort_reid.training.trainer import Trainer
+from deepsort_reid.training.observers import RetrievalCurve
+from tests.support.comparisons import same, train
 from tests.support.ranks import on_ranks
 from tests.support.trainings import EVERYTHING, config, part, real, tiny
-
-
-class InMemory(Observer):
-    """Keeps the newest state in memory, and asks for an end after so many of them."""
-
-    def __init__(self) -> None:
-        self.left, self.stop, self.content = 0, Stop(), b""
-
-    def wants_state(self) -> bool:
-        return True
-
-    def on_state(self, state: Mapping[str, Any], *, best: int) -> None:
-        file = io.BytesIO()
-        torch.save({"state": state}, file)
-        self.content = file.getvalue()
-        self.left -= 1
-        if self.left == 0:
-            self.stop.signal = signal.SIGTERM
-
-
-def result(trainer: Trainer) -> tuple[Any, ...]:
-    """The curve and the weights, bit by bit."""
-    curve = [astuple(epoch)[:6] for epoch in trainer.history]
-    weights = [net.state_dict().items() for net in trainer.learner.nets]
-    return curve, {
-        f"{number} {name}": tensor.clone().numpy()
-        for number, items in enumerate(weights)
-        for name, tensor in items
-    }
-
-
-def train(
-    process: Process,
-    recipe: TrainConfig,
-    stops: list[int],
-    build: Any = tiny,
-    more: Sequence[Observer] = (),
-) -> tuple[Any, ...]:
-    """Train, interrupted after so many states, and again after so many more.
-
-    Rank 0 alone has an observer and is asked to stop, as in a real training.
-    """
-    memory = InMemory()
-    observers = [memory, *more] if process.is_first else []
-    # A synchronisation, and a state, after every step.
-    with mock.patch.object(training, "SYNC_SECONDS", 0.0):
-        for after in [*stops, 0]:
-            trainer = Trainer(build(recipe, seed=1), part(11, 0), part(5, 1), recipe, process)
-            trainer.load(memory.content)
-            memory.left, memory.stop = after, Stop()
-            if after:
-                with pytest.raises(SystemExit) as caught:
-                    trainer.fit(observers, memory.stop)
-                assert caught.value.code == 128 + signal.SIGTERM
-            else:
-                trainer.fit(observers, memory.stop)
-    return result(trainer)
-
-
-def same(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
-    return one[0] == other[0] and all((one[1][name] == other[1][name]).all() for name in one[1])
-
 
 RECIPES: dict[str, dict[str, Any]] = {
     "sgd": {},

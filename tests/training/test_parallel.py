@@ -94,6 +94,50 @@ def test_conversion_keeps_weights_names_and_mode() -> None:
     assert list(converted.state_dict()) == names
 
 
+@pytest.mark.parametrize("nccl", [False, True])
+def test_conversion_keeps_what_a_normalisation_of_timm_has_inside(
+    nccl: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from timm.layers.norm_act import BatchNormAct2d
+
+    monkeypatch.setattr(parallel.distributed, "uses_nccl", lambda: nccl)
+    norm = BatchNormAct2d(3, act_layer=nn.PReLU, inplace=False)
+    nn.init.normal_(norm.bias)
+    net = nn.Sequential(nn.Conv2d(3, 3, 1), norm)
+    images, names = torch.randn(4, 3, 2, 2), list(net.state_dict())
+    expected = {mode: net.train(mode)(images) for mode in (True, False)}  # eval mode last
+    converted = parallel.synchronise_batchnorm(net)
+    assert isinstance(converted[1], nn.SyncBatchNorm if nccl else parallel.SyncBatchNorm)
+    assert list(converted.state_dict()) == names
+    torch.testing.assert_close(converted.eval()(images), expected[False])
+    if not nccl:  # which takes GPUs' tensors alone
+        torch.testing.assert_close(converted.train()(images), expected[True])
+
+
+@pytest.mark.parametrize("options", [{"affine": False}, {"track_running_stats": False}])
+def test_conversion_of_a_normalisation_without_weights_or_statistics(
+    options: dict[str, Any],
+) -> None:
+    norm = nn.BatchNorm2d(3, **options)
+    twin = parallel.synchronise_batchnorm(nn.BatchNorm2d(3, **options))
+    assert list(twin.state_dict()) == list(norm.state_dict())
+    images = [torch.randn(4, 3, 2, 2).requires_grad_()]
+    images.append(images[0].detach().clone().requires_grad_())
+    for one, own in zip((norm, twin), images, strict=True):
+        one(own).square().sum().backward()
+    torch.testing.assert_close(images[0].grad, images[1].grad, atol=1e-5, rtol=1e-4)
+
+
+def test_statistics_are_those_of_batches_alone() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.InstanceNorm2d(4, affine=True))
+    net.register_buffer("angles", torch.full((5,), 0.1))
+    assert len(parallel.statistics(net)) == 8
+    assert "angles" in parallel.all_but_statistics(net)
+    parallel.set_statistics(net, torch.arange(8.0))
+    assert net[1].running_var.tolist() == [4, 5, 6, 7]
+    assert net.angles.tolist() == torch.full((5,), 0.1).tolist()
+
+
 def test_eval_mode_uses_what_was_learned() -> None:
     plain, own = nn.BatchNorm2d(3), parallel.SyncBatchNorm(3)
     images = torch.randn(4, 3, 2, 2)

@@ -2,7 +2,6 @@
 
 import copy
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from deepsort_reid.core.config import TrainConfig
 from deepsort_reid.core.errors import ConfigError, PackedError, TrainingError
 from deepsort_reid.core.signals import Stop
 from deepsort_reid.data.loading.augment import normalise
@@ -19,24 +17,9 @@ from deepsort_reid.model import network
 from deepsort_reid.training.distributed import ALONE, Process
 from deepsort_reid.training.observers import Observer
 from deepsort_reid.training.trainer import Trainer
+from tests.support.comparisons import Build, largest_difference, train_in_float64
 from tests.support.ranks import on_ranks
 from tests.support.trainings import EVERYTHING, Keep, config, part, real, tiny, trainer
-
-Build = Callable[[TrainConfig], nn.Module]
-
-
-def train_in_float64(process: Process, recipe: TrainConfig, build: Build) -> tuple[Any, Any]:
-    """Train and return the curve and the weights, as plain numbers."""
-    own = Trainer(build(recipe).double(), part(11, 0), part(3, 1), recipe, process)
-    history = own.fit()
-    curve = [(r.lr, r.train_loss, r.train_error, r.val_loss, r.val_error) for r in history]
-    return curve, {name: w.numpy() for name, w in own.learner.net_to_keep.state_dict().items()}
-
-
-def largest_difference(one: tuple[Any, Any], other: tuple[Any, Any]) -> float:
-    weights = (abs(one[1][name] - other[1][name]).max() for name in one[1])
-    return max(np.abs(np.array(one[0]) - np.array(other[0])).max(), *weights)
-
 
 RECIPES: dict[str, dict[str, Any]] = {
     "plain": {},

@@ -77,13 +77,21 @@ def share_statistics(net: nn.Module, world_size: int) -> None:
 
 def all_but_statistics(net: nn.Module) -> dict[str, Tensor]:
     """A network's state dict without its running statistics: the same on every rank."""
-    names = {name for name, buffer in net.named_buffers() if buffer.is_floating_point()}
-    return {name: tensor for name, tensor in net.state_dict().items() if name not in names}
+    return {name: tensor for name, tensor in net.state_dict().items() if not is_running(name)}
 
 
 def running(net: nn.Module) -> list[Tensor]:
-    """The running mean and variance of every batch normalisation, in the network's order."""
-    return [buffer for buffer in net.buffers() if buffer.is_floating_point()]
+    """The running mean and variance of every batch normalisation, in the network's order.
+
+    Other buffers are constants, such as the angles of rotary positions: a mean of ranks would
+    round them.
+    """
+    return [buffer for name, buffer in net.named_buffers() if is_running(name)]
+
+
+def is_running(name: str) -> bool:
+    """Whether a buffer's name is that of a running mean or variance."""
+    return name.rpartition(".")[2] in ("running_mean", "running_var")
 
 
 class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -103,9 +111,10 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         """Normalise (B, C, ...) over B and everything after C, of all processes."""
         if not self.training:
             return super().forward(input)
-        output, mean, variance, count = _SyncBatchNorm.apply(
-            input, self.weight, self.bias, self.eps
-        )
+        weight, bias = self.weight, self.bias
+        if not self.affine:
+            weight, bias = input.new_ones(input.shape[1]), input.new_zeros(input.shape[1])
+        output, mean, variance, count = _SyncBatchNorm.apply(input, weight, bias, self.eps)
         self.update_running_statistics(mean, variance, count)
         return output  # type: ignore[no-any-return]
 
@@ -191,17 +200,34 @@ def global_statistics(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return mean, variance, total[0]
 
 
+class ThenChildren(nn.Module):
+    """A batch normalisation that runs what it contains behind it.
+
+    Those of timm contain dropout and activation.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Module's own name
+        """Normalise (B, C, ...), then run the children in their order."""
+        output = super().forward(input)
+        for child in self.children():
+            output = child(output)
+        return output  # type: ignore[no-any-return]
+
+
+class OwnSync(ThenChildren, SyncBatchNorm):
+    """This project's."""
+
+
+class TorchSync(ThenChildren, nn.SyncBatchNorm):
+    """torch's, which is the faster one with NCCL and takes GPUs' tensors alone."""
+
+
 def synchronise_batchnorm(module: nn.Module) -> nn.Module:
     """Replace every batch normalisation of a network, in place where that is possible.
-
-    torch.nn.SyncBatchNorm is the faster one with NCCL; with gloo it is ours.
 
     Returns:
         the network; another object where it is itself a batch normalisation.
     """
-    if distributed.uses_nccl():
-        twin: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
-        return twin
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
         return _converted(module)
     for name, child in module.named_children():
@@ -209,11 +235,14 @@ def synchronise_batchnorm(module: nn.Module) -> nn.Module:
     return module
 
 
-def _converted(norm: nn.modules.batchnorm._BatchNorm) -> SyncBatchNorm:
-    """The synchronised twin of one batch normalisation, sharing its tensors."""
-    twin = SyncBatchNorm(norm.num_features, norm.eps, norm.momentum, norm.affine)
+def _converted(norm: nn.modules.batchnorm._BatchNorm) -> nn.Module:
+    """The synchronised twin of one batch normalisation, sharing its tensors and children."""
+    kind = TorchSync if distributed.uses_nccl() else OwnSync
+    twin = kind(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
     twin.weight, twin.bias = norm.weight, norm.bias
-    for name, buffer in norm.named_buffers():
+    for name, buffer in norm.named_buffers(recurse=False):
         setattr(twin, name, buffer)
+    for name, child in norm.named_children():
+        twin.add_module(name, child)
     twin.training = norm.training
     return twin
