@@ -217,4 +217,4 @@ def test_parameters_cannot_be_changed() -> None:
 def test_sections_are_described_in_order() -> None:
     keys = [key for key, _ in describe(DatasetConfig, "dataset.")]
     assert keys[:3] == ["dataset.source", "dataset.sha256", "dataset.layout"]
-    assert keys[6] == "dataset.mot.every"
+    assert keys[7] == "dataset.mot.every"

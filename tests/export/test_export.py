@@ -30,7 +30,7 @@ from deepsort_reid.model import checkpoint
 from deepsort_reid.model.network import Design, build
 from deepsort_reid.model.weights import read_safely
 from tests.support import stages
-from tests.support.exports import THRESHOLD, crops, part, trained
+from tests.support.exports import CALIBRATION, EVALUATION, THRESHOLD, crops, part, trained
 
 EVERYWHERE = {"boxmot.onnx", "ultralytics.onnx", "model.pt2"}
 FILES = {
@@ -116,6 +116,9 @@ def test_lower_precisions_are_measured_beside_the_full_one(lowered: tuple[Path, 
     assert numbers["least_cosine"] >= 0.99999
     measured, told = export.numbers_of_run(done)
     names = ("least_cosine", "mAP_fp32", "mAP_fp16", "mAP_int8")
+    speeds = {name for name in measured if name.startswith("export/crops_per_second/")}
+    assert len(speeds) == numbers["files"] + 1  # and the Extractor's
+    assert all(measured.pop(name) > 0 for name in speeds)
     assert measured == {f"export/{name}": numbers[name] for name in names}
     assert told == {"export.files": numbers["files"]}
     for name in ("fp32", "fp16", "int8"):
@@ -309,7 +312,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         stages.run(stage)
     network = trained()
     checkpoint.save(tmp_path / "models/model.pth", network.net.state_dict(), network.about)
-    files.write_json(tmp_path / "reports/evaluation.json", {"max_cosine_distance": THRESHOLD})
+    files.write_json(tmp_path / "reports/evaluation.json", EVALUATION)
+    files.write_json(tmp_path / "reports/calibration.json", CALIBRATION)
     files.write_json(tmp_path / "reports/run.json", {"key": None, "run_id": None})
     return tmp_path
 
@@ -334,16 +338,19 @@ def test_the_stage(
     assert numbers["meaningful"] is True
     exported = project / "models/export"
     before = {path.name: files.md5(path) for path in files_in(exported)}
-    assert len(list(exported.iterdir())) == numbers["files"] + 1
+    more = {"README.md", "MODEL_CARD.md"}
+    assert len({path.name for path in exported.iterdir()} - more) == numbers["files"]
+    assert more <= {path.name for path in exported.iterdir()}
 
     def broken(form: Form) -> Form:
         is_last = form.file == "model.pt2"
         return replace(form, write=damaged(form.write)) if is_last else form
 
-    few = [form for form in FORMS if form.file in ("torchreid.pth", "model.pt2")]
-    monkeypatch.setattr(export, "FORMS", tuple(map(broken, few)))
+    two = [form for form in FORMS if form.file in ("torchreid.pth", "model.pt2")]
+    monkeypatch.setattr(export, "FORMS", tuple(map(broken, two)))
     stages.write_params(project, {})
-    doubtful = {"max_cosine_distance": 0.5, "too_few": {"threshold": "identities: 2 (needs 20)"}}
+    few = {"threshold": "identities: 2 (needs 20)"}
+    doubtful = EVALUATION | {"max_cosine_distance": 0.5, "too_few": few}
     files.write_json(project / "reports/evaluation.json", doubtful)
     with pytest.raises(SystemExit):
         stages.run("export")

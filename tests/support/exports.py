@@ -12,6 +12,22 @@ from deepsort_reid.model import network
 from deepsort_reid.model.checkpoint import Description
 
 THRESHOLD = 0.137
+EVALUATION = {  # what a model card needs of reports/evaluation.json
+    "mAP": 0.6218, "mINP": 0.5, "rank1": 0.8125, "queries": 64, "query_identities": 32,
+    "gallery_images": 400, "same_camera_removed": True, "cameras_known": True, "tuning": False,
+    "max_cosine_distance": THRESHOLD, "meaningful": True, "too_few": {},
+}  # fmt: skip
+CALIBRATION = {  # and of reports/calibration.json
+    "max_cosine_distance": THRESHOLD,
+    "false_match_rate": 0.01,
+    "kinds": {
+        "within": {
+            "pairs_of_two_people": 9000, "pairs_of_one_person": 300, "resampled_groups": 32,
+            "threshold": {"value": THRESHOLD, "low": 0.12, "high": 0.151},
+            "at_max_cosine_distance": {"false_match_rate": 0.0099, "true_match_rate": 0.91},
+        },
+    },
+}  # fmt: skip
 
 
 def trained(arch: str = "resnet18", size: Sequence[int] = (32, 16), **design: object) -> Trained:

@@ -58,6 +58,7 @@ class SourceConfig(Section):
         default=None, ge=1, description="as `dataset.identity_level`"
     )
     subset: Subset | None = Field(default=None, description="as `dataset.subset`")
+    license: str | None = Field(default=None, description="as `dataset.license`")
     synthetic: Mapping[str, Any] = Field(
         default={}, description="for the source `synthetic`: what differs from `dataset.synthetic`"
     )
@@ -94,6 +95,9 @@ class DatasetConfig(Section):
         description="which version of a dataset that has several, "
         "such as `labeled` of CUHK03-NP or `800` of VehicleID"
     )
+    license: str | None = Field(
+        description="the licence of the images, in words, for the model card; `null`: not stated"
+    )
     mot: MotConfig
     synthetic: SyntheticConfig
 
@@ -111,6 +115,10 @@ class DatasetConfig(Section):
         if isinstance(self.source, str):
             return self.source
         return " + ".join(source.name for source in self.source)
+
+    def license_of(self, source: SourceConfig) -> str | None:
+        """The licence of one of `sources`: its own, or the one stated for all of them."""
+        return source.license or self.license
 
     def rendering_of(self, source: SourceConfig) -> SyntheticConfig:
         """What a source named `synthetic` is rendered from."""

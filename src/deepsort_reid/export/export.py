@@ -39,6 +39,11 @@ class Export:
             f"mAP_{name}": value for name, value in self.mean_average_precisions.items()
         }
 
+    def speeds(self) -> dict[str, float]:
+        """Crops a second of each file, in the largest of the batches, on this machine."""
+        most = max(parity.BATCHES)
+        return {row.file: row.speed for row in self.rows if row.batch == most}
+
 
 FULL = {"model.pth", *(form.file for form in FORMS)}  # in float32
 
@@ -144,10 +149,14 @@ def measure(
 
 
 def numbers_of_run(done: Export) -> Numbers:
-    """The numbers of `Export.metrics` as the training's run records them."""
+    """The numbers of `Export.metrics` as the training's run records them, and the speeds.
+
+    The run alone has speeds: an output of the stage must be the same each time it is made.
+    """
     metrics = done.metrics()
     count = metrics.pop("files")
     measured = {f"export/{name}": value for name, value in metrics.items()}
+    measured |= {f"export/crops_per_second/{name}": value for name, value in done.speeds().items()}
     return Numbers(measured, {"export.files": count})
 
 
