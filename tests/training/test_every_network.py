@@ -32,7 +32,11 @@ FIRST_OF_TIMM = {
     BRANCHED: "backbone.stem",
     **dict.fromkeys(TRANSFORMERS, "backbone.patch_embed"),
 }
-PLAIN = ("last_stride", "pooling")  # what a vision transformer has no feature map for
+LACKING = {  # of a recipe, by the networks of timm that refuse it in a line
+    **dict.fromkeys(TRANSFORMERS, {"last_stride", "pooling"}),
+    BRANCHED: {"last_stride", "pooling"},
+    "timm/mobilenetv4_conv_small": {"last_stride"},
+}
 PARTS = part(11, 0, size=SIZE), part(3, 1, size=SIZE)
 
 
@@ -44,10 +48,8 @@ def first_part(arch: str) -> str:
 
 def recipe_of(arch: str, **changes: Any) -> TrainConfig:
     """Everything at once, as far as the network has it."""
-    asked = {name: value for name, value in EVERYTHING.items()
-             if arch not in (*TRANSFORMERS, BRANCHED) or name not in PLAIN}  # fmt: skip
-    if arch == BRANCHED:
-        asked["pooling"] = "gem"
+    lacking = LACKING.get(arch, set())
+    asked = {name: value for name, value in EVERYTHING.items() if name not in lacking}
     frozen = {"freeze_layers": (first_part(arch),), "epochs": 1, "batch_size": 16, "lr": 0.001}
     return config(arch=arch, **(asked | frozen | changes))
 
