@@ -33,7 +33,7 @@ FIRST_OF_TIMM = {
     **dict.fromkeys(TRANSFORMERS, "backbone.patch_embed"),
 }
 LACKING = {  # of a recipe, by the networks of timm that refuse it in a line
-    **dict.fromkeys(TRANSFORMERS, {"last_stride", "pooling"}),
+    **{arch: {"last_stride", "pooling"} for arch in TRANSFORMERS},
     BRANCHED: {"last_stride", "pooling"},
     "timm/mobilenetv4_conv_small": {"last_stride"},
 }
