@@ -245,6 +245,18 @@ def test_other_colours_and_no_normalisation_are_noticed(tmp_path: Path) -> None:
     assert len(parity.measure_parity("a.onnx", "r", right, images, expected, least=0.99999)) == 3
 
 
+def test_a_precision_that_costs_too_much_names_its_parameter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, images = shared("resnet18"), crops(64)
+    formats.write_onnx_normalised(tmp_path / "boxmot.onnx", network)
+    monkeypatch.setattr(export, "FORMS", [form for form in FORMS if form.file == "boxmot.onnx"])
+    (form,) = export.lowered(tmp_path, "int8", crops(8))
+    wrong = np.roll(parity.reference(network, images), 1, axis=0)
+    with pytest.raises(ExportError, match=r"at least 0.9; nothing was exported; set export.int8: "):
+        export.verify_file(tmp_path, form, images, wrong)
+
+
 def test_numbers_that_are_none_are_refused() -> None:
     expected = np.ones((64, 4), np.float32)
 

@@ -207,5 +207,11 @@ def test_the_licence_is_a_parameter_of_each_dataset() -> None:
     (alone,) = load("export").datasets(parse(with_dataset(license="CC0")))["sources"]
     assert (alone.name, alone.place, alone.license) == ("", "synthetic", "CC0")
     assert load_params(ROOT / "params.yaml").dataset.license is None
-    with pytest.raises(ConfigError, match=r"dataset.license"):
+    with pytest.raises(ConfigError, match=r"dataset\.license"):
         parse(with_dataset(license=4))
+
+
+def test_the_licence_concerns_no_stage_but_export() -> None:
+    stages = read_yaml(ROOT / "dvc.yaml")["stages"]
+    wide = {"dataset", "dataset.license"}
+    assert [name for name, one in stages.items() if wide & set(one.get("params", []))] == ["export"]

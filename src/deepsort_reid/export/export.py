@@ -119,8 +119,9 @@ def verify_file(folder: Path, form: Form, images: Images, expected: Floats) -> l
     """
     run = form.open(folder / form.file)
     return parity.measure_parity(
-        form.file, form.runtime, run, images, expected, least=form.least_cosine
-    )
+        form.file, form.runtime, run, images, expected, least=form.least_cosine,
+        remedy=f"; set {form.parameter}: false" if form.parameter else "",
+    )  # fmt: skip
 
 
 def lowered(folder: Path, precision: str, crops: Images) -> Iterator[Form]:
@@ -136,7 +137,10 @@ def lowered(folder: Path, precision: str, crops: Images) -> Iterator[Form]:
                 folder / file, folder / form.file, crops=crops, prepare=PREPARE[form.file]
             )
         usage = form.usage.replace(form.file, file)
-        yield replace(form, file=file, usage=usage, least_cosine=LEAST_COSINE[precision])
+        yield replace(
+            form, file=file, usage=usage, least_cosine=LEAST_COSINE[precision],
+            parameter=f"export.{precision}",
+        )  # fmt: skip
 
 
 def measure(

@@ -110,6 +110,7 @@ class Form:
     image_size: tuple[int, int] | None = None  # the only one, if its reader knows but one
     plain: bool = False  # whether its reader builds the network, and knows the plain one alone
     least_cosine: float = 0.99999
+    parameter: str = ""  # that asks for it, where it is not always written
 
     def obstacle(self, trained: Trained) -> str | None:
         """Why a network cannot go into this form; None if it can."""

@@ -62,7 +62,14 @@ def cosines(found: Floats, expected: Floats) -> NDArray[np.float64]:
 
 
 def measure_parity(
-    file: str, name: str, run: Runtime, images: Images, expected: Floats, *, least: float
+    file: str,
+    name: str,
+    run: Runtime,
+    images: Images,
+    expected: Floats,
+    *,
+    least: float,
+    remedy: str = "",
 ) -> list[Parity]:
     """Run a file on batches of each of the sizes, and time it.
 
@@ -73,6 +80,7 @@ def measure_parity(
         images: (N, H, W, 3) uint8 RGB, at least the largest of BATCHES.
         expected: (N, D), the checkpoint's embeddings of them.
         least: the cosine demanded.
+        remedy: what to do where it is not reached, at the end of the error's line.
 
     Raises:
         ExportError: a batch fails, or its embeddings differ from the checkpoint's.
@@ -92,6 +100,7 @@ def measure_parity(
             raise ExportError(
                 f"{file}: in {name}, in a batch of {batch}, the cosine with the checkpoint's "
                 f"embeddings is {cosine:.7f}; expected at least {least}; nothing was exported"
+                f"{remedy}"
             )
     return rows
 
