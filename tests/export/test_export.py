@@ -245,6 +245,7 @@ def test_other_colours_and_no_normalisation_are_noticed(tmp_path: Path) -> None:
     assert len(parity.measure_parity("a.onnx", "r", right, images, expected, least=0.99999)) == 3
 
 
+@pytest.mark.slow
 def test_a_precision_that_costs_too_much_names_its_parameter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from deepsort_reid.core import files
 from deepsort_reid.core.arch import TIMM
 from deepsort_reid.export import runtimes
 from deepsort_reid.export.runtimes import Runtime
+from deepsort_reid.model.backbones import from_timm
 from deepsort_reid.model.pretrained.source import IN_FOLDER
 
 CONFIG = "reid_config.json"
@@ -43,9 +44,7 @@ def refusal(arch: str, names: Iterable[str], image_size: tuple[int, int]) -> str
     """
     if not arch.startswith(TIMM):
         return None
-    from timm import get_pretrained_cfg
-
-    about = get_pretrained_cfg(arch.removeprefix(TIMM))
+    about = from_timm.library().get_pretrained_cfg(arch.removeprefix(TIMM))
     height, width = about.input_size[1:]
     if about.fixed_input_size and image_size != (height, width):
         return (
@@ -97,9 +96,7 @@ def open_folder(path: Path) -> Runtime:
     weights = load_file(path / IN_FOLDER)
     if not name.startswith(OF_TIMM):
         return runtimes.published(name, weights, path / IN_FOLDER)
-    from timm import create_model
-
-    net = create_model(name.removeprefix(OF_TIMM), num_classes=0)
+    net = from_timm.library().create_model(name.removeprefix(OF_TIMM), num_classes=0)
     return runtimes.torch_module(
         runtimes.with_weights(net, weights, path / IN_FOLDER), runtimes.normalised
     )

@@ -35,4 +35,4 @@ def multiply_adds(net: nn.Module, image_size: tuple[int, int]) -> int:
     # Attention as products of matrices: the counter does not know the CPU's kernel for it.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         network.embed(bare, image)
-    return counter.get_total_flops() // 2
+    return int(counter.get_total_flops()) // 2

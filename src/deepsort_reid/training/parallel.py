@@ -111,9 +111,9 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         """Normalise (B, C, ...) over B and everything after C, of all processes."""
         if not self.training:
             return super().forward(input)
-        weight, bias = self.weight, self.bias
-        if not self.affine:
-            weight, bias = input.new_ones(input.shape[1]), input.new_zeros(input.shape[1])
+        channels = input.shape[1]
+        weight = self.weight if self.affine else input.new_ones(channels)
+        bias = self.bias if self.affine else input.new_zeros(channels)
         output, mean, variance, count = _SyncBatchNorm.apply(input, weight, bias, self.eps)
         self.update_running_statistics(mean, variance, count)
         return output  # type: ignore[no-any-return]
