@@ -347,7 +347,7 @@ def measure(
             "images_per_second": statistics.harmonic_mean(
                 [result.images_per_second for result in history]
             ),
-            "environment": fingerprint.environment(process),
+            "environment": fingerprint.environment(process, recipe.arch),
         }
 
 
