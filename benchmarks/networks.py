@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -31,7 +30,8 @@ from deepsort_reid.data.loading import augment  # noqa: E402
 from deepsort_reid.data.loading.batches import TrainBatches  # noqa: E402
 from deepsort_reid.data.packed import Part  # noqa: E402
 from deepsort_reid.model.extractor import Extractor  # noqa: E402
-from deepsort_reid.model.network import Design, build, without_classifier  # noqa: E402
+from deepsort_reid.model.network import Design, build  # noqa: E402
+from deepsort_reid.model.size import embedding_weights, multiply_adds  # noqa: E402
 from deepsort_reid.training.distributed import ALONE  # noqa: E402
 from deepsort_reid.training.learner import Learner  # noqa: E402
 
@@ -78,15 +78,9 @@ def config() -> TrainConfig:
 
 def size_of(name: str) -> list[str]:
     """Million weights, and billion multiply-adds for one image of each size."""
-    found = []
-    for size in SIZES:
-        net = without_classifier(build(Design(name), 1, image_size=size).eval())
-        counter = FlopCounterMode(display=False)
-        with counter, torch.inference_mode():
-            net.features(torch.zeros(1, 3, *size))
-        found.append(f"{counter.get_total_flops() / 2e9:.2f}")
-    weights = sum(weight.numel() for weight in net.parameters())
-    return [f"{weights / 1e6:.2f}", *found]
+    nets = {size: build(Design(name), 1, image_size=size).eval() for size in SIZES}
+    adds = [f"{multiply_adds(net, size) / 1e9:.2f}" for size, net in nets.items()]
+    return [f"{embedding_weights(nets[SIZES[0]]) / 1e6:.2f}", *adds]
 
 
 def work_of(name: str) -> dict[str, Callable[[], int]]:
