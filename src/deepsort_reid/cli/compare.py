@@ -10,16 +10,15 @@ from pathlib import Path
 from deepsort_reid.comparison import measuring, report
 from deepsort_reid.comparison.measuring import Comparison
 from deepsort_reid.comparison.network import Network
-from deepsort_reid.comparison.opening import beside_crops, open_network
+from deepsort_reid.comparison.opening import on_data, open_network
 from deepsort_reid.comparison.verdict import verdict
-from deepsort_reid.comparison.wanted import Wanted, parse
+from deepsort_reid.comparison.wanted import parse
 from deepsort_reid.core.config import Params, load_params
 from deepsort_reid.core.errors import ConfigError, ReportError
 from deepsort_reid.data.layouts.videos import read_sequences
 from deepsort_reid.data.packed import Part, Summary, open_part, read_summary, verify_parts
 from deepsort_reid.model.device import computing
 from deepsort_reid.model.extractor import usable
-from deepsort_reid.model.pretrained.source import REGISTERED
 from deepsort_reid.runs import logger as runs
 from deepsort_reid.runs import provenance
 from deepsort_reid.sources.archive import Archive, archive_in
@@ -68,16 +67,17 @@ def compare(
     Raises:
         DeepSortReidError: the data is not there, or a network cannot be read.
     """
-    wanted = [absolute(one) for one in parse(networks, settings)]
+    wanted = parse(networks, settings)
     target = (output or folder / OUTPUT).resolve()
     with at_home(folder), computing() as chosen:
         data = open_data()
         where = usable(device or chosen)
         # All of them are opened before anything takes time.
         opened = [open_network(one, device=where, image_size=image_size) for one in wanted]
-        opened = [beside_crops(one, data.query.image_size) for one in opened]
+        size, digest = data.query.image_size, data.summary.digest
+        opened = [on_data(one, size, digest) for one in opened]
         for one in opened:
-            logger.info("%s", introduced(one, data.summary.digest))
+            logger.info("%s", introduced(one))
         config = data.params.evaluate
         measured = [measuring.measure(one, data.query, data.gallery, config) for one in opened]
         found = Comparison(
@@ -109,13 +109,6 @@ def at_home(folder: Path) -> Iterator[None]:
         yield
 
 
-def absolute(wanted: Wanted) -> Wanted:
-    """The same network, wherever it is opened from."""
-    if "://" in wanted.place or wanted.place.startswith(REGISTERED):
-        return wanted
-    return Wanted(wanted.name, str(Path(wanted.place).expanduser().absolute()), wanted.options)
-
-
 def open_data() -> Data:
     """The parameters, and the split's query and gallery.
 
@@ -132,16 +125,11 @@ def open_data() -> Data:
     return Data(params, summary, query, gallery)
 
 
-def introduced(network: Network, data_digest: str) -> str:
+def introduced(network: Network) -> str:
     """A network in a line: what it is, what it takes, and what was assumed."""
     height, width = network.image_size
-    notes = list(network.notes)
-    if network.data_digest == data_digest:
-        notes.append("trained on the other part of this split, which is an advantage")
-    return (
-        f"{network.name}: {network.kind}, {height}×{width}, {network.runtime}"
-        + "".join(f"; {note}" for note in notes)
-    )  # fmt: skip
+    known = [network.kind, f"{height}×{width}", network.runtime, *network.notes]
+    return f"{network.name}: {'; '.join(known)}"
 
 
 def tracked(

@@ -53,7 +53,7 @@ def open_network(
             return tried(open_checkpoint(path, wanted, device))
     if "://" in wanted.place:
         raise WeightsError(f"{wanted.place}: download it first, and name the file")
-    path = Path(wanted.place).expanduser()
+    path = wanted.path
     if path.is_dir() and (path / CONFIG).is_file():
         return tried(open_folder(path, wanted, device))
     path = file_in(path) if path.is_dir() else path
@@ -124,15 +124,23 @@ def tried(network: Network) -> Network:
     return network
 
 
-def beside_crops(network: Network, crop_size: tuple[int, int]) -> Network:
-    """The network with a note on what resizing the packed crops does to it."""
-    if network.image_size == crop_size:
-        return network
-    height, width = network.image_size
-    note = f"the packed crops of {crop_size[0]}×{crop_size[1]} are resized"
-    if height * width > crop_size[0] * crop_size[1]:
-        note += (
-            ", which adds no detail, a handicap: pack the split at the largest size that takes "
-            f"part, split.image_size={[height, width]}"
+def on_data(network: Network, crop_size: tuple[int, int], data_digest: str) -> Network:
+    """The network with notes on what is unfair to it, or to the others, on some data.
+
+    Args:
+        network: the network.
+        crop_size: height and width in pixels of the packed crops.
+        data_digest: of the split.
+    """
+    notes = list(network.notes)
+    (height, width), (least_height, least_width) = network.image_size, crop_size
+    if network.image_size != crop_size:
+        notes.append(f"the packed crops of {least_height}×{least_width} are resized")
+    if height > least_height or width > least_width:
+        notes.append(
+            "enlarged crops have no more detail, a handicap: pack the split at the largest size "
+            f"that takes part, split.image_size={[height, width]}"
         )
-    return replace(network, notes=[*network.notes, note])
+    if network.data_digest == data_digest:
+        notes.append("trained on the other part of this split, an advantage")
+    return replace(network, notes=notes)

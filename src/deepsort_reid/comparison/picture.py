@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import Formatter, FuncFormatter, NullFormatter, PercentFormatter
+from matplotlib.ticker import Formatter, FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
 from deepsort_reid.comparison.measuring import NO_APPEARANCE, Comparison, Measured
 from deepsort_reid.comparison.verdict import SPEED_OF
@@ -16,7 +16,7 @@ from deepsort_reid.tracking.score import Scores
 WIDTH = 1200  # pixels
 ROW = 46  # for each network
 BARS, BUBBLES = 130, 430  # pixels of the two halves, without the rows
-LONGEST_NAME = 30  # characters of a line; a name has two
+LONGEST_NAME = 26  # characters of a line; a name has two
 LARGEST = 1600  # of the bubbles, points²
 SMALLEST = 120
 
@@ -73,7 +73,9 @@ def in_tracker(shares: Axes, switches: Axes, found: Comparison) -> None:
     })  # fmt: skip
     shares.axvline(without.hota, color=GREY, linestyle="--", linewidth=1.2)
     shares.set_title("In the tracker")
-    shares.set_xlabel(f"{tracking.frames:,} frames, {tracking.people:,} people")
+    shares.set_xlabel(
+        f"{tracking.frames:,} frames, {tracking.people:,} people; dashed: no appearance"
+    )
     count_bars(switches, everybody, without)
 
 
@@ -83,12 +85,13 @@ def count_bars(axes: Axes, scores: Sequence[Scores], without: Scores) -> None:
     axes.barh(range(len(counts)), counts, height=0.4, color=GREY)
     for row, count in enumerate(counts):
         written(axes, count, row, f"{count:,}")
-    axes.set_xlim(0, 1.25 * max(*counts, 1))
+    axes.set_xlim(0, 1.25 * max(*counts, 4))
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.axvline(without.id_switches, color=GREY, linestyle="--", linewidth=1.2)
     axes.grid(visible=False, axis="y")
     axes.tick_params("y", length=0)
     axes.set_title("Identity switches")
-    axes.set_xlabel("fewer are better; dashed: no appearance")
+    axes.set_xlabel("fewer are better")
 
 
 def two_bars(axes: Axes, series: dict[str, tuple[str, list[float]]]) -> None:
@@ -103,14 +106,17 @@ def two_bars(axes: Axes, series: dict[str, tuple[str, list[float]]]) -> None:
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.grid(visible=False, axis="y")
     axes.tick_params("y", length=0)
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
+    axes.legend(
+        loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2, handlelength=1,
+        handletextpad=0.5, columnspacing=1,
+    )  # fmt: skip
 
 
 def written(axes: Axes, value: float, row: float, text: str) -> None:
     """A bar's number beside its end."""
     axes.annotate(
         text, (value, row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8,
-        color=INK,
+        color=INK, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
     )  # fmt: skip
 
 
@@ -130,12 +136,12 @@ def bubbles(axes: Axes, networks: Sequence[Measured]) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(thousands))
     axes.xaxis.set_minor_formatter(minor(speeds))
     axes.set_xlim(min(speeds) / 1.6, max(speeds) * 1.6)
-    room = max(0.15 * (max(scores) - min(scores)), 0.02)
-    axes.set_ylim(max(min(scores) - room, -0.02), max(scores) + room)
+    room = max(0.15 * (max(scores) - min(scores)), 0.05)
+    axes.set_ylim(max(min(scores) - room, -0.04), max(scores) + room)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlabel(f"crops a second, {SPEED_OF} at a time")
     axes.set_ylabel("mAP")
-    axes.set_title("What it costs")
+    axes.set_title("What it costs: the larger the bubble, the larger the file")
     listed(axes, networks)
 
 

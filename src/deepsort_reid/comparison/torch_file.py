@@ -26,7 +26,7 @@ SIZES = {"deepsort": (128, 64)}  # what an architecture takes, where its file do
 USUAL_SIZE = (256, 128)
 # A tensor that only this network has, by the end of its name: what stands before is a prefix.
 SIGNS = ("layer1.0.conv1.weight", "conv1.conv.weight")
-CLASSIFIER = re.compile(r"(fc|head|heads|classifier)\.(weight|bias)|last_linear\..*")
+CLASSIFIER = re.compile(r"(fc|head|heads)\.(weight|bias)|(classifier|last_linear)\..*")
 
 
 def open_checkpoint(path: Path, wanted: Wanted, device: torch.device) -> Network:
@@ -84,6 +84,7 @@ def open_torch(
     return from_weights(
         path, wanted, arch, (size[0], size[1]), device,
         mean=facts.get("mean", MEAN), std=facts.get("std", STD), notes=notes,
+        data_digest=facts.get("data_digest", ""),
     )  # fmt: skip
 
 
@@ -98,6 +99,7 @@ def from_weights(
     std: Any,
     notes: list[str],
     kind: str = "weights of torch",
+    data_digest: str = "",
 ) -> Network:
     """A network of this project's with a file's weights, all of them.
 
@@ -123,6 +125,7 @@ def from_weights(
         file_bytes=path.stat().st_size,
         runtime=f"torch, {device}",
         notes=notes,
+        data_digest=data_digest,
     )
 
 
@@ -157,9 +160,9 @@ def prefixes(state: Mapping[str, Tensor]) -> list[str]:
 
 
 def facts_of(content: Any) -> dict[str, Any]:
-    """What a file says of its network's input: `image_size`, `mean`, `std`, as far as it does.
+    """What a file says: `image_size`, `mean`, `std` and `data_digest`, as far as it does.
 
-    Exported files of this project do, and boxmot's say the size.
+    Exported files of this project say all of it, and boxmot's the size.
     """
     content = content if isinstance(content, Mapping) else {}
     inner = content.get("deepsort_reid")
@@ -167,7 +170,7 @@ def facts_of(content: Any) -> dict[str, Any]:
     found: dict[str, Any] = dict(content) | (dict(inner) if isinstance(inner, Mapping) else {})
     if isinstance(options, Mapping):
         found.setdefault("image_size", options.get("img_size"))
-    names = ("image_size", "mean", "std")
+    names = ("image_size", "mean", "std", "data_digest")
     return {
         name: found[name]
         for name in names

@@ -87,7 +87,8 @@ def sentences(found: Comparison, other: Measured) -> Iterator[str]:
     a, b = (found.tracked(one.network.name) for one in (mine, other))
     if found.tracking and a and b:
         yield in_the_tracker(a, b, gain, found.tracking)
-    yield by_the_clock(mine.speeds[SPEED_OF] / other.speeds[SPEED_OF])
+    ratio = mine.speeds[SPEED_OF] / other.speeds[SPEED_OF]
+    yield by_the_clock(mine.network.name, ratio)
 
 
 def answer(mine: str, other: str, gain: Estimate) -> str:
@@ -109,15 +110,12 @@ def in_the_tracker(mine: Scores, other: Scores, gain: Estimate, tracking: Tracki
     )
 
 
-def by_the_clock(ratio: float) -> str:
+def by_the_clock(name: str, ratio: float) -> str:
     """How much faster the first one is."""
     if 1 / NOTICED < ratio < NOTICED:
-        return f"Both are about as fast at {SPEED_OF} crops."
-    faster = ratio > 1
-    return (
-        f"It is {ratio if faster else 1 / ratio:.1f} times as {'fast' if faster else 'slow'} at "
-        f"{SPEED_OF} crops."
-    )
+        return f"Both are about as fast ({SPEED_OF} crops at a time)."
+    times = f"{ratio:.1f} times as fast" if ratio > 1 else f"{1 / ratio:.1f} times as slow"
+    return f"{name} is {times} ({SPEED_OF} crops at a time)."
 
 
 def points(share: float) -> str:

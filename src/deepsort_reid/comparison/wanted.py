@@ -29,11 +29,18 @@ class Wanted:
         name: in the table.
         place: a file, a folder, or a registered model.
         options: by the names of `KEYS`; what is stated of it because its file does not say it.
+        base: where a relative place begins.
     """
 
     name: str
     place: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    base: Path = Path()
+
+    @property
+    def path(self) -> Path:
+        """The file or folder."""
+        return self.base / Path(self.place).expanduser()
 
     def refuse_options(self, allowed: Sequence[str], kind: str) -> None:
         """Refuse options that would contradict the file.
@@ -64,10 +71,8 @@ def parse(networks: Sequence[str], settings: Sequence[str] = ()) -> list[Wanted]
     for text in settings:
         name, key, value = parse_setting(text, names)
         options[name][key] = value
-    return [
-        Wanted(name, place, options[name])
-        for name, (_, place) in zip(names, named, strict=True)
-    ]  # fmt: skip
+    pairs = zip(names, named, strict=True)
+    return [Wanted(name, place, options[name], Path.cwd()) for name, (_, place) in pairs]
 
 
 def split_name(text: str) -> tuple[str, str]:
