@@ -52,6 +52,19 @@ MaxCosineDistance = Annotated[
     ),
 ]
 
+ImageSize = Annotated[
+    tuple[int, int] | None,
+    typer.Option(
+        metavar="H W",
+        min=1,
+        help="pixels, of networks whose file does not say it  [default: 256 128]",
+    ),
+]
+OfNetworks = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="NAME.normalisation, NAME.image_size, NAME.arch; repeatable"),
+]
+
 
 @app.command()
 def embed(
@@ -217,18 +230,8 @@ def compare(
             "--output", "-o", help="folder of the files  [default: reports/compare in --folder]"
         ),
     ] = None,
-    image_size: Annotated[
-        tuple[int, int] | None,
-        typer.Option(
-            metavar="H W",
-            min=1,
-            help="pixels, of networks whose file does not say it  [default: 256 128]",
-        ),
-    ] = None,
-    values: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="NAME.normalisation, NAME.image_size, NAME.arch; repeatable"),
-    ] = None,
+    image_size: ImageSize = None,
+    values: OfNetworks = None,
     with_tracking: Annotated[
         bool, typer.Option("--track/--no-track", help="try them in Deep SORT too")
     ] = True,

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from deepsort_reid.comparison import measuring, report
 from deepsort_reid.comparison.measuring import Comparison
 from deepsort_reid.comparison.network import Network
 from deepsort_reid.comparison.opening import on_data, open_network
 from deepsort_reid.comparison.verdict import verdict
-from deepsort_reid.comparison.wanted import parse
+from deepsort_reid.comparison.wanted import Wanted, parse
 from deepsort_reid.core.config import Params, load_params
 from deepsort_reid.core.errors import ConfigError, ReportError
 from deepsort_reid.data.layouts.videos import read_sequences
@@ -70,14 +72,8 @@ def compare(
     wanted = parse(networks, settings)
     target = (output or folder / OUTPUT).resolve()
     with at_home(folder), computing() as chosen:
-        data = open_data()
-        where = usable(device or chosen)
-        # All of them are opened before anything takes time.
-        opened = [open_network(one, device=where, image_size=image_size) for one in wanted]
-        size, digest = data.query.image_size, data.summary.digest
-        opened = [on_data(one, size, digest) for one in opened]
-        for one in opened:
-            logger.info("%s", introduced(one))
+        data, where = open_data(), usable(device or chosen)
+        opened = open_all(wanted, data, where, image_size)  # before anything takes time
         config = data.params.evaluate
         measured = [measuring.measure(one, data.query, data.gallery, config) for one in opened]
         found = Comparison(
@@ -123,6 +119,18 @@ def open_data() -> Data:
     verify_parts(SPLIT, summary, TESTED)
     query, gallery = (open_part(SPLIT, name) for name in TESTED)
     return Data(params, summary, query, gallery)
+
+
+def open_all(
+    wanted: Sequence[Wanted], data: Data, device: torch.device, image_size: tuple[int, int] | None
+) -> list[Network]:
+    """The networks, each introduced by a line in the log."""
+    size, digest = data.query.image_size, data.summary.digest
+    opened = [open_network(one, device=device, image_size=image_size) for one in wanted]
+    opened = [on_data(one, size, digest) for one in opened]
+    for one in opened:
+        logger.info("%s", introduced(one))
+    return opened
 
 
 def introduced(network: Network) -> str:

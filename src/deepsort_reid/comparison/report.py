@@ -1,5 +1,6 @@
 """The table, the file and the record of a comparison."""
 
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 from deepsort_reid.comparison.measuring import BATCHES, NO_APPEARANCE, Comparison, Measured
 from deepsort_reid.comparison.network import Network
 from deepsort_reid.comparison.picture import draw
-from deepsort_reid.comparison.verdict import compared
+from deepsort_reid.comparison.verdict import WIDTH, compared
 from deepsort_reid.core import files
 from deepsort_reid.data.sample_size import as_tag
 from deepsort_reid.runs.names import Numbers
@@ -98,7 +99,6 @@ def screen(found: Comparison) -> str:
     names = [one.network.name for one in found.networks] + [WITHOUT] * with_tracking
     width = min(LONGEST_NAME, max(map(len, names)))
     speeds = "".join(f"{batch:>6}" for batch in BATCHES)
-    lines = [f"{'':{width}}" + " " * 40 + f"{'crops a second, so many at a time':>{len(speeds)}}"]
     head = f"{'':{width}}    input     MB   mAP  rank-1  threshold{speeds}"
     lines = [
         f"{'':{width}} {'':40}  crops a second at",
@@ -144,8 +144,13 @@ def rests_on(found: Comparison) -> list[str]:
             f"; {count:,} sequence{'s' * (count > 1)}, {found.tracking.frames:,} frames, "
             f"{found.tracking.people:,} people"
         )
-    few = {text for one in found.networks for text in one.numbers["too_few"].values()}
-    return [seen, *(f"not meaningful, too few {text}" for text in sorted(few)), found.conditions]
+    few = {pair for one in found.networks for pair in one.numbers["too_few"].items()}
+    lines = [
+        seen,
+        *(f"{what} not meaningful, too few {text}" for what, text in sorted(few)),
+        found.conditions,
+    ]
+    return [part for line in lines for part in textwrap.wrap(line, WIDTH)]
 
 
 def shortened(name: str, width: int) -> str:

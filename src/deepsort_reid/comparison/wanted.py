@@ -107,8 +107,11 @@ def short_name(place: str) -> str:
     if place.startswith(REGISTERED):
         return place.removeprefix(REGISTERED)
     path = Path(place).resolve()
-    if path.stem.lower() not in COMMON_NAMES or path.is_dir():
-        return path.name if path.is_dir() else path.stem
+    if path.is_dir():
+        return path.name
+    path = path.with_suffix("") if path.suffix == ".tar" else path  # .pth.tar
+    if path.stem.lower() not in COMMON_NAMES:
+        return path.stem
     folders = [part for part in path.parts[1:-1] if part not in ("models", "export", "weights")]
     return folders[-1] if folders else path.stem
 
