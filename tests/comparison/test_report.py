@@ -60,7 +60,9 @@ def test_the_answer_says_where_the_tracker_contradicts_and_what_rests_on_too_lit
         for one in found.networks
     ]  # fmt: skip
     text = verdict.verdict(replace(found, networks=few))
-    assert "Not meaningful, too few identities: 3 (needs 20)." in text.replace("\n    ", " ")
+    assert "Whether mine is better than b cannot be told, too few identities: 3 (needs 20):" in (
+        text.replace("\n    ", " ")
+    )
     assert "In the tracker" not in text
 
 

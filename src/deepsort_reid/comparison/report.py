@@ -16,7 +16,7 @@ from deepsort_reid.runs.names import Numbers
 from deepsort_reid.tracking.score import Scores
 
 TABLE, PICTURE = "compare.csv", "compare.png"
-LONGEST_NAME = 24  # characters, on the screen
+LONGEST_NAME = 20  # characters, on the screen
 WITHOUT = "no appearance"
 
 
@@ -99,13 +99,12 @@ def screen(found: Comparison) -> str:
     names = [one.network.name for one in found.networks] + [WITHOUT] * with_tracking
     width = min(LONGEST_NAME, max(map(len, names)))
     speeds = "".join(f"{batch:>6}" for batch in BATCHES)
-    head = f"{'':{width}}    input     MB   mAP  rank-1  threshold{speeds}"
-    lines = [
-        f"{'':{width}} {'':40}  crops a second at",
-        head + ("   HOTA  switches" if with_tracking else ""),
+    start = f"{'':{width}}    input     MB    mAP  rank-1  threshold"
+    head = start + speeds + ("   HOTA  switches" if with_tracking else "")
+    lines = [f"{'':{len(start)}}{'crops a second at':>{len(speeds)}}", head]
+    lines += [
+        line_of(one, width) + in_tracker(found.tracked(one.network.name)) for one in found.networks
     ]
-    for one in found.networks:
-        lines.append(line_of(one, width) + in_tracker(found.tracked(one.network.name)))
     if with_tracking:
         empty = " " * (len(head) - width)
         lines.append(f"{WITHOUT:{width}}{empty}{in_tracker(found.tracked(NO_APPEARANCE))}")

@@ -69,7 +69,8 @@ def sentences(found: Comparison, other: Measured) -> Iterator[str]:
     """What there is to say of the first network beside another one."""
     mine, ranking = found.networks[0], found.networks[0].scores.ranking
     gain = compared(found, other)
-    yield answer(mine.network.name, other.network.name, gain)
+    few = shortage({"identities": (ranking.num_identities, LEAST)})
+    yield answer(mine.network.name, other.network.name, gain, few)
     queries = ranking.num_query - ranking.num_unmatched
     interval = (
         "a single identity, so no interval"
@@ -81,9 +82,6 @@ def sentences(found: Comparison, other: Measured) -> Iterator[str]:
         f"{points(gain.value)} points ({interval}; {queries:,} queries of "
         f"{ranking.num_identities:,} identities)."
     )
-    few = shortage({"identities": (ranking.num_identities, LEAST)})
-    if few:
-        yield f"Not meaningful, too few {few}."
     a, b = (found.tracked(one.network.name) for one in (mine, other))
     if found.tracking and a and b:
         yield in_the_tracker(a, b, gain, found.tracking)
@@ -91,8 +89,10 @@ def sentences(found: Comparison, other: Measured) -> Iterator[str]:
     yield by_the_clock(mine.network.name, ratio)
 
 
-def answer(mine: str, other: str, gain: Estimate) -> str:
-    """The answer by mAP alone."""
+def answer(mine: str, other: str, gain: Estimate, too_few: str) -> str:
+    """The answer by mAP alone; where it rests on too little, what of."""
+    if too_few:
+        return f"Whether {mine} is better than {other} cannot be told, too few {too_few}:"
     if gain.low is None or gain.high is None or gain.low <= 0 <= gain.high:
         return f"{mine} and {other} cannot be told apart:"
     return f"{mine} is {'better' if gain.value > 0 else 'worse'} than {other}:"
