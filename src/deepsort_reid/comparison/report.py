@@ -106,7 +106,7 @@ def screen(found: Comparison) -> str:
         line_of(one, width) + in_tracker(found.tracked(one.network.name)) for one in found.networks
     ]
     if with_tracking:
-        empty = " " * (len(head) - width)
+        empty = " " * (len(start + speeds) - width)
         lines.append(f"{WITHOUT:{width}}{empty}{in_tracker(found.tracked(NO_APPEARANCE))}")
     return "\n".join(f"  {line}".rstrip() for line in [*lines, *rests_on(found)])
 
