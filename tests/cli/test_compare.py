@@ -77,7 +77,7 @@ def test_three_networks_of_three_origins(run: Run, project: Path) -> None:
     )  # fmt: skip
     assert status == 0, err
     assert "mine: checkpoint of this project, resnet18; 32×16; torch, cpu\n" in err
-    assert "colours: ONNX file; 32×16; ONNX Runtime, CPU; normalised by ImageNet's mean" in err
+    assert "colours: ONNX file; 32×16; ONNX Runtime, CPU\n  normalised by ImageNet's mean" in err
     found = rows(project / "reports/compare/compare.csv")
     assert [row["network"] for row in found] == ["mine", "colours", "theirs", "no appearance"]
     assert [row["place"] for row in found[:2]] == ["models/model.pth", "colours.onnx"]

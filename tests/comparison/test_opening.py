@@ -1,5 +1,6 @@
 """What a file of a network is, told by its content; and embeddings as of what it was made from."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -205,6 +206,8 @@ def test_a_folder_of_roboflow_s_reid(tmp_path: Path) -> None:
         ('{"architecture": "osnet_x0_5"}', "weights of another architecture, it looks like"),
         ('{"architecture": "osnet_x0_25", "preprocessing": 3}', "preprocessing is no mapping"),
         ('{"architecture": "osnet_x0_25", "preprocessing": {"input_size": [0, 1]}}', "input_size"),
+        ('{"architecture": "osnet_x0_25", "preprocessing": {"input_size": [9999999, 64]}}',
+         "takes images of 9999999×64; expected at most 2048 pixels"),
         ('{"architecture": "osnet_x0_25", "preprocessing": {"resize_mode": "letterbox"}}',
          "resize_mode letterbox keeps the shape of a crop"),
     ],
@@ -243,8 +246,11 @@ def test_an_onnx_file_of_any_batch_and_precision(
                                                          order="rgb"))  # fmt: skip
 
 
-def test_a_batch_of_one_inside_a_graph_that_claims_any(tmp_path: Path) -> None:
+def test_a_batch_of_one_inside_a_graph_that_claims_any(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     found = opened(mean_colours(tmp_path / "net.onnx", only_one=True))
+    assert capfd.readouterr() == ("", "")
     assert cosine(found, colours()) > 0.9999
     assert "takes 1 at a time, no more and no fewer" in found.notes
 
@@ -283,6 +289,23 @@ def test_an_onnx_file_that_takes_something_else(
 ) -> None:
     with pytest.raises(DeepSortReidError, match=r"takes images tensor.*; expected one input of"):
         opened(mean_colours(tmp_path / "net.onnx", shape, kind))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_damaged_onnx_file_is_one_line(
+    seed: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The format has no checksums, so a damaged file may also be another whole one."""
+    random = np.random.default_rng(seed)
+    whole = mean_colours(tmp_path / "net.onnx").read_bytes()
+    for _ in range(20):
+        damaged = bytearray(whole)
+        at = int(random.integers(len(whole)))
+        damaged[at : at + 8] = random.bytes(int(random.integers(9)))
+        (tmp_path / "net.onnx").write_bytes(damaged)
+        with contextlib.suppress(DeepSortReidError):
+            opened(tmp_path / "net.onnx")
+    assert capfd.readouterr() == ("", "")
 
 
 # What is no network

@@ -124,7 +124,7 @@ def open_data() -> Data:
 def open_all(
     wanted: Sequence[Wanted], data: Data, device: torch.device, image_size: tuple[int, int] | None
 ) -> list[Network]:
-    """The networks, each introduced by a line in the log."""
+    """The networks, each introduced in the log."""
     size, digest = data.query.image_size, data.summary.digest
     opened = [open_network(one, device=device, image_size=image_size) for one in wanted]
     opened = [on_data(one, size, digest) for one in opened]
@@ -134,10 +134,10 @@ def open_all(
 
 
 def introduced(network: Network) -> str:
-    """A network in a line: what it is, what it takes, and what was assumed."""
+    """What a network is and takes, in a line, and a line for each note."""
     height, width = network.image_size
-    known = [network.kind, f"{height}×{width}", network.runtime, *network.notes]
-    return f"{network.name}: {'; '.join(known)}"
+    first = f"{network.name}: {network.kind}; {height}×{width}; {network.runtime}"
+    return "\n  ".join([first, *network.notes])
 
 
 def tracked(

@@ -13,6 +13,21 @@ from deepsort_reid.model.extractor import Embeddings, Order
 from deepsort_reid.tracking.embed import CropEmbedder
 
 BATCH_SIZE = 64  # crops at a time, at most
+LARGEST = 2048  # pixels of a side
+
+
+def check_size(place: str, image_size: tuple[int, int]) -> tuple[int, int]:
+    """The height and width of what a network takes, if they can be.
+
+    Raises:
+        WeightsError: they are too large for a network that looks at crops.
+    """
+    if max(image_size) > LARGEST:
+        height, width = image_size
+        raise WeightsError(
+            f"{place}: takes images of {height}×{width}; expected at most {LARGEST} pixels"
+        )
+    return image_size
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,9 +9,9 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from deepsort_reid.comparison.network import Network, RuntimeEmbedder
+from deepsort_reid.comparison.network import Network, RuntimeEmbedder, check_size
 from deepsort_reid.comparison.wanted import NORMALISATIONS, Wanted
-from deepsort_reid.core.errors import WeightsError
+from deepsort_reid.core.errors import DeepSortReidError, WeightsError
 from deepsort_reid.data.loading.augment import MEAN, STD
 from deepsort_reid.data.packed import Images
 from deepsort_reid.export import runtimes
@@ -85,10 +85,11 @@ def open_onnx(
     wanted.refuse_options((KEY, "image_size"), "an ONNX file")
     try:
         session = runtimes.session(path, on_gpu=device.type == "cuda")
-    except Exception as error:  # of ONNX Runtime's own classes
+        taken, told = what_it_takes(session, wanted, image_size), metadata(session)
+    except DeepSortReidError:
+        raise
+    except Exception as error:  # of ONNX Runtime's own classes, and texts that are none
         raise WeightsError(f"{path}: ONNX Runtime cannot load it ({first_line(error)})") from None
-    taken = what_it_takes(session, wanted, image_size)
-    told = metadata(session)
     notes = [] if taken.stated else [f"takes any size, {image_size[0]}×{image_size[1]} assumed"]
     where = told.get(KEY)
     if where in NORMALISATIONS:
@@ -139,7 +140,7 @@ def what_it_takes(session: Any, wanted: Wanted, image_size: tuple[int, int]) -> 
     stated = is_static(height) and is_static(width)
     if stated and wanted.options.get("image_size"):
         wanted.refuse_options((KEY,), f"an ONNX file for images of {height}×{width}")
-    size = (height, width) if stated else image_size
+    size = check_size(wanted.place, (height, width) if stated else image_size)
     return Taken(one.name, TYPES[one.type], batch if is_static(batch) else None, size, stated)
 
 

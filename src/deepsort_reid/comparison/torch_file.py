@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deepsort_reid.comparison.network import Network
+from deepsort_reid.comparison.network import Network, check_size
 from deepsort_reid.comparison.wanted import Wanted
 from deepsort_reid.core.arch import ARCHS
 from deepsort_reid.core.errors import ConfigError, WeightsError
@@ -108,7 +108,8 @@ def from_weights(
         ConfigError: the network cannot be built.
     """
     try:
-        net = network.build(Design(arch), 1, image_size=image_size)
+        size = check_size(wanted.place, image_size)
+        net = network.build(Design(arch), 1, image_size=size)
     except ConfigError as error:
         raise ConfigError(f"{wanted.place}: {error}") from None
     left = unused(load_weights(net, path, label=wanted.place))

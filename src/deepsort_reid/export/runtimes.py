@@ -1,5 +1,7 @@
 """What runs an exported file: its own runtime, with the preprocessing that its tracker does."""
 
+import contextlib
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -54,10 +56,11 @@ def session(path: Path, *, on_gpu: bool = False) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # it warns of what its own quantisation has left
+    options.log_severity_level = 4  # what goes wrong is raised as well
     wanted = [*(["CUDAExecutionProvider"] if on_gpu else []), "CPUExecutionProvider"]
     providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
-    return onnxruntime.InferenceSession(str(path), options, providers=providers)
+    with contextlib.redirect_stdout(io.StringIO()):  # where it announces a second attempt
+        return onnxruntime.InferenceSession(str(path), options, providers=providers)
 
 
 def exported_program(path: Path) -> Runtime:
