@@ -18,6 +18,7 @@ import json
 import os
 import platform
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -53,6 +54,7 @@ CHANGES: dict[str, Any] = {  # a training of some seconds, with a state every ha
 }
 OUTPUTS = ("data/split", "models", "reports", "data/raw")
 APART = {"run.json", "record.json"}  # name the run
+OF_DVC = re.compile(r"\.[\w-]{22}\.tmp")  # empty: what a killed dvc has tried links with
 TIMINGS = (
     "by_epoch/train/images_per_second",
     "by_epoch/train/data_wait",
@@ -242,7 +244,7 @@ def outcome(project: Path) -> dict[str, Any]:
         str(path.relative_to(project)): path.read_bytes()
         for name in OUTPUTS
         for path in sorted((project / name).rglob("*"))
-        if path.is_file() and path.name not in APART
+        if path.is_file() and path.name not in APART and not OF_DVC.fullmatch(path.name)
     }
     from mlflow import MlflowClient
 

@@ -1,7 +1,7 @@
 """Measures options of the training recipe: trains without and with each of them, seed by seed.
 
     uv run benchmarks/recipes.py [--option 'KEY=VALUE …']… [--set KEY=VALUE …] [--seeds N …]
-        [--jobs N] [--data FOLDER] [--test-part] [--out FILE] [--table FILE]
+        [--jobs N] [--data FOLDER] [--test-part] [--out FILE] [--table FILE] [--keep FOLDER]
 
 for example with --option 'label_smoothing=0.1' --option 'triplet_weight=1 num_instances=4'.
 
@@ -18,6 +18,9 @@ A run is one process with one thread (on a GPU if there is one), `--jobs` of the
 plays all `nproc_per_node` ranks: its batch is theirs together, its learning rate what `lr_scale`
 makes of their number. Batch normalisation then sees the whole batch, as with `sync_bn`, where ranks
 without it see their share.
+
+`--keep` receives the checkpoints, as `NUMBER-SEED.pth` by the option's place on the command line, 0
+for the baseline: networks to go on from (`weights`), or to learn from (`teacher`).
 
 Each run is a line of `--out`. One that stands there, of the same data, parameters and code, is not
 repeated: the same command goes on with what is missing.
@@ -64,14 +67,17 @@ from deepsort_reid.evaluation.evaluate import (
     val_accuracy,
 )
 from deepsort_reid.evaluation.ranking import ranking
+from deepsort_reid.model import checkpoint
+from deepsort_reid.model.checkpoint import Description
 from deepsort_reid.model.embed import Predictor
 from deepsort_reid.model.network import Design, build
 from deepsort_reid.model.pretrained.loading import load_weights
-from deepsort_reid.model.pretrained.source import WeightsSource
+from deepsort_reid.model.pretrained.source import sources
 from deepsort_reid.sources.archive import Archive
 from deepsort_reid.synthetic.dataset import write_synthetic
 from deepsort_reid.training import distributed, fingerprint
 from deepsort_reid.training.history import EpochResult
+from deepsort_reid.training.losses.teacher import Teacher
 from deepsort_reid.training.observers import Observer
 from deepsort_reid.training.optim import scale_lr
 from deepsort_reid.training.trainer import Trainer
@@ -135,7 +141,11 @@ def main() -> None:
         done, failures = read_results(options.out), []
         missing = list({keys[run]: run for run in runs if keys[run] not in done}.values())
         print(f"{len(missing)} of {len(runs)} runs to do, the others stand in {options.out}")
-        jobs = [job(run, data, code, params.evaluate.batch_size) for run in missing]
+        order = ["", *options.option]
+        jobs = [
+            job(run, data, code, params.evaluate.batch_size, options.keep, order.index(run.option))
+            for run in missing
+        ]
         for number, found in run_all(jobs, options.jobs, Path(temporary)):
             run = missing[number]
             if isinstance(found, str):
@@ -170,6 +180,7 @@ def arguments() -> argparse.Namespace:
     add("--test-part", action="store_true", help="measure on the test part")
     add("--out", type=Path, default=Path("results.jsonl"), metavar="FILE", help="a line a run")
     add("--table", type=Path, metavar="FILE", help="receives the table")
+    add("--keep", type=Path, metavar="FOLDER", help="receives the checkpoints")
     add("--run", help=argparse.SUPPRESS)  # one run, as JSON: what this program starts itself with
     options = parser.parse_args()
     options.option = list(dict.fromkeys(" ".join(option.split()) for option in options.option))
@@ -298,7 +309,9 @@ class BestNetwork(Observer):
             self.net = copy.deepcopy(net)
 
 
-def measure(data: str, params: Mapping[str, Any], code: str, batch_size: int) -> Result:
+def measure(
+    data: str, params: Mapping[str, Any], code: str, batch_size: int, keep: str | None
+) -> Result:
     """Train one network and search for people with it.
 
     Args:
@@ -306,6 +319,7 @@ def measure(data: str, params: Mapping[str, Any], code: str, batch_size: int) ->
         params: the training's.
         code: what `code_digest` was when the measurement began.
         batch_size: images embedded at a time.
+        keep: file that receives the checkpoint; None: none does.
 
     Raises:
         TrainingError: the code has changed since, or the loss is no longer finite.
@@ -319,11 +333,13 @@ def measure(data: str, params: Mapping[str, Any], code: str, batch_size: int) ->
     kept = BestNetwork()
     with distributed.joined(deterministic=recipe.deterministic) as process:
         torch.set_num_threads(1)
-        net = network(recipe, len(train.classes))
-        trainer = Trainer(net, train, val, as_one_process(recipe), process)
+        net, teacher = network(recipe, train), teacher_of(recipe, process.device)
+        trainer = Trainer(net, train, val, as_one_process(recipe), process, teacher=teacher)
         began = time.perf_counter()
         history = trainer.fit([kept])
         seconds = time.perf_counter() - began
+        if keep:
+            save(Path(keep), kept.net, recipe, train, history[trainer.best - 1])
         return {
             **searched(kept.net, query, gallery, val, batch_size, process.device),
             "best_epoch": trainer.best,
@@ -331,16 +347,35 @@ def measure(data: str, params: Mapping[str, Any], code: str, batch_size: int) ->
             "images_per_second": statistics.harmonic_mean(
                 [result.images_per_second for result in history]
             ),
-            "environment": fingerprint.environment(process),
+            "environment": fingerprint.environment(process, recipe.arch),
         }
 
 
-def network(recipe: TrainConfig, classes: int) -> nn.Module:
+def network(recipe: TrainConfig, train: Part) -> nn.Module:
     """The network that stage train begins with."""
-    net = build(Design(**recipe.design), classes, seed=recipe.seed)
+    net = build(
+        Design(**recipe.design), len(train.classes), image_size=train.image_size, seed=recipe.seed
+    )
     if recipe.weights:
-        load_weights(net, WeightsSource.parse(recipe.weights).verified())
+        load_weights(net, sources(recipe)["weights"].verified())
     return net
+
+
+def teacher_of(recipe: TrainConfig, device: torch.device) -> Teacher | None:
+    """What the network learns from beside the images, if the recipe names it."""
+    if not recipe.teacher:
+        return None
+    return Teacher(*checkpoint.load(sources(recipe)["teacher"].verified()), device)
+
+
+def save(path: Path, net: nn.Module, recipe: TrainConfig, train: Part, best: EpochResult) -> None:
+    """Write a checkpoint that other runs can learn from; it does not tell what it was made of."""
+    about = Description(
+        epoch=best.epoch, acc=100 * (1 - best.val_error), embedding_size=net.feature_size,
+        image_size=train.image_size, mean=augment.MEAN, std=augment.STD, classes=train.classes,
+        data_digest="0" * 64, identity={}, **recipe.design,
+    )  # fmt: skip
+    checkpoint.save(path, net.state_dict(), about)
 
 
 def as_one_process(recipe: TrainConfig) -> TrainConfig:
@@ -374,14 +409,18 @@ def searched(
 # Many runs
 
 
-def job(run: Run, data: Path, code: str, batch_size: int) -> str:
+def job(run: Run, data: Path, code: str, batch_size: int, keep: Path | None, number: int) -> str:
     """What a process of its own is told to `measure`."""
+    path = keep.resolve() / f"{number}-{run.params.seed}.pth" if keep else None
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
     return json.dumps(
         {
             "data": str(data.resolve()),
             "params": run.params.model_dump(),
             "code": code,
             "batch_size": batch_size,
+            "keep": str(path) if path else None,
         }
     )
 

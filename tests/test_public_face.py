@@ -14,7 +14,8 @@ from tests.support.exports import trained
 # A tracker that embeds crops needs none of these: they come with the extras.
 HEAVY = """
     cv2 deep_sort_realtime dvc fsspec matplotlib mlflow onnx onnxruntime pandas pydantic requests
-    rich ruamel scipy simplejpeg sklearn sqlalchemy tqdm trackeval typer yaml
+    rich ruamel scipy simplejpeg sklearn sqlalchemy timm torchvision tqdm trackeval
+    typer yaml
 """.split()
 SCRIPT = """
 import json, sys

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow  # installs torch
 
 ROOT = Path(__file__).parents[2]
 # What torch asks for itself is not counted.
-OWN = {"deepsort-reid", "torch", "torchvision", "numpy", "pillow"}
+OWN = {"deepsort-reid", "torch", "numpy", "pillow"}
 SCRIPT = """
 import numpy as np
 from deepsort_reid import Extractor, read_threshold

@@ -329,3 +329,72 @@ def test_weights_that_cannot_be_meant(workspace: Path, text: str, message: str) 
 def test_an_empty_ordered_dictionary_is_no_network(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no tensors in it"):
         loaded({"state_dict": OrderedDict()}, tmp_path)
+
+
+def test_a_folder_of_roboflows_reid_is_read(workspace: Path) -> None:
+    folder = workspace / "exported"
+    folder.mkdir()
+    content = state("osnet_x0_25")
+    save_file(content, folder / "weights.safetensors")
+    (folder / "reid_config.json").write_text("{}")
+    for text in ("exported", str(folder), "exported/weights.safetensors"):
+        net = build(Design("osnet_x0_25"), 3)
+        load_weights(net, WeightsSource.parse(text).verified())
+        assert torch.equal(net.conv5.conv.weight, content["conv5.conv.weight"])
+
+
+def fast_reid(content: State) -> Any:
+    """As fast-reid writes a training: a backbone, and heads of its own."""
+    heads = {"heads.bottleneck.0.bias": torch.zeros(2048), "heads.weight": torch.zeros(9, 2048)}
+    return {"model": prefixed("backbone.", headless(content)) | heads, "optimizer": {}}
+
+
+def torchreid(content: State) -> Any:
+    """As torchreid writes a training of several processes, whose classifier is `classifier`."""
+    named = {name.replace("fc.", "classifier."): tensor for name, tensor in content.items()}
+    return {"state_dict": prefixed("module.", named), "epoch": 3, "rank1": 0.9, "scheduler": None}
+
+
+@pytest.mark.parametrize(
+    ("arch", "wrap"),
+    [
+        ("resnet18_ibn_a", fast_reid),
+        ("resnet18_ibn_a", torchreid),
+        ("osnet_ain_x0_25", lambda s: {"state_dict": prefixed("module.", s)}),
+        ("osnet_ibn_x1_0", lambda s: s),
+        ("timm/mobilenetv4_conv_small", lambda s: {"model": prefixed("module.", s)}),
+    ],
+)
+def test_every_family_loads_the_files_of_those_who_publish_it(
+    arch: str, wrap: Callable[[State], Any], tmp_path: Path
+) -> None:
+    net, other = (build(Design(arch), 3, seed=seed) for seed in (1, 2))
+    torch.save(wrap(dict(net.published.state_dict())), tmp_path / "w.pth")
+    report = load_weights(other, tmp_path / "w.pth")
+    own = other.published.state_dict()
+    for name, tensor in net.published.state_dict().items():
+        if not name.startswith(("fc.", "classifier.")):
+            assert torch.equal(own[name], tensor), name
+    assert not [name for name in report.missing if not name.startswith(("fc.", "classifier."))]
+
+
+@pytest.mark.parametrize(
+    ("arch", "other", "said"),
+    [
+        ("osnet_x1_0", "osnet_x0_25", "it looks like osnet_x0_25; "),
+        ("osnet_x0_25", "osnet_ain_x0_25", "it looks like osnet_ain_x0_25; "),
+        ("osnet_ain_x1_0", "osnet_ibn_x1_0", "it looks like osnet_ibn_x1_0; "),
+        ("resnet18", "resnet18_ibn_a", "it looks like resnet18_ibn_a"),
+        ("resnet18", "timm/mobilenetv4_conv_small", "it looks like an EfficientNet or MobileNet"),
+        ("timm/mobilenetv4_conv_small", "osnet_x0_5", "it looks like osnet_x0_5"),
+    ],
+)
+def test_the_network_whose_weights_they_are_is_named(
+    arch: str, other: str, said: str, tmp_path: Path
+) -> None:
+    torch.save(build(Design(other), 3).published.state_dict(), tmp_path / "w.pth")
+    with pytest.raises(WeightsError) as caught:
+        load_weights(build(Design(arch), 3), tmp_path / "w.pth")
+    assert said in str(caught.value)
+    if not other.startswith("timm/"):
+        assert f"set arch: {other}" in str(caught.value)

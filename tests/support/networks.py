@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from torch import nn
 
 from deepsort_reid.model.backbones import resnet
 
@@ -19,13 +18,8 @@ EXAMPLES = (  # one network of each kind that is built in its own way
 class NarrowResNet(resnet.ReidResNet):
     """A ResNet of a sixtieth of the weights: a training or a checkpoint takes milliseconds."""
 
-    def __init__(self, block: Any, depths: list[int], classes: int):
-        super().__init__(block, depths, classes)
-        self.feature_size = self.inplanes
-        self.fc = nn.Linear(self.inplanes, classes)
-
-    def _make_layer(self, block: Any, planes: int, *arguments: Any, **words: Any) -> nn.Sequential:
-        return super()._make_layer(block, planes // SHARE, *arguments, **words)
+    def __init__(self, block: Any, depths: Any, classes: int):
+        super().__init__(block, depths, classes, width=resnet.WIDTH // SHARE)
 
 
 @contextmanager

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torchvision.models.resnet import BasicBlock
 
 from deepsort_reid.core.config import TrainConfig, load_params
 from deepsort_reid.data.packed import Part
 from deepsort_reid.model import network
 from deepsort_reid.model.backbones.base import ReidNet
+from deepsort_reid.model.backbones.resnet import BasicBlock
 from deepsort_reid.model.heads import CosineClassifier, GemPool
 from deepsort_reid.training.distributed import ALONE, Process
 from deepsort_reid.training.history import EpochResult

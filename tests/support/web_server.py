@@ -39,7 +39,7 @@ class WebServer:
         if self.says_length:
             request.send_header("Content-Length", str(len(body)))
         request.end_headers()
-        if status < 400:
+        if status < 400 and request.command != "HEAD":
             request.wfile.write(body[: self.cuts.pop(0)] if self.cuts else body)
 
     def ranges(self) -> list[str | None]:
@@ -50,6 +50,9 @@ class WebServer:
 def web_server(content: bytes = b"") -> Iterator[WebServer]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            served.answer(self)
+
+        def do_HEAD(self) -> None:
             served.answer(self)
 
         def log_message(self, *_: object) -> None:

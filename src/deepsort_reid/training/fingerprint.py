@@ -17,6 +17,7 @@ from typing import Any, Self
 import torch
 
 from deepsort_reid.core import files
+from deepsort_reid.core.arch import TIMM
 from deepsort_reid.core.config import TrainConfig
 from deepsort_reid.core.machine import processor
 from deepsort_reid.core.project import PACKAGE, home
@@ -24,7 +25,7 @@ from deepsort_reid.model.pretrained.source import sources
 from deepsort_reid.training.distributed import Process
 
 SCRIPT = home() / "pipeline" / "train.py"
-LIBRARIES = ("torch", "torchvision", "numpy")  # whose arithmetic a training is made of
+LIBRARIES = ("torch", "numpy")  # whose arithmetic a training is made of
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,10 @@ def of_training(config: TrainConfig, process: Process, *, data_digest: str) -> F
     for name, source in sources(config).items():
         data[name] = source.digest()
     return Fingerprint(
-        data=data, params=config.model_dump(), code=code_digests(), environment=environment(process)
+        data=data,
+        params=config.model_dump(),
+        code=code_digests(),
+        environment=environment(process, config.arch),
     )
 
 
@@ -129,16 +133,17 @@ def imported_files(path: Path) -> Iterator[Path]:
                 yield file
 
 
-def environment(process: Process) -> dict[str, Any]:
+def environment(process: Process, arch: str) -> dict[str, Any]:
     """What computes: versions, processes, and the processor or GPU.
 
     Rounding depends on all of it: kernels are chosen by instruction set and cache, and sums are
     cut up by threads and processes.
     """
     on_gpu = process.device.type == "cuda"
+    libraries = (*LIBRARIES, "timm") if arch.startswith(TIMM) else LIBRARIES
     return {
         "python": platform.python_version(),
-        **{name: metadata.version(name) for name in LIBRARIES},
+        **{name: metadata.version(name) for name in libraries},
         "system": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name(process.device) if on_gpu else processor(),
         "processes": process.world_size,

@@ -170,7 +170,8 @@ def opening(trainer: "Trainer") -> list[str]:
         f"data        {len(train):,} images of {len(train.classes):,} identities, "
         f"{len(trainer.val):,} more of them for val; {height}×{width} pixels",
         f"network     {config.arch}, {weights / 1e6:.1f} million weights, "
-        f"{f'starting from {config.weights}' if config.weights else 'random at the start'}",
+        f"{f'starting from {config.weights}' if config.weights else 'random at the start'}"
+        f"{f', taught by {config.teacher}' if config.teacher else ''}",
         f"parameters  {config.epochs} epochs of {steps:,} steps, {batch:,} images a step, "
         f"{config.optimizer}, lr {trainer.learner.lr:g}, seed {config.seed}",
         f"device      {device_name(process.device)}, {process.world_size} "

@@ -3,9 +3,9 @@
 from typing import cast
 
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock
 
 from deepsort_reid.model.backbones.base import ReidNet, stride_one
+from deepsort_reid.model.backbones.resnet import BasicBlock, layer_of
 
 
 class DeepSortNet(ReidNet):
@@ -25,10 +25,10 @@ class DeepSortNet(ReidNet):
             nn.ReLU(inplace=True),
             nn.MaxPool2d(3, 2, padding=1),
         )
-        self.layer1 = two_blocks(64, 64, stride=1)
-        self.layer2 = two_blocks(64, 128, stride=2)
-        self.layer3 = two_blocks(128, 256, stride=2)
-        self.layer4 = two_blocks(256, 512, stride=2)
+        self.layer1 = layer_of(BasicBlock, 64, 64, depth=2, stride=1)
+        self.layer2 = layer_of(BasicBlock, 64, 128, depth=2, stride=2)
+        self.layer3 = layer_of(BasicBlock, 128, 256, depth=2, stride=2)
+        self.layer4 = layer_of(BasicBlock, 256, 512, depth=2, stride=2)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Sequential(
             nn.Linear(512, 256),
@@ -47,21 +47,3 @@ class DeepSortNet(ReidNet):
     def keep_last_map(self) -> None:
         """Set the last layer's stride to 1."""
         stride_one(self.layer4)
-
-
-def two_blocks(inputs: int, channels: int, *, stride: int) -> nn.Sequential:
-    """Two residual blocks, the first of which changes channels and resolution.
-
-    Args:
-        inputs: channels that enter.
-        channels: channels that leave.
-        stride: of the first block.
-    """
-    shortcut = None
-    if stride != 1 or inputs != channels:
-        shortcut = nn.Sequential(
-            nn.Conv2d(inputs, channels, 1, stride=stride, bias=False), nn.BatchNorm2d(channels)
-        )
-    return nn.Sequential(
-        BasicBlock(inputs, channels, stride, shortcut), BasicBlock(channels, channels)
-    )

@@ -5,8 +5,9 @@ and AIN from "Learning Generalisable Omni-Scale Representations for Person Re-Id
 2021. The tensors have the names that torchreid's files have, which boxmot and others load too.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import ClassVar, cast
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,12 @@ CHANNELS: dict[str, tuple[int, int, int, int]] = {  # of the stem and the three 
 }
 EMBEDDING = 512
 SCALES = 4  # streams of a block, which see 3, 5, 7 and 9 pixels
+Norm = Literal["batch", "instance", "none"]
+NORMS: dict[Norm, Callable[[int], nn.Module]] = {
+    "batch": nn.BatchNorm2d,
+    "instance": partial(nn.InstanceNorm2d, affine=True),
+    "none": lambda _: nn.Identity(),
+}
 # Where the blocks of AIN normalise each image by itself, found by its authors' search.
 AIN = ((True, True), (False, True), (True, False))
 
@@ -36,23 +43,17 @@ class Conv(nn.Module):
         size: int = 1,
         *,
         stride: int = 1,
-        norm: type[nn.Module] | None = nn.BatchNorm2d,
+        norm: Norm = "batch",
         relu: bool = True,
     ):
         super().__init__()
         self.conv = nn.Conv2d(inputs, channels, size, stride, padding=size // 2, bias=False)
-        if norm is nn.InstanceNorm2d:
-            self.bn: nn.Module = nn.InstanceNorm2d(channels, affine=True)
-        elif norm:
-            self.bn = norm(channels)
-        self.has_norm, self.has_relu = norm is not None, relu
+        self.bn = NORMS[norm](channels)
+        self.relu = nn.ReLU(inplace=True) if relu else nn.Identity()
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, channels, H', W')."""
-        maps = self.conv(maps)
-        if self.has_norm:
-            maps = self.bn(maps)
-        return F.relu(maps, inplace=True) if self.has_relu else maps
+        return cast("Tensor", self.relu(self.bn(self.conv(maps))))
 
 
 class LightConv(nn.Module):
@@ -113,12 +114,10 @@ class Block(nn.Module):
                 lights = (LightConv(middle) for _ in range(depth))
                 setattr(self, f"conv2{letter}", nn.Sequential(*lights))
         self.gate = ChannelGate(middle)
-        self.conv3 = Conv(
-            middle, channels, norm=None if norm_inside else nn.BatchNorm2d, relu=False
-        )
+        self.conv3 = Conv(middle, channels, norm="none" if norm_inside else "batch", relu=False)
         self.downsample = Conv(inputs, channels, relu=False) if inputs != channels else None
         if norm_inside or norm:
-            self.IN = nn.InstanceNorm2d(channels, affine=True)
+            self.IN = NORMS["instance"](channels)
         self.as_ain, self.norm_inside, self.norm = as_ain, norm_inside, norm
 
     @property
@@ -154,6 +153,31 @@ class Stream(nn.Module):
         return cast("Tensor", self.layers(maps))
 
 
+def blocks(
+    inputs: int, channels: int, variant: str, inside: Sequence[bool], *, norm: bool = False
+) -> nn.Sequential:
+    """The two blocks of a stage.
+
+    Args:
+        inputs: channels that enter.
+        channels: channels that leave.
+        variant: see `OSNet`.
+        inside: of each block, whether AIN normalises its residual.
+        norm: whether the sum is normalised.
+    """
+    as_ain = variant == "ain"
+    first, second = (
+        Block(entering, channels, as_ain=as_ain, norm_inside=as_ain and place, norm=norm)
+        for entering, place in zip((inputs, channels), inside, strict=True)
+    )
+    return nn.Sequential(first, second)
+
+
+def halving(channels: int) -> nn.Sequential:
+    """What brings a stage's maps to half their size."""
+    return nn.Sequential(Conv(channels, channels), nn.AvgPool2d(2, 2))
+
+
 class OSNet(ReidNet):
     """OSNet of any width; its embedding is a linear layer of 512 behind the pooling.
 
@@ -172,36 +196,21 @@ class OSNet(ReidNet):
             variant: of the instance normalisation: `""` none, `ibn` or `ain`.
         """
         super().__init__()
-        stem, *stages = channels
-        as_ain, with_norm = variant == "ain", variant != ""
-        norm = nn.InstanceNorm2d if with_norm else nn.BatchNorm2d
-        self.conv1 = Conv(3, stem, 7, stride=2, norm=norm)
+        stem, first, second, third = channels
+        self.conv1 = Conv(3, stem, 7, stride=2, norm="instance" if variant else "batch")
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
-        inputs = stem
-        for number, (width, inside) in enumerate(zip(stages, AIN, strict=True), start=2):
-            blocks: list[nn.Module] = [
-                Block(
-                    inputs if place == 0 else width,
-                    width,
-                    as_ain=as_ain,
-                    norm_inside=as_ain and inside[place],
-                    norm=variant == "ibn" and number == 2,
-                )
-                for place in (0, 1)
-            ]
-            inputs = width
-            halving = nn.Sequential(Conv(width, width), nn.AvgPool2d(2, 2))
-            if number == 4:
-                self.conv4 = nn.Sequential(*blocks)
-            elif as_ain:
-                setattr(self, f"conv{number}", nn.Sequential(*blocks))
-                setattr(self, f"pool{number}", halving)
-            else:
-                setattr(self, f"conv{number}", nn.Sequential(*blocks, halving))
-        self.conv5 = Conv(inputs, inputs)
+        self.conv2 = blocks(stem, first, variant, AIN[0], norm=variant == "ibn")
+        self.conv3 = blocks(first, second, variant, AIN[1])
+        self.conv4 = blocks(second, third, variant, AIN[2])
+        if variant == "ain":
+            self.pool2, self.pool3 = halving(first), halving(second)
+        else:
+            self.conv2.append(halving(first))
+            self.conv3.append(halving(second))
+        self.conv5 = Conv(third, third)
         self.global_avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Sequential(
-            nn.Linear(inputs, EMBEDDING), nn.BatchNorm1d(EMBEDDING), nn.ReLU(inplace=True)
+            nn.Linear(third, EMBEDDING), nn.BatchNorm1d(EMBEDDING), nn.ReLU(inplace=True)
         )
         self.classifier = nn.Linear(EMBEDDING, classes)
         self.neck = nn.Identity()

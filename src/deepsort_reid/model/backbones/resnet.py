@@ -1,55 +1,163 @@
-"""ResNets, which are torchvision's, and their variants with instance normalisation, IBN-a."""
+"""ResNets under torchvision's names, and their variants with instance normalisation, IBN-a.
 
+He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, with the stride of a block in
+its 3×3 convolution. Initial weights, embeddings and gradients are torchvision's to the bit. It is
+not imported, since it brings what takes each process two seconds to import.
+"""
+
+from collections.abc import Sequence
 from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from deepsort_reid.model.backbones.base import ReidNet, stride_one
 
-BLOCKS: dict[str, tuple[type[BasicBlock | Bottleneck], list[int]]] = {
-    "resnet18": (BasicBlock, [2, 2, 2, 2]),
-    "resnet34": (BasicBlock, [3, 4, 6, 3]),
-    "resnet50": (Bottleneck, [3, 4, 6, 3]),
-}
+WIDTH = 64  # channels of the first layer
 IBN = "_ibn_a"  # the end of a name
 
 
-class ReidResNet(resnet.ResNet, ReidNet):
-    """torchvision's ResNet with all four layers, under torchvision's names.
+def conv3x3(inputs: int, channels: int, stride: int = 1) -> nn.Conv2d:
+    """A 3×3 convolution that keeps the map's size, or halves it."""
+    return nn.Conv2d(inputs, channels, 3, stride=stride, padding=1, bias=False)
 
-    He et al., "Deep Residual Learning for Image Recognition", CVPR 2016. The classifier is `fc`.
-    """
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions, and what enters added to what leaves."""
+
+    expansion: ClassVar[int] = 1  # channels that leave, as a multiple of the layer's
+
+    def __init__(
+        self, inputs: int, channels: int, stride: int = 1, downsample: nn.Module | None = None
+    ):
+        """Make a block.
+
+        Args:
+            inputs: channels that enter.
+            channels: of the layer.
+            stride: of the first convolution.
+            downsample: brings what enters to the size of what leaves; None where it has it.
+        """
+        super().__init__()
+        self.conv1 = conv3x3(inputs, channels, stride)
+        self.bn1: nn.Module = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = conv3x3(channels, channels)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.downsample = downsample
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, channels, H', W')."""
+        residual = self.relu(self.bn1(self.conv1(maps)))
+        residual = self.bn2(self.conv2(residual))
+        residual += maps if self.downsample is None else self.downsample(maps)
+        return cast("Tensor", self.relu(residual))
+
+
+class Bottleneck(nn.Module):
+    """A 3×3 convolution between two of 1×1, which narrow the maps and widen them again."""
+
+    expansion: ClassVar[int] = 4
+
+    def __init__(
+        self, inputs: int, channels: int, stride: int = 1, downsample: nn.Module | None = None
+    ):
+        """Make a block; see `BasicBlock`."""
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, channels, 1, bias=False)
+        self.bn1: nn.Module = nn.BatchNorm2d(channels)
+        self.conv2 = conv3x3(channels, channels, stride)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv3 = nn.Conv2d(channels, channels * self.expansion, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(channels * self.expansion)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = downsample
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, 4 × channels, H', W')."""
+        residual = self.relu(self.bn1(self.conv1(maps)))
+        residual = self.relu(self.bn2(self.conv2(residual)))
+        residual = self.bn3(self.conv3(residual))
+        residual += maps if self.downsample is None else self.downsample(maps)
+        return cast("Tensor", self.relu(residual))
+
+
+Block = type[BasicBlock | Bottleneck]
+BLOCKS: dict[str, tuple[Block, tuple[int, int, int, int]]] = {  # kind, and how many in each layer
+    "resnet18": (BasicBlock, (2, 2, 2, 2)),
+    "resnet34": (BasicBlock, (3, 4, 6, 3)),
+    "resnet50": (Bottleneck, (3, 4, 6, 3)),
+}
+
+
+class ReidResNet(ReidNet):
+    """A ResNet with all four layers. The classifier is `fc`."""
 
     classifier_name: ClassVar[str] = "fc"
 
-    def __init__(self, block: type[BasicBlock | Bottleneck], depths: list[int], classes: int):
+    def __init__(self, block: Block, depths: Sequence[int], classes: int, *, width: int = WIDTH):
         """Make a network with random weights.
 
         Args:
             block: what layers consist of.
             depths: blocks of each of the four layers.
             classes: identities to tell apart.
+            width: channels of the first layer; each later one has twice as many.
         """
-        super().__init__(block, depths, classes)
-        self.feature_size = self.fc.in_features
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, WIDTH, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(WIDTH)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        inputs = WIDTH
+        for number, depth in enumerate(depths):
+            channels = width * 2**number
+            layer = layer_of(block, inputs, channels, depth, stride=1 if number == 0 else 2)
+            setattr(self, f"layer{number + 1}", layer)
+            inputs = channels * block.expansion
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.feature_size = inputs
+        self.fc = nn.Linear(inputs, classes)
         self.neck = nn.Identity()
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def pooled(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 512), or 2048 for ResNet50."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return cast("Tensor", self.avgpool(x).flatten(1))
+        maps = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        for layer in self.layers:
+            maps = layer(maps)
+        return cast("Tensor", self.avgpool(maps).flatten(1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, classes) logits."""
-        return self.logits(self.features(x))
+    @property
+    def layers(self) -> list[nn.Sequential]:
+        """The four layers, in order."""
+        return [getattr(self, f"layer{number}") for number in (1, 2, 3, 4)]
 
     def keep_last_map(self) -> None:
         """Set the last layer's stride to 1."""
-        stride_one(self.layer4)
+        stride_one(self.layers[-1])
+
+
+def layer_of(block: Block, inputs: int, channels: int, depth: int, *, stride: int) -> nn.Sequential:
+    """Blocks of one size of map, the first of which changes size and channels.
+
+    Args:
+        block: their kind.
+        inputs: channels that enter.
+        channels: of the layer; `block.expansion` times as many leave it.
+        depth: how many blocks.
+        stride: of the first one.
+    """
+    leaving = channels * block.expansion
+    downsample = None
+    if stride != 1 or inputs != leaving:
+        downsample = nn.Sequential(
+            nn.Conv2d(inputs, leaving, 1, stride=stride, bias=False), nn.BatchNorm2d(leaving)
+        )
+    first = block(inputs, channels, stride, downsample)
+    return nn.Sequential(first, *(block(leaving, channels) for _ in range(1, depth)))
 
 
 class InstanceBatchNorm(nn.Module):
@@ -82,7 +190,7 @@ def make(name: str, classes: int) -> ReidResNet:
     """
     net = ReidResNet(*BLOCKS[name.removesuffix(IBN)], classes)
     if name.endswith(IBN):
-        for layer in (net.layer1, net.layer2, net.layer3):
+        for layer in net.layers[:3]:
             for block in layer:
                 first = cast("BasicBlock | Bottleneck", block)
                 first.bn1 = InstanceBatchNorm(first.conv1.out_channels)

@@ -37,6 +37,8 @@ def imagenet_state(arch: str) -> Mapping[str, Tensor]:
         with contextlib.redirect_stderr(io.StringIO()):  # a progress bar
             return bring()
     except (OSError, RuntimeError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         raise WeightsError(
             f"weights: imagenet: the file of {arch} cannot be brought ({reason(error)}); where "
             f"there is no network, copy it into {cache}, or name a file: weights: PATH"

@@ -1,0 +1,139 @@
+"""Prints what networks weigh and how fast they are: the table of docs/networks.md.
+
+    uv run benchmarks/networks.py [NAME …] [--seconds S]
+
+Weights are those that an embedding needs, without the classifier. Multiply-adds are counted by
+torch for one image. Speeds are images a second of whole training steps (forward, loss, backward,
+optimizer, in the project's own learner), and crops a second of the Extractor, each the median of
+rounds in which all networks take turns.
+"""
+
+import argparse
+import logging
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from deepsort_reid.core.arch import ARCHS  # noqa: E402
+from deepsort_reid.core.config import TrainConfig, load_params  # noqa: E402
+from deepsort_reid.core.machine import cores, processor  # noqa: E402
+from deepsort_reid.data.loading import augment  # noqa: E402
+from deepsort_reid.data.loading.batches import TrainBatches  # noqa: E402
+from deepsort_reid.data.packed import Part  # noqa: E402
+from deepsort_reid.model.extractor import Extractor  # noqa: E402
+from deepsort_reid.model.network import Design, build, without_classifier  # noqa: E402
+from deepsort_reid.training.distributed import ALONE  # noqa: E402
+from deepsort_reid.training.learner import Learner  # noqa: E402
+
+TIMM = ("mobilenetv4_conv_small", "repvit_m0_9", "vit_tiny_patch16_224", "vit_small_patch16_224")
+SIZES = ((128, 64), (256, 128))
+CLASSES = 192  # identities of the default dataset
+TRAINED = (64, 32)  # the default image size
+BATCHES = (1, 8, 32)  # crops at a time
+ROUNDS = 5
+
+
+def main() -> None:
+    """Measure all networks in turns, and print a row for each."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="networks; a choice by default")
+    parser.add_argument("--seconds", type=float, default=0.5, help="of a measurement in a round")
+    options = parser.parse_args()
+    names = options.names or [*ARCHS, *(f"timm/{name}" for name in TIMM)]
+    logging.disable()
+    works: dict[str, dict[str, Callable[[], int]]] = {name: work_of(name) for name in names}
+    rates: dict[tuple[str, str], list[float]] = {}
+    for _ in range(ROUNDS):
+        for name, kinds in works.items():
+            for kind, work in kinds.items():
+                rates.setdefault((name, kind), []).append(rate(work, options.seconds))
+    kinds = list(next(iter(works.values())))
+    head = ["network", "million weights", *(f"GMAC {h}×{w}" for h, w in SIZES), *kinds]
+    print("| " + " | ".join(head) + " |")
+    print("|" + "---|" * len(head))
+    for name in names:
+        shown = [f"{statistics.median(rates[name, kind]):,.0f}" for kind in kinds]
+        print("| " + " | ".join([f"`{name}`", *size_of(name), *shown]) + " |")
+    print(
+        f"\n{processor()}, {cores()} cores, {torch.get_num_threads()} threads, torch "
+        f"{torch.__version__}, Python {platform.python_version()}; median of {ROUNDS} rounds; "
+        f"training with batches of {config().batch_size}"
+    )
+
+
+def config() -> TrainConfig:
+    """The default recipe."""
+    return load_params(ROOT / "params.yaml").train
+
+
+def size_of(name: str) -> list[str]:
+    """Million weights, and billion multiply-adds for one image of each size."""
+    found = []
+    for size in SIZES:
+        net = without_classifier(build(Design(name), 1, image_size=size).eval())
+        counter = FlopCounterMode(display=False)
+        with counter, torch.inference_mode():
+            net.features(torch.zeros(1, 3, *size))
+        found.append(f"{counter.get_total_flops() / 2e9:.2f}")
+    weights = sum(weight.numel() for weight in net.parameters())
+    return [f"{weights / 1e6:.2f}", *found]
+
+
+def work_of(name: str) -> dict[str, Callable[[], int]]:
+    """What is timed of a network: each call does some images, and returns how many."""
+    height, width = TRAINED
+    found = {f"trained/s {height}×{width}": training(name)}
+    crops = np.random.default_rng(0).integers(0, 256, (max(BATCHES), 128, 64, 3), dtype=np.uint8)
+    extractor = Extractor.from_network(
+        build(Design(name), 1, image_size=SIZES[0]).eval(), image_size=SIZES[0],
+        mean=augment.MEAN, std=augment.STD, device="cpu",
+    )  # fmt: skip
+
+    def embedding(batch: int) -> Callable[[], int]:
+        return lambda: len(extractor(crops[:batch], order="rgb"))
+
+    return found | {f"crops/s, {batch} at a time": embedding(batch) for batch in BATCHES}
+
+
+def training(name: str) -> Callable[[], int]:
+    """One step of a training on noise."""
+    recipe = config()
+    count = 4 * recipe.batch_size
+    noise = np.random.default_rng(0).integers(0, 256, (count, *TRAINED, 3), dtype=np.uint8)
+    pids = np.arange(count) % CLASSES
+    part = Part(noise, pids, pids * 0, [str(n) for n in range(CLASSES)], [f"{n}" for n in pids])
+    batches = TrainBatches(part, recipe, device=torch.device("cpu"), rank=0, world_size=1)
+    learner = Learner(
+        build(Design(name), CLASSES, image_size=TRAINED), recipe, ALONE, classes=CLASSES,
+        image_size=TRAINED, steps_per_epoch=batches.steps,
+    )  # fmt: skip
+    ready = [list(taken) for _, taken in batches.of_epoch(1, 0)]
+
+    def step() -> int:
+        learner.step(ready[0], 0)
+        return recipe.batch_size
+
+    return step
+
+
+def rate(work: Callable[[], int], seconds: float) -> float:
+    """Images a second, after a call that counts for nothing."""
+    work()
+    began, done = time.perf_counter(), 0
+    while (spent := time.perf_counter() - began) < seconds:
+        done += work()
+    return done / spent
+
+
+if __name__ == "__main__":
+    main()
