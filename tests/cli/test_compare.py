@@ -163,9 +163,12 @@ def test_a_folder_that_is_not_the_current_one(
         (["colours.onnx", "--folder", "nowhere"], "nowhere/params.yaml: no such file; expected a"),
         (["colours.onnx", "--device", "abacus"], "device='abacus' cannot be used"),
         (["colours.onnx", "--set", "x.arch=1"], "--set x.arch=1: no network 'x'"),
-        (["models:/deepsort-reid@worst"], "models:/deepsort-reid@worst: cannot be brought from"),
+        pytest.param(
+            ["models:/deepsort-reid@worst"], "models:/deepsort-reid@worst: cannot be brought from",
+            marks=pytest.mark.slow,
+        ),
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_compared_is_one_line(arguments: list[str], message: str, run: Run) -> None:
     status, out, err = run(*arguments)
     assert (status, out, err.count("\n")) == (1, "", 1)
