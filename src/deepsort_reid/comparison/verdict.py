@@ -85,8 +85,7 @@ def sentences(found: Comparison, other: Measured) -> Iterator[str]:
     a, b = (found.tracked(one.network.name) for one in (mine, other))
     if found.tracking and a and b:
         yield in_the_tracker(a, b, gain, found.tracking)
-    ratio = mine.speeds[SPEED_OF] / other.speeds[SPEED_OF]
-    yield by_the_clock(mine.network.name, ratio)
+    yield by_the_clock(mine, other)
 
 
 def answer(mine: str, other: str, gain: Estimate, too_few: str) -> str:
@@ -110,12 +109,13 @@ def in_the_tracker(mine: Scores, other: Scores, gain: Estimate, tracking: Tracki
     )
 
 
-def by_the_clock(name: str, ratio: float) -> str:
-    """How much faster the first one is."""
-    if 1 / NOTICED < ratio < NOTICED:
-        return f"Both are about as fast ({SPEED_OF} crops at a time)."
-    times = f"{ratio:.1f} times as fast" if ratio > 1 else f"{1 / ratio:.1f} times as slow"
-    return f"{name} is {times} ({SPEED_OF} crops at a time)."
+def by_the_clock(mine: Measured, other: Measured) -> str:
+    """Which of the two is faster."""
+    a, b = (one.speeds[SPEED_OF] for one in (mine, other))
+    told = f"{a:,.0f} against {b:,.0f} crops a second, {SPEED_OF} at a time"
+    if 1 / NOTICED < a / b < NOTICED:
+        return f"They are about as fast: {told}."
+    return f"It is {'faster' if a > b else 'slower'}: {told}."
 
 
 def points(share: float) -> str:
