@@ -70,7 +70,8 @@ def compare(
         DeepSortReidError: the data is not there, or a network cannot be read.
     """
     wanted = parse(networks, settings)
-    target = (output or folder / OUTPUT).resolve()
+    target = output or folder / OUTPUT
+    place = target.resolve()
     with at_home(folder), computing() as chosen:
         data, where = open_data(), usable(device or chosen)
         opened = open_all(wanted, data, where, image_size)  # before anything takes time
@@ -82,10 +83,10 @@ def compare(
             tracked(measured, data.params) if with_tracking else None,
             measuring.conditions(where),
         )
-        made = report.write(target, found)
+        made = report.write(place, found)
         run = record(found, data, made)
     shown = [verdict(found)] if len(measured) > 1 else []
-    paths = "\n".join(f"  {path}" for path in made)
+    paths = "\n".join(f"  {target / path.name}" for path in made)
     return "\n\n".join([report.screen(found), *shown, f"{paths}\n{run}"])
 
 

@@ -114,8 +114,8 @@ def by_the_clock(mine: Measured, other: Measured) -> str:
     a, b = (one.speeds[SPEED_OF] for one in (mine, other))
     told = f"{a:,.0f} against {b:,.0f} crops a second, {SPEED_OF} at a time"
     if 1 / NOTICED < a / b < NOTICED:
-        return f"They are about as fast: {told}."
-    return f"It is {'faster' if a > b else 'slower'}: {told}."
+        return f"Both are about as fast: {told}."
+    return f"{mine.network.name} is {'faster' if a > b else 'slower'}: {told}."
 
 
 def points(share: float) -> str:
