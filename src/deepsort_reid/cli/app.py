@@ -221,7 +221,7 @@ def run_stages(extra: str, names: list[str], folder: Path) -> None:
 def compare(
     networks: Annotated[
         list[str],
-        typer.Argument(metavar="NETWORK...", help="PATH, or NAME=PATH; your own one first"),
+        typer.Argument(metavar="NETWORK", help="PATH, or NAME=PATH; your own one first"),
     ],
     folder: Folder = Path(),
     output: Annotated[
