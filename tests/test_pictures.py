@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deepsort_reid.comparison import picture
 from deepsort_reid.data.packed import Part
 from deepsort_reid.data.report import draw_images_per_identity
 from deepsort_reid.evaluation import plots
@@ -18,6 +19,7 @@ from deepsort_reid.evaluation.pairs import STEPS
 from deepsort_reid.evaluation.plots import best_to_worst
 from deepsort_reid.evaluation.ranking import DistanceHistograms, Neighbours, Ranking
 from deepsort_reid.training.report import training_curves
+from tests.support.comparisons import comparison
 
 EDGES = np.linspace(0, 2, 201)
 BELL = np.round(1e4 * np.exp(-((EDGES[:-1] - 0.5) ** 2) / 0.02)).astype(int)
@@ -79,6 +81,8 @@ def calibration(path, *kinds):
     plots.calibration(path, Calibration(0.01, dict(zip(PLACES, kinds, strict=False)), [], []))
 
 
+LONG = "a long name of a network, trained on everything that there is, number "
+MANY = {f"{LONG if k % 2 else 'osnet_'}{k}": 0.3 + 0.01 * k for k in range(12)}
 ONE_PAIR = np.bincount([1000], minlength=STEPS)
 
 FIGURES = {
@@ -109,6 +113,12 @@ FIGURES = {
     "page without answers": lambda path: page(path, answers=0),
     "identities": lambda path: draw_images_per_identity(
         path, {"train": [9] * 90, "val": [1, 2, 3], "query": [], "gallery": range(1, 2000)}
+    ),
+    "comparison": lambda path: picture.draw(path, comparison({"mine": 0.6, "b": 0.5}, [0.5] * 3)),
+    "comparison, untracked": lambda path: picture.draw(path, comparison({"a": 0.6, "b": 0.6})),
+    "comparison of one": lambda path: picture.draw(path, comparison({"a": 0.0})),
+    "comparison of many": lambda path: picture.draw(
+        path, comparison(MANY, np.linspace(0.4, 0.6, 13).tolist())
     ),
     "three parts": lambda path: draw_images_per_identity(path, {p: [2, 3] for p in "abc"}),
 }

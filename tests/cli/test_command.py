@@ -282,17 +282,17 @@ def test_metrics_are_shown_beside_each_other(run: Run, tmp_path: Path) -> None:
     reports = tmp_path / "b" / "reports"
     reports.mkdir(parents=True)
     (reports / "metrics.json").write_text('{"mAP": 0.75, "queries": 7}')
-    status, out, err = run("compare", "a.json", "b")
+    status, out, err = run("metrics", "a.json", "b")
     assert status == 0, err
     assert [line.split() for line in out.splitlines()] == [
         ["a.json", "b"], ["mAP", "0.5000", "0.7500"], ["none.hota", "0.2500", "-"],
         ["queries", "-", "7"],
     ]  # fmt: skip
     (reports / "metrics.json").rename(reports / "evaluation.json")
-    assert run("compare", "a.json", "b")[1] == out
+    assert run("metrics", "a.json", "b")[1] == out
     (tmp_path / "many.json").write_text(str({f"m{n}": n for n in range(20)}).replace("'", '"'))
-    assert run("compare", "many.json")[1].endswith("… and 8 more: --all\n")
-    assert len(run("compare", "many.json", "--all")[1].splitlines()) == 21
+    assert run("metrics", "many.json")[1].endswith("… and 8 more: --all\n")
+    assert len(run("metrics", "many.json", "--all")[1].splitlines()) == 21
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_what_holds_no_metrics_is_refused(
 ) -> None:
     (tmp_path / "bad.json").write_text("{")
     (tmp_path / "list.json").write_text("[]")
-    status, _, err = run("compare", asked)
+    status, _, err = run("metrics", asked)
     assert status in (1, 2)
     assert message in err
 

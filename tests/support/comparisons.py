@@ -1,104 +1,94 @@
-"""Trainings that must come to the same end: on other ranks to rounding, interrupted to the bit."""
+"""A comparison as if networks had been measured, and small ONNX files of nobody's."""
 
-import io
-import signal
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple
-from typing import Any
-from unittest import mock
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
-import pytest
-import torch
-from torch import nn
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 
-from deepsort_reid.core.config import TrainConfig
-from deepsort_reid.core.signals import Stop
-from deepsort_reid.training import trainer as training
-from deepsort_reid.training.distributed import Process
-from deepsort_reid.training.observers import Observer
-from deepsort_reid.training.trainer import Trainer
-from tests.support.trainings import SIZE, part, tiny
+from deepsort_reid.comparison.measuring import (
+    BATCHES,
+    NO_APPEARANCE,
+    Comparison,
+    Measured,
+    Tracking,
+)
+from deepsort_reid.comparison.network import Network
+from deepsort_reid.evaluation import elsewhere
+from deepsort_reid.evaluation.calibration import Calibration
+from deepsort_reid.evaluation.ranking import Ranking
+from deepsort_reid.tracking.score import Scores
+from tests.support.tracks import Colours
 
-Build = Callable[[TrainConfig], nn.Module]
-
-
-def train_in_float64(
-    process: Process, recipe: TrainConfig, build: Build, size: tuple[int, int] = SIZE
-) -> tuple[Any, Any]:
-    """Train and return the curve and the weights, as plain numbers."""
-    parts = part(11, 0, size=size), part(3, 1, size=size)
-    own = Trainer(build(recipe).double(), *parts, recipe, process)
-    history = own.fit()
-    curve = [(r.lr, r.train_loss, r.train_error, r.val_loss, r.val_error) for r in history]
-    return curve, {name: w.numpy() for name, w in own.learner.net_to_keep.state_dict().items()}
+PIDS = np.arange(120) // 4  # 30 identities of four queries each
 
 
-def largest_difference(one: tuple[Any, Any], other: tuple[Any, Any]) -> float:
-    """The largest difference of two results of `train_in_float64`."""
-    weights = (abs(one[1][name] - other[1][name]).max() for name in one[1])
-    return max(np.abs(np.array(one[0]) - np.array(other[0])).max(), *weights)
+def precisions(mean: float, seed: int = 0) -> np.ndarray:
+    """Average precisions of 120 queries about a mean, the first without a match."""
+    found = np.clip(np.random.default_rng(seed).normal(mean, 0.1, len(PIDS)), 0, 1)
+    found[0] = np.nan
+    return found
 
 
-class InMemory(Observer):
-    """Keeps the newest state in memory, and asks for an end after so many of them."""
-
-    def __init__(self) -> None:
-        self.left, self.stop, self.content = 0, Stop(), b""
-
-    def wants_state(self) -> bool:
-        return True
-
-    def on_state(self, state: Mapping[str, Any], *, best: int) -> None:
-        file = io.BytesIO()
-        torch.save({"state": state}, file)
-        self.content = file.getvalue()
-        self.left -= 1
-        if self.left == 0:
-            self.stop.signal = signal.SIGTERM
+def measured(name: str, mean: float, *, size: int = 1_000_000, speed: float = 100.0) -> Measured:
+    """A network with average precisions about a mean."""
+    found = precisions(mean)
+    ranking = Ranking(float(np.nanmean(found)), mean / 2, np.full(50, mean), found, len(found), 1,
+                      500, True, 30)  # fmt: skip
+    network = Network(
+        name=name, place=f"{name}.onnx", kind="ONNX file", embedder=Colours(),
+        image_size=(128, 64), file_bytes=size, runtime="ONNX Runtime, CPU", notes=["a note"],
+    )  # fmt: skip
+    speeds = {batch: speed * batch**0.5 for batch in BATCHES}
+    return Measured(network, elsewhere.Scores(ranking, Calibration(0.01, {}, [], [])), 0.2, speeds)
 
 
-def result(trainer: Trainer) -> tuple[Any, ...]:
-    """The curve and the weights, bit by bit."""
-    curve = [astuple(epoch)[:6] for epoch in trainer.history]
-    weights = [net.state_dict().items() for net in trainer.learner.nets]
-    return curve, {
-        f"{number} {name}": tensor.clone().numpy()
-        for number, items in enumerate(weights)
-        for name, tensor in items
-    }
+def comparison(means: dict[str, float], hota: Sequence[float] = (), people: int = 12) -> Comparison:
+    """Networks by name and mAP; with HOTA of each and of no appearance, also tracked."""
+    networks = [
+        measured(name, mean, size=10 ** (5 + k % 4), speed=50 * 1.7**k)
+        for k, (name, mean) in enumerate(means.items())
+    ]
+    tracking = None
+    if hota:
+        scores = {
+            name: Scores(value, value + 0.1, 0.7, 10 + k, 20)
+            for k, (name, value) in enumerate(zip([*means, NO_APPEARANCE], hota, strict=True))
+        }
+        tracking = Tracking(scores, 2, 600, people)
+    return Comparison(networks, PIDS, tracking, "a CPU, 2 threads; torch 2")
 
 
-def train(
-    process: Process,
-    recipe: TrainConfig,
-    stops: list[int],
-    build: Any = tiny,
-    more: Sequence[Observer] = (),
-    size: tuple[int, int] = SIZE,
-) -> tuple[Any, ...]:
-    """Train, interrupted after so many states, and again after so many more.
+def mean_colours(
+    path: Path,
+    shape: Sequence[int | str] = ("batch", 3, 32, 16),
+    kind: int = TensorProto.FLOAT,
+    *,
+    only_one: bool = False,
+    **metadata: str,
+) -> Path:
+    """Write a graph whose embedding is the mean of each channel.
 
-    Rank 0 alone has an observer and is asked to stop, as in a real training.
+    Args:
+        path: of the file.
+        shape: of its input.
+        kind: the input's type.
+        only_one: whether a batch of one is left inside, whatever the input claims.
+        metadata: what is written beside the graph.
     """
-    memory = InMemory()
-    observers = [memory, *more] if process.is_first else []
-    # A synchronisation, and a state, after every step.
-    with mock.patch.object(training, "SYNC_SECONDS", 0.0):
-        for after in [*stops, 0]:
-            parts = part(11, 0, size=size), part(5, 1, size=size)
-            trainer = Trainer(build(recipe, seed=1), *parts, recipe, process)
-            trainer.load(memory.content)
-            memory.left, memory.stop = after, Stop()
-            if after:
-                with pytest.raises(SystemExit) as caught:
-                    trainer.fit(observers, memory.stop)
-                assert caught.value.code == 128 + signal.SIGTERM
-            else:
-                trainer.fit(observers, memory.stop)
-    return result(trainer)
-
-
-def same(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
-    """Whether two results are the same, bit by bit."""
-    return one[0] == other[0] and all((one[1][name] == other[1][name]).all() for name in one[1])
+    nodes = [
+        helper.make_node("Cast", ["images"], ["colours"], to=TensorProto.FLOAT),
+        helper.make_node("GlobalAveragePool", ["colours"], ["pooled"]),
+        helper.make_node("Reshape", ["pooled", "shape"], ["embeddings"]),
+    ]
+    rows = np.array([1 if only_one else -1, 3], np.int64)
+    graph = helper.make_graph(
+        nodes, "mean", [helper.make_tensor_value_info("images", kind, shape)],
+        [helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, ["n", 3])],
+        [numpy_helper.from_array(rows, "shape")],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    helper.set_model_props(model, metadata)
+    onnx.save(model, path)
+    return path

@@ -17,7 +17,7 @@ from deepsort_reid.model.embed import Predictor
 from deepsort_reid.model.extractor import Extractor
 from deepsort_reid.training.distributed import ALONE, Process
 from deepsort_reid.training.trainer import Trainer
-from tests.support.comparisons import largest_difference, same, train, train_in_float64
+from tests.support.equal_trainings import largest_difference, same, train, train_in_float64
 from tests.support.networks import EXAMPLES, TRANSFORMERS
 from tests.support.ranks import on_ranks
 from tests.support.trainings import EVERYTHING, config, part

@@ -13,7 +13,7 @@ from deepsort_reid.model import retrieval
 from deepsort_reid.training import parallel
 from deepsort_reid.training.distributed import ALONE, Process
 from deepsort_reid.training.observers import RetrievalCurve
-from tests.support.comparisons import same, train
+from tests.support.equal_trainings import same, train
 from tests.support.ranks import on_ranks
 from tests.support.trainings import EVERYTHING, config, part, real, tiny
 

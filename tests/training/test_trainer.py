@@ -17,7 +17,7 @@ from deepsort_reid.model import network
 from deepsort_reid.training.distributed import ALONE, Process
 from deepsort_reid.training.observers import Observer
 from deepsort_reid.training.trainer import Trainer
-from tests.support.comparisons import Build, largest_difference, train_in_float64
+from tests.support.equal_trainings import Build, largest_difference, train_in_float64
 from tests.support.ranks import on_ranks
 from tests.support.trainings import EVERYTHING, Keep, config, part, real, tiny, trainer
 

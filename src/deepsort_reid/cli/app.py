@@ -52,6 +52,19 @@ MaxCosineDistance = Annotated[
     ),
 ]
 
+ImageSize = Annotated[
+    tuple[int, int] | None,
+    typer.Option(
+        metavar="H W",
+        min=1,
+        help="pixels, of networks whose file does not say it  [default: 256 128]",
+    ),
+]
+OfNetworks = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="NAME.normalisation, NAME.image_size, NAME.arch; repeatable"),
+]
+
 
 @app.command()
 def embed(
@@ -206,20 +219,69 @@ def run_stages(extra: str, names: list[str], folder: Path) -> None:
 
 @app.command()
 def compare(
+    networks: Annotated[
+        list[str],
+        typer.Argument(metavar="NETWORK", help="PATH, or NAME=PATH; your own one first"),
+    ],
+    folder: Folder = Path(),
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="folder of the files  [default: reports/compare in --folder]"
+        ),
+    ] = None,
+    image_size: ImageSize = None,
+    values: OfNetworks = None,
+    with_tracking: Annotated[
+        bool, typer.Option("--track/--no-track", help="try them in Deep SORT too")
+    ] = True,
+    device: Device = None,
+) -> None:
+    """Compare networks: is mine better than the one I have?
+
+    mAP, rank-1, threshold, crops a second, HOTA and identity switches of each, on the query, the
+    gallery and the sequences of --folder; a table, a CSV, a picture and an MLflow run. In the end
+    it says whether the first network is better than each other one.
+
+    A NETWORK is a checkpoint of this project, a folder of a run, models:/deepsort-reid@best, an
+    ONNX file, weights of torchreid, boxmot or torchvision, or a folder of Roboflow's reid.
+
+    \b
+    deepsort-reid compare models/model.pth osnet_x0_25.onnx
+    deepsort-reid compare mine=run1 theirs=osnet.pth --image-size 256 128
+    deepsort-reid compare run1 other=net.onnx --set other.normalisation=inside
+    """
+    with needing("pipeline"):
+        from deepsort_reid.cli.compare import compare as compared
+
+        text = compared(
+            networks,
+            settings=values or [],
+            folder=folder,
+            output=output,
+            image_size=image_size,
+            device=device,
+            with_tracking=with_tracking,
+        )
+    typer.echo(text)
+
+
+@app.command()
+def metrics(
     runs: Annotated[
         list[str], typer.Argument(help="folders, files of metrics (JSON), or commits of git")
     ],
     list_all: Annotated[bool, typer.Option("--all", help="show all metrics")] = False,
 ) -> None:
-    """Show metrics of several runs beside each other.
+    """Show recorded metrics of several runs beside each other.
 
-    Shares are from 0 to 1. `dvc exp show` compares experiments.
+    Nothing is computed. Shares are from 0 to 1. `dvc exp show` compares experiments.
 
     \b
-    deepsort-reid compare run1 run2
-    deepsort-reid compare HEAD~1 .               (the commit before the last, and the workspace)
+    deepsort-reid metrics run1 run2
+    deepsort-reid metrics HEAD~1 .               (the commit before the last, and the workspace)
     """
-    from deepsort_reid.cli.compare import table
+    from deepsort_reid.cli.metrics import table
 
     typer.echo(table(runs, list_all=list_all))
 

@@ -1,5 +1,7 @@
 """What runs an exported file: its own runtime, with the preprocessing that its tracker does."""
 
+import contextlib
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -43,13 +45,21 @@ def onnx_colours(path: Path) -> Runtime:
 
 def onnx(path: Path, prepare: Callable[[Images], Floats]) -> Runtime:
     """An ONNX file in ONNX Runtime on the CPU."""
+    opened = session(path)
+    (taken,) = opened.get_inputs()
+    return lambda images: cast("Floats", opened.run(None, {taken.name: prepare(images)})[0])
+
+
+def session(path: Path, *, on_gpu: bool = False) -> Any:
+    """An ONNX file loaded by ONNX Runtime: for the CPU, or for a GPU if it can use one."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # it warns of what its own quantisation has left
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    (taken,) = session.get_inputs()
-    return lambda images: cast("Floats", session.run(None, {taken.name: prepare(images)})[0])
+    options.log_severity_level = 4  # what goes wrong is raised as well
+    wanted = [*(["CUDAExecutionProvider"] if on_gpu else []), "CPUExecutionProvider"]
+    providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
+    with contextlib.redirect_stdout(io.StringIO()):  # where it announces a second attempt
+        return onnxruntime.InferenceSession(str(path), options, providers=providers)
 
 
 def exported_program(path: Path) -> Runtime:

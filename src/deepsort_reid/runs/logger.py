@@ -139,7 +139,7 @@ class RunLogger:
         """Record a network, and register it as a new version of `deepsort-reid`.
 
         It is exported in eval mode, on the CPU, by `torch.export`, for batches of any size;
-        nobody's code runs when it is loaded. The network itself stays as it is.
+        loading it needs no code of this project. The network itself stays as it is.
 
         Args:
             module: takes images and returns embeddings.

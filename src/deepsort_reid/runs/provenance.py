@@ -34,19 +34,26 @@ def provenance_tags(*, data_digest: str, arch: str, params: Mapping[str, Any]) -
     files = changes.changed_files(commit)
     different = changes.changed_params(commit, params)
     experiment = os.environ.get(EXPERIMENT)
+    note = "\n\n".join(
+        [describe(arch, data_digest, commit, experiment), way_back(commit, different, files)]
+    )
+    return {**source_tags(data_digest), "mlflow.note.content": note}
+
+
+def source_tags(data_digest: str) -> dict[str, str]:
+    """The tags of `provenance_tags` but for the description, which any kind of run has."""
+    commit = changes.base_commit()
+    files = changes.changed_files(commit)
     tags = {
         "git_commit": commit,
         "git_dirty": None if files is None else str(bool(files)).lower(),
-        "dvc_experiment": experiment,
+        "dvc_experiment": os.environ.get(EXPERIMENT),
         "dvc_stage": os.environ.get("DVC_STAGE"),
         DATA_DIGEST: data_digest,
         "mlflow.source.git.commit": commit,
         "mlflow.source.name": source_name(),
         "mlflow.source.type": "LOCAL",
         "mlflow.user": user_name(),
-        "mlflow.note.content": "\n\n".join(
-            [describe(arch, data_digest, commit, experiment), way_back(commit, different, files)]
-        ),
     }
     return {name: value for name, value in tags.items() if value}
 

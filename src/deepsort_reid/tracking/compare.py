@@ -7,7 +7,6 @@ from the same images and at the same false-match rate as the trained one's.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -30,8 +29,7 @@ from deepsort_reid.tracking.embed import Appearances, CropEmbedder, Stopwatch, e
 from deepsort_reid.tracking.score import Aligned, Scores, align, score
 from deepsort_reid.tracking.tracks import Tracks
 
-Variant = Literal["trained", "none", "untrained"]
-VARIANTS: tuple[Variant, ...] = get_args(Variant)
+Variant = str  # a way to track, by name: `trained`, `none`, `untrained`, or a network's name
 BATCH_SIZE = 64  # images at a time, where the untrained network is calibrated
 
 
@@ -158,27 +156,11 @@ def compare_variants(
             cannot be decoded.
         SourceError: the archive is damaged.
     """
-    for sequence in sequences:
-        check_classes(source, sequence, config.classes)
     watch = Stopwatch()
-    contenders: dict[Variant, Contender] = {"trained": trained, "untrained": untrained}
-    embedders: dict[str, CropEmbedder] = {name: one.embedder for name, one in contenders.items()}
-    seen = embed_detections(
-        source, sequences, embedders, min_confidence=config.min_confidence, watch=watch
-    )
-    thresholds = {name: one.max_cosine_distance for name, one in contenders.items()}
+    contenders = {"trained": trained, "none": None, "untrained": untrained}
+    tracked = track_all(source, sequences, contenders, config=config, watch=watch)
+    thresholds = {name: one.max_cosine_distance for name, one in contenders.items() if one}
     frames = sum(len(sequence.images) for sequence in sequences)
-    tracked = []
-    with Progress("track", len(VARIANTS) * frames, "frames") as progress:
-        for sequence, appearances in zip(sequences, seen, strict=True):
-            length = len(sequence.images)
-            tracks: dict[Variant, Tracks] = {}
-            for name in VARIANTS:
-                with watch.timing(f"track {name}"):
-                    tracks[name] = track_variant(name, appearances, length, config, thresholds)
-                progress.advance(length)
-            aligned = align_variants(sequence, tracks, config.classes)
-            tracked.append(Tracked(sequence, len(appearances.detections), tracks, aligned))
     seconds = {
         "decode": watch.seconds["decode"],
         "embed": watch.seconds["trained"],
@@ -187,18 +169,62 @@ def compare_variants(
     return Trial(tracker.NAME, tracked, thresholds, *score_variants(tracked), frames, seconds)
 
 
+def track_all(
+    source: Archive,
+    sequences: Sequence[video.Sequence],
+    contenders: Mapping[Variant, Contender | None],
+    *,
+    config: TrackConfig,
+    watch: Stopwatch,
+) -> list[Tracked]:
+    """Track every sequence in several ways, on the same detections.
+
+    Args:
+        source: the archive with the frames.
+        sequences: the sequences in it.
+        contenders: networks by name; None: no appearance.
+        config: the section `track`, but for its `max_cosine_distance`.
+        watch: receives the seconds of "decode", of each network, and of "track" and its name.
+
+    Raises:
+        DatasetError: see `compare_variants`.
+        SourceError: likewise.
+    """
+    for sequence in sequences:
+        check_classes(source, sequence, config.classes)
+    embedders: dict[str, CropEmbedder] = {
+        name: one.embedder for name, one in contenders.items() if one
+    }
+    seen = embed_detections(
+        source, sequences, embedders, min_confidence=config.min_confidence, watch=watch
+    )
+    frames = sum(len(sequence.images) for sequence in sequences)
+    tracked = []
+    with Progress("track", len(contenders) * frames, "frames") as progress:
+        for sequence, appearances in zip(sequences, seen, strict=True):
+            length = len(sequence.images)
+            tracks: dict[Variant, Tracks] = {}
+            for name, contender in contenders.items():
+                with watch.timing(f"track {name}"):
+                    tracks[name] = track_variant(name, appearances, length, config, contender)
+                progress.advance(length)
+            aligned = align_variants(sequence, tracks, config.classes)
+            tracked.append(Tracked(sequence, len(appearances.detections), tracks, aligned))
+    return tracked
+
+
 def track_variant(
     variant: Variant,
     appearances: Appearances,
     frames: int,
     config: TrackConfig,
-    thresholds: Mapping[Variant, float],
+    contender: Contender | None,
 ) -> Tracks:
     """Track one sequence in one way."""
     detections = appearances.detections
-    if variant == "none":
+    if contender is None:
         return tracker.by_motion(detections, frames, config)
-    embeddings, threshold = appearances.embeddings[variant], thresholds[variant]
+    embeddings, threshold = appearances.embeddings[variant], contender.max_cosine_distance
     return tracker.by_appearance(detections, embeddings, frames, config, threshold)
 
 
@@ -235,10 +261,11 @@ def score_variants(
     tracked: Sequence[Tracked],
 ) -> tuple[dict[Variant, dict[str, Scores]], dict[Variant, Scores]]:
     """Each variant's scores by sequence, and of all sequences; empty where there is no truth."""
-    each: dict[Variant, dict[str, Scores]] = {variant: {} for variant in VARIANTS}
+    variants = list(tracked[0].tracks)
+    each: dict[Variant, dict[str, Scores]] = {variant: {} for variant in variants}
     combined: dict[Variant, Scores] = {}
     known = [one for one in tracked if one.aligned]
-    for variant in VARIANTS if known else ():
+    for variant in variants if known else ():
         each[variant], combined[variant] = score(
             {one.sequence.name: one.aligned[variant] for one in known}
         )
