@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torchvision.models import resnet
 
 from deepsort_reid.core.errors import ExportError
 from deepsort_reid.data.loading.augment import MEAN, STD
@@ -92,6 +91,8 @@ def published(arch: str, state: Any, path: Path) -> Runtime:
     Raises:
         ExportError: a weight is missing, or one is too many.
     """
+    from torchvision.models import resnet
+
     if hasattr(resnet, arch):
         net = getattr(resnet, arch)()
         net.fc = nn.Identity()
