@@ -3,16 +3,11 @@
 import shutil
 from pathlib import Path
 
-import torch
-
 from deepsort_reid.core import files
 from deepsort_reid.core.config import load_params
 from deepsort_reid.core.project import project_root
 from deepsort_reid.core.stage import run_stage
-from deepsort_reid.model.pretrained.imagenet import imagenet_state
 from deepsort_reid.model.pretrained.source import BROUGHT, TEACHER, WeightsSource, sources
-from deepsort_reid.runs.mlflow.registry import bring_registered
-from deepsort_reid.sources.fetch import fetch_file
 
 
 def main() -> None:
@@ -31,13 +26,24 @@ def main() -> None:
 
 
 def bring(source: WeightsSource, arch: str, path: Path) -> None:
-    """Put what a source names at a path."""
+    """Put what a source names at a path.
+
+    Nothing heavy is imported unless it is needed: this stage runs whenever DVC looks for changes.
+    """
     if source.is_imagenet:
+        import torch
+
+        from deepsort_reid.model.pretrained.imagenet import imagenet_state
+
         with path.open("wb") as file:  # given a path, torch would write that into the file
             torch.save(imagenet_state(arch), file)
     elif source.is_registered:
+        from deepsort_reid.runs.mlflow.registry import bring_registered
+
         bring_registered(source.place, path)
     elif source.is_url:
+        from deepsort_reid.sources.fetch import fetch_file
+
         kept = fetch_file(source.place, project_root() / ".downloads", sha256=source.sha256)
         shutil.copyfile(kept, path)
     else:

@@ -1,5 +1,6 @@
 """`models:/deepsort-reid@best` brings the checkpoint of the run that trained it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,25 +13,34 @@ from deepsort_reid.runs.mlflow.registry import MODEL, bring_registered
 from deepsort_reid.runs.mlflow.store import open_store
 from tests.support import stages
 from tests.support.exports import trained
+from tests.support.stores import forget_mlflow
 
 
-@pytest.fixture
-def registered(workspace: Path) -> Path:
-    """A store with two versions of a model; the first is the best, the second has no checkpoint."""
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A store with two versions of a model; the first is the best, the second has no checkpoint.
+
+    It is the folder's that is the current one; the checkpoint's path is returned.
+    """
+    folder = tmp_path_factory.mktemp("registered")
     made = trained("osnet_x0_25", (64, 32))
-    path = workspace / "model.pth"
+    path = folder / "model.pth"
     checkpoint.save(path, made.net.state_dict(), made.about)
-    store = open_store()
-    client = store.client
-    client.create_registered_model(MODEL)
-    for version, kept in (("1", True), ("2", False)):
-        run = client.create_run(store.experiment_id)
-        if kept:
-            client.log_artifact(run.info.run_id, str(path), "checkpoint")
-        client.create_model_version(MODEL, run.info.artifact_uri, run_id=run.info.run_id)
-        client.set_terminated(run.info.run_id)
-        client.set_registered_model_alias(MODEL, "best" if kept else "candidate", version)
-    return path
+    with pytest.MonkeyPatch.context() as patch:
+        forget_mlflow(patch)
+        patch.chdir(folder)
+        patch.setenv("DVC_ROOT", str(folder))
+        store = open_store()
+        client = store.client
+        client.create_registered_model(MODEL)
+        for version, kept in (("1", True), ("2", False)):
+            run = client.create_run(store.experiment_id)
+            if kept:
+                client.log_artifact(run.info.run_id, str(path), "checkpoint")
+            client.create_model_version(MODEL, run.info.artifact_uri, run_id=run.info.run_id)
+            client.set_terminated(run.info.run_id)
+            client.set_registered_model_alias(MODEL, "best" if kept else "candidate", version)
+        yield path
 
 
 @pytest.mark.parametrize("name", [f"models:/{MODEL}@best", f"models:/{MODEL}/1"])
@@ -52,8 +62,8 @@ def test_what_is_not_there_is_said_in_one_line(name: str) -> None:
     assert f"such as models:/{MODEL}@best" in str(caught.value)
 
 
-@pytest.mark.usefixtures("registered")
-def test_the_stage_brings_weights_and_teacher(workspace: Path) -> None:
+def test_the_stage_brings_weights_and_teacher(registered: Path) -> None:
+    workspace = registered.parent
     name = f"models:/{MODEL}@best"
     stages.write_params(workspace, {"weights": name, "teacher": name, "arch": "osnet_x0_25"})
     stages.run("weights")

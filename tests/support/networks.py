@@ -10,7 +10,7 @@ from deepsort_reid.model.backbones import resnet
 
 SHARE = 8
 EXAMPLES = (  # one network of each kind that is built in its own way
-    "resnet18", "resnet50", "resnet18_ibn_a", "osnet_x0_25", "osnet_ibn_x1_0", "osnet_ain_x0_25",
+    "resnet18", "resnet18_ibn_a", "osnet_x0_25", "osnet_ibn_x1_0", "osnet_ain_x0_25",
     "deepsort", "timm/mobilenetv4_conv_small",
 )  # fmt: skip
 # Learned absolute positions; rotary ones, of DINOv3.
