@@ -116,7 +116,8 @@ def test_a_run_that_stands_there_is_not_repeated(
 
 @pytest.mark.slow
 def test_a_run_that_fails_says_why(program: Any, tmp_path: Path) -> None:
-    run = json.dumps({"data": "", "params": {}, "code": "another", "batch_size": 1})
+    told = {"data": "", "params": {}, "code": "another", "batch_size": 1, "keep": None}
+    run = json.dumps(told)
     assert list(program.run_all([run], 1, tmp_path)) == [
         (0, "the code has changed since the measurement began; start it again")
     ]

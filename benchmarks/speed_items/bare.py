@@ -133,7 +133,7 @@ class Step:
     def backward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Forward, loss and backward; the loss."""
         with self.case.autocast():
-            logits, _ = self.net(images)
+            logits, *_ = self.net(images)
         loss = F.cross_entropy(logits.float(), labels)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()

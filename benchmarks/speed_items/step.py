@@ -200,7 +200,7 @@ class Bare:
     def backward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Forward, loss and backward; the loss."""
         with self.trainer.learner.autocast():
-            logits, _ = self.parallel(images)
+            logits, *_ = self.parallel(images)
         loss = F.cross_entropy(logits.float(), labels)
         loss.backward()
         return loss.detach()
