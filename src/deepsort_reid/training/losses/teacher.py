@@ -3,8 +3,6 @@
 Only similarities are compared, so teacher and student may have embeddings and images of any size.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,7 +11,7 @@ from deepsort_reid.data.loading.augment import MEAN, STD
 from deepsort_reid.model import network
 from deepsort_reid.model.checkpoint import Description
 from deepsort_reid.model.embed import folded
-from deepsort_reid.training.losses.pairs import Pairs, euclidean
+from deepsort_reid.training.losses.pairs import Pairs
 
 
 class Teacher:
@@ -45,41 +43,6 @@ class Teacher:
         return network.embed(self.net, images)
 
 
-def similarity_preserving(student: Pairs, teacher: Pairs) -> Tensor:
-    """Squared differences of the two networks' similarities, summed over the anchors.
-
-    Tung and Mori, "Similarity-Preserving Knowledge Distillation", ICCV 2019: each image's
-    similarities to the others are a row of unit length.
-
-    Args:
-        student: this rank's images beside all.
-        teacher: the same images, as the teacher sees them.
-    """
-    seen = student.same | student.other
-    rows = [F.normalize(pairs.cosines * seen) for pairs in (student, teacher)]
-    return (rows[0] - rows[1].to(rows[0].dtype)).square().sum()
-
-
-def relational(student: Pairs, teacher: Pairs) -> Tensor:
-    """Huber loss of the two networks' relative distances, averaged over each anchor's, summed.
-
-    Park et al., "Relational Knowledge Distillation", CVPR 2019: distances are relative to the mean
-    of the batch.
-
-    Args:
-        student: this rank's images beside all.
-        teacher: the same images, as the teacher sees them.
-    """
-    seen = student.same | student.other
-    count = seen.sum(1).clamp(min=1)
-    relative = []
-    for pairs in (student, teacher):
-        distances = euclidean(pairs.own, pairs.everything) * seen
-        relative.append(distances / mean_over_ranks(distances, seen))
-    apart = F.huber_loss(relative[0], relative[1].to(relative[0].dtype), reduction="none")
-    return (apart.sum(1) / count).sum()
-
-
 def neighbours(student: Pairs, teacher: Pairs, *, temperature: float = 0.1) -> Tensor:
     """How far the student's neighbours are from the teacher's, in nats, summed over the anchors.
 
@@ -99,12 +62,3 @@ def neighbours(student: Pairs, teacher: Pairs, *, temperature: float = 0.1) -> T
         logs.append((pairs.cosines / temperature).masked_fill(~seen, lowest).log_softmax(1))
     difference = F.kl_div(logs[0], logs[1].to(logs[0].dtype), reduction="none", log_target=True)
     return difference.masked_fill(~seen, 0.0).sum()
-
-
-def mean_over_ranks(distances: Tensor, seen: Tensor) -> Any:
-    """() the mean of the distances (A, N) of all ranks' anchors, over what they see."""
-    from deepsort_reid.training import distributed
-
-    own = torch.stack([distances.sum(), seen.sum().to(distances.dtype)])
-    total, count = distributed.gather_with_gradient(own).sum(0)
-    return total / count.clamp(min=1)
