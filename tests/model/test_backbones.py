@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from timm import create_model
 from torch import nn
 
 from deepsort_reid.core.arch import ARCHS, is_arch, unknown
@@ -70,6 +71,20 @@ def test_the_streams_of_an_osnet_see_ever_more_pixels() -> None:
         spot[..., 7, 7] = 1
         seen = stream(spot)[0, 0] > 0
         assert int(seen.sum()) == (2 * width + 1) ** 2
+
+
+def test_a_resnet_d_is_timms() -> None:
+    """Names and answers, on maps of odd sizes too."""
+    reference = create_model("resnet18d", num_classes=3).eval()
+    net = build(Design("resnet18d"), 3).eval()
+    net.load_state_dict(reference.state_dict())
+    for size in ((64, 32), (70, 37)):
+        images = torch.randn(2, 3, *size)
+        with torch.no_grad():
+            torch.testing.assert_close(net(images), reference(images), atol=1e-5, rtol=1e-5)
+    small = build(Design("resnet10d_x0_5"), 3)
+    assert small.feature_size == 256
+    assert count(small) < count(build(Design("resnet10d"), 3)) / 3
 
 
 def test_ibn_a_normalises_half_of_the_channels_image_by_image() -> None:

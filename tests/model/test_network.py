@@ -58,7 +58,9 @@ def test_the_small_network_has_deep_sort_pytorchs_names() -> None:
     assert shapes["classifier.4.weight"] == (751, 256)
 
 
-@pytest.mark.parametrize("arch", ["resnet18", "resnet50", "resnet18_ibn_a", "deepsort"])
+@pytest.mark.parametrize(
+    "arch", ["resnet18", "resnet50", "resnet18_ibn_a", "resnet10d", "deepsort"]
+)
 def test_a_last_stride_of_one_keeps_the_feature_map(arch: str) -> None:
     images = torch.randn(2, 3, 64, 32)
     sizes = {}

@@ -385,6 +385,8 @@ def test_every_family_loads_the_files_of_those_who_publish_it(
         ("osnet_x0_25", "osnet_ain_x0_25", "it looks like osnet_ain_x0_25; "),
         ("osnet_ain_x1_0", "osnet_ibn_x1_0", "it looks like osnet_ibn_x1_0; "),
         ("resnet18", "resnet18_ibn_a", "it looks like resnet18_ibn_a"),
+        ("resnet18", "resnet18d", "it looks like resnet18d"),
+        ("resnet18d", "resnet10d", "it looks like resnet10d"),
         ("resnet18", "timm/mobilenetv4_conv_small", "it looks like an EfficientNet or MobileNet"),
         ("timm/mobilenetv4_conv_small", "osnet_x0_5", "it looks like osnet_x0_5"),
     ],

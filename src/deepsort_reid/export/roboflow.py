@@ -23,7 +23,7 @@ OF_TIMM = "timm:"  # before a name of timm's
 OSNETS = ("osnet_x1_0", "osnet_x0_75", "osnet_x0_5", "osnet_x0_25")
 NAMES = {  # ours -> reid's, beside `timm/NAME`, which is `timm:NAME` there
     **{arch: arch for arch in OSNETS},
-    **{arch: f"{OF_TIMM}{arch}" for arch in ("resnet18", "resnet34", "resnet50")},
+    **{arch: f"{OF_TIMM}{arch}" for arch in ("resnet18", "resnet34", "resnet50", "resnet18d")},
 }
 RENAMED = ("module.", "model.", "encoder.")  # what reid takes off the start of names
 LEFT_OUT = "classifier"  # how the names begin of what it does not load

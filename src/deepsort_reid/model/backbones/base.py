@@ -70,7 +70,9 @@ class ReidNet(nn.Module):
 
 
 def stride_one(stage: nn.Module) -> None:
-    """Set the stride of every convolution of a stage to 1."""
+    """Set the stride of every convolution and average of a stage to 1."""
     for layer in stage.modules():
         if isinstance(layer, nn.Conv2d):
             layer.stride = (1, 1)
+        elif isinstance(layer, nn.AvgPool2d):
+            layer.stride = layer.kernel_size = 1

@@ -1,11 +1,11 @@
-"""ResNets under torchvision's names, and their variants with instance normalisation, IBN-a.
+"""ResNets under torchvision's names, and their variants IBN-a and D.
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, with the stride of a block in
 its 3×3 convolution. Initial weights, embeddings and gradients are torchvision's to the bit. It is
 not imported, since it brings what takes each process two seconds to import.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, cast
 
 import torch
@@ -83,36 +83,62 @@ class Bottleneck(nn.Module):
 
 
 Block = type[BasicBlock | Bottleneck]
-BLOCKS: dict[str, tuple[Block, tuple[int, int, int, int]]] = {  # kind, and how many in each layer
-    "resnet18": (BasicBlock, (2, 2, 2, 2)),
-    "resnet34": (BasicBlock, (3, 4, 6, 3)),
-    "resnet50": (Bottleneck, (3, 4, 6, 3)),
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a ResNet is built from.
+
+    Attributes:
+        block: what layers consist of.
+        depths: blocks of each of the four layers.
+        width: channels of the first layer; each later one has twice as many.
+        deep: whether it is a ResNet-D.
+    """
+
+    block: Block
+    depths: tuple[int, int, int, int]
+    width: int = WIDTH
+    deep: bool = False
+
+
+LAYOUTS: dict[str, Layout] = {
+    "resnet18": Layout(BasicBlock, (2, 2, 2, 2)),
+    "resnet34": Layout(BasicBlock, (3, 4, 6, 3)),
+    "resnet50": Layout(Bottleneck, (3, 4, 6, 3)),
+    "resnet18d": Layout(BasicBlock, (2, 2, 2, 2), deep=True),
+    "resnet10d": Layout(BasicBlock, (1, 1, 1, 1), deep=True),
+    "resnet10d_x0_5": Layout(BasicBlock, (1, 1, 1, 1), width=WIDTH // 2, deep=True),
 }
 
 
 class ReidResNet(ReidNet):
-    """A ResNet with all four layers. The classifier is `fc`."""
+    """A ResNet with all four layers. The classifier is `fc`.
+
+    A ResNet-D (He et al., "Bag of Tricks for Image Classification with Convolutional Neural
+    Networks", CVPR 2019) begins with three 3×3 convolutions in place of one of 7×7, and halves by
+    an average what a block adds to its residual; under the names that timm has for it.
+    """
 
     classifier_name: ClassVar[str] = "fc"
 
-    def __init__(self, block: Block, depths: Sequence[int], classes: int, *, width: int = WIDTH):
+    def __init__(self, layout: Layout, classes: int):
         """Make a network with random weights.
 
         Args:
-            block: what layers consist of.
-            depths: blocks of each of the four layers.
+            layout: what it is built from.
             classes: identities to tell apart.
-            width: channels of the first layer; each later one has twice as many.
         """
         super().__init__()
-        self.conv1 = nn.Conv2d(3, WIDTH, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(WIDTH)
+        block, width = layout.block, layout.width
+        self.conv1 = deep_stem(width) if layout.deep else stem(width)
+        self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        inputs = WIDTH
-        for number, depth in enumerate(depths):
-            channels = width * 2**number
-            layer = layer_of(block, inputs, channels, depth, stride=1 if number == 0 else 2)
+        inputs = width
+        for number, depth in enumerate(layout.depths):
+            channels, stride = width * 2**number, 1 if number == 0 else 2
+            layer = layer_of(block, inputs, channels, depth, stride=stride, deep=layout.deep)
             setattr(self, f"layer{number + 1}", layer)
             inputs = channels * block.expansion
         self.avgpool = nn.AdaptiveAvgPool2d(1)
@@ -140,7 +166,24 @@ class ReidResNet(ReidNet):
         stride_one(self.layers[-1])
 
 
-def layer_of(block: Block, inputs: int, channels: int, depth: int, *, stride: int) -> nn.Sequential:
+def stem(width: int) -> nn.Module:
+    """The first convolution, which halves the image."""
+    return nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+
+
+def deep_stem(width: int) -> nn.Module:
+    """The first three convolutions of a ResNet-D, which halve the image."""
+    middle = width // 2
+    return nn.Sequential(
+        conv3x3(3, middle, stride=2), nn.BatchNorm2d(middle), nn.ReLU(inplace=True),
+        conv3x3(middle, middle), nn.BatchNorm2d(middle), nn.ReLU(inplace=True),
+        conv3x3(middle, width),
+    )  # fmt: skip
+
+
+def layer_of(
+    block: Block, inputs: int, channels: int, depth: int, *, stride: int, deep: bool = False
+) -> nn.Sequential:
     """Blocks of one size of map, the first of which changes size and channels.
 
     Args:
@@ -149,12 +192,17 @@ def layer_of(block: Block, inputs: int, channels: int, depth: int, *, stride: in
         channels: of the layer; `block.expansion` times as many leave it.
         depth: how many blocks.
         stride: of the first one.
+        deep: whether an average halves what the first one adds to its residual.
     """
     leaving = channels * block.expansion
     downsample = None
     if stride != 1 or inputs != leaving:
+        # An average over the pixels that are there: maps of odd sizes are rounded up.
+        halving = [nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)]
         downsample = nn.Sequential(
-            nn.Conv2d(inputs, leaving, 1, stride=stride, bias=False), nn.BatchNorm2d(leaving)
+            *(halving if deep else []),
+            nn.Conv2d(inputs, leaving, 1, stride=1 if deep else stride, bias=False),
+            nn.BatchNorm2d(leaving),
         )
     first = block(inputs, channels, stride, downsample)
     return nn.Sequential(first, *(block(leaving, channels) for _ in range(1, depth)))
@@ -183,12 +231,12 @@ def make(name: str, classes: int) -> ReidResNet:
     """A ResNet by its name, with random weights.
 
     Args:
-        name: a key of `BLOCKS`, with `_ibn_a` behind it for IBN-a: each block of the first three
+        name: a key of `LAYOUTS`, with `_ibn_a` behind it for IBN-a: each block of the first three
             layers has an `InstanceBatchNorm` behind its first convolution, under the names of
             IBN-Net and fast-reid.
         classes: identities to tell apart.
     """
-    net = ReidResNet(*BLOCKS[name.removesuffix(IBN)], classes)
+    net = ReidResNet(LAYOUTS[name.removesuffix(IBN)], classes)
     if name.endswith(IBN):
         for layer in net.layers[:3]:
             for block in layer:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from deepsort_reid.model.backbones.osnet import CHANNELS
-from deepsort_reid.model.backbones.resnet import IBN
+from deepsort_reid.model.backbones.resnet import IBN, WIDTH
 
 # Blocks of the four layers -> the network, with two and with three convolutions in a block.
 BASIC: Mapping[tuple[int, ...], str] = {
@@ -64,7 +64,8 @@ def osnet(tensors: Mapping[str, Tensor]) -> str | None:
 def resnet(tensors: Mapping[str, Tensor]) -> str | None:
     """A ResNet's name: by its blocks, their convolutions and widths, and what was added to them."""
     first = tensors.get("layer1.0.conv1.weight")
-    if first is None or "conv1.weight" not in tensors or first.dim() != 4:
+    deep_stem = "conv1.6.weight" in tensors
+    if first is None or not (deep_stem or "conv1.weight" in tensors) or first.dim() != 4:
         return None
     blocks = tuple(len({name.split(".")[1] for name in tensors if name.startswith(f"layer{n}.")
                         and name.count(".") > 1}) for n in (1, 2, 3, 4))  # fmt: skip
@@ -76,6 +77,9 @@ def resnet(tensors: Mapping[str, Tensor]) -> str | None:
         name = f"{name.replace('resnet', 'resnext')}_{groups}x{inner.shape[1]}d"
     elif deep and first.shape[0] == 128:
         name = f"wide_{name}_2"
+    if deep_stem and "layer2.0.downsample.2.weight" in tensors:
+        half = "_x0_5" if first.shape[0] == WIDTH // 2 else ""
+        return f"{name}d{half}"
     if "layer1.0.bn1.IN.weight" in tensors:
         name += IBN
     extra = "\n".join(tensors)

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from deepsort_reid.core.arch import TIMM
 from deepsort_reid.core.errors import WeightsError
-from deepsort_reid.model.backbones import resnet
 
+OF_TORCHVISION = ("resnet18", "resnet34", "resnet50")
+OF_TIMM = ("resnet18d",)  # a network of this project's, under timm's names
 # Of IBN-Net's authors; the last digits of the names are those of the files' checksums.
 RELEASES = "https://github.com/XingangPan/IBN-Net/releases/download/v1.0"
 IBN_FILES = {
@@ -52,13 +53,13 @@ def loader_of(arch: str) -> tuple[Callable[[], Mapping[str, Tensor]], str]:
         WeightsError: nobody publishes one.
     """
     checkpoints = str(Path(torch.hub.get_dir()) / "checkpoints")
-    if arch.startswith(TIMM):
+    if arch.startswith(TIMM) or arch in OF_TIMM:
         return lambda: of_timm(arch.removeprefix(TIMM)), "timm's cache, $HF_HOME"
     if arch in IBN_FILES:
         return lambda: torch.hub.load_state_dict_from_url(
             IBN_FILES[arch], progress=False, check_hash=True, weights_only=True
         ), checkpoints
-    if arch in resnet.BLOCKS:
+    if arch in OF_TORCHVISION:
         return lambda: of_torchvision(arch), checkpoints
     raise WeightsError(
         f"weights: imagenet: there is no such file of {arch} at an address that stays; bring one "
