@@ -1,4 +1,4 @@
-"""Prints what networks weigh and how fast they are: the table of docs/networks.md.
+"""Prints what networks weigh and how fast they are, as a table in Markdown.
 
     uv run benchmarks/networks.py [NAME …] [--seconds S]
 
@@ -12,7 +12,6 @@ import argparse
 import logging
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,21 +19,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from deepsort_reid.core.arch import ARCHS
+from deepsort_reid.core.config import TrainConfig, load_params
+from deepsort_reid.core.machine import cores, processor
+from deepsort_reid.data.loading import augment
+from deepsort_reid.data.loading.batches import TrainBatches
+from deepsort_reid.data.packed import Part
+from deepsort_reid.model.extractor import Extractor
+from deepsort_reid.model.network import Design, build
+from deepsort_reid.model.size import embedding_weights, multiply_adds
+from deepsort_reid.training.distributed import ALONE
+from deepsort_reid.training.learner import Learner
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from deepsort_reid.core.arch import ARCHS  # noqa: E402
-from deepsort_reid.core.config import TrainConfig, load_params  # noqa: E402
-from deepsort_reid.core.machine import cores, processor  # noqa: E402
-from deepsort_reid.data.loading import augment  # noqa: E402
-from deepsort_reid.data.loading.batches import TrainBatches  # noqa: E402
-from deepsort_reid.data.packed import Part  # noqa: E402
-from deepsort_reid.model.extractor import Extractor  # noqa: E402
-from deepsort_reid.model.network import Design, build  # noqa: E402
-from deepsort_reid.model.size import embedding_weights, multiply_adds  # noqa: E402
-from deepsort_reid.training.distributed import ALONE  # noqa: E402
-from deepsort_reid.training.learner import Learner  # noqa: E402
-
 TIMM = ("mobilenetv4_conv_small", "repvit_m0_9", "vit_tiny_patch16_224", "vit_small_patch16_224")
 SIZES = ((128, 64), (256, 128))
 CLASSES = 192  # identities of the default dataset

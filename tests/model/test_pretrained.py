@@ -22,7 +22,8 @@ from deepsort_reid.core import files
 from deepsort_reid.core.errors import WeightsError
 from deepsort_reid.model.network import Design, build
 from deepsort_reid.model.pretrained.loading import LoadReport, load_weights
-from deepsort_reid.model.pretrained.source import BROUGHT, WeightsSource
+from deepsort_reid.model.pretrained.source import BROUGHT, WeightsSource, sources
+from tests.support.trainings import config
 
 pytestmark = pytest.mark.usefixtures("narrow_networks")
 State = dict[str, Tensor]
@@ -329,6 +330,11 @@ def test_weights_that_cannot_be_meant(workspace: Path, text: str, message: str) 
 def test_an_empty_ordered_dictionary_is_no_network(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no tensors in it"):
         loaded({"state_dict": OrderedDict()}, tmp_path)
+
+
+def test_a_teacher_is_a_checkpoint() -> None:
+    with pytest.raises(WeightsError, match="teacher: imagenet knows nobody of the dataset"):
+        sources(config(teacher="imagenet"))
 
 
 def test_a_folder_of_roboflows_reid_is_read(workspace: Path) -> None:

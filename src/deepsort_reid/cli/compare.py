@@ -161,10 +161,9 @@ def record(found: Comparison, data: Data, made: Sequence[Path]) -> str:
     with runs.open_run(
         key=uuid.uuid4().hex,
         name=f"compare-{'-'.join(names)}",
-        tags={
-            **provenance.source_tags(data.summary.digest),
-            "mlflow.note.content": f"```\n{report.screen(found)}\n\n{verdict(found)}\n```",
-        },
+        tags=provenance.source_tags(
+            data.summary.digest, f"```\n{report.screen(found)}\n\n{verdict(found)}\n```"
+        ),
     ) as run:
         run.log_params({"networks": {one.network.name: one.network.place
                                      for one in found.networks}})  # fmt: skip

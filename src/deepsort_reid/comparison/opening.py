@@ -13,15 +13,15 @@ import torch
 
 from deepsort_reid.comparison.network import Network
 from deepsort_reid.comparison.onnx_file import open_onnx
-from deepsort_reid.comparison.roboflow import CONFIG, open_folder
-from deepsort_reid.comparison.torch_file import open_checkpoint, open_torch
+from deepsort_reid.comparison.roboflow import open_folder
+from deepsort_reid.comparison.torch_file import USUAL_SIZE, open_checkpoint, open_torch
 from deepsort_reid.comparison.wanted import Wanted
 from deepsort_reid.core.errors import DeepSortReidError, WeightsError
+from deepsort_reid.export.roboflow import CONFIG
 from deepsort_reid.model.pretrained.kinds import foreign_kind, is_safetensors
 from deepsort_reid.model.pretrained.source import REGISTERED
 from deepsort_reid.runs.mlflow.registry import bring_registered
 
-SIZE = (256, 128)  # height and width that most re-identification networks take
 OF_A_RUN = Path("models/model.pth")
 TORCH_STARTS = (b"PK\x03\x04", b"\x80")  # of torch.save now, and before torch 1.6
 ONNX = "an ONNX model"
@@ -37,7 +37,7 @@ def open_network(
         wanted: what the command line says of it.
         device: where networks of torch compute, and ONNX Runtime if it can.
         image_size: height and width in pixels of what a network takes whose file does not say it;
-            None: `SIZE`, or what its architecture was made for.
+            None: `USUAL_SIZE`, or what its architecture was made for.
 
     Raises:
         WeightsError: it is not there, cannot be read, or is of no kind that is known here.
@@ -58,7 +58,7 @@ def open_network(
         return tried(open_folder(path, wanted, device))
     path = file_in(path) if path.is_dir() else path
     if is_onnx(path):
-        return tried(open_onnx(path, wanted, size or SIZE, device))
+        return tried(open_onnx(path, wanted, size or USUAL_SIZE, device))
     return tried(open_torch(path, wanted, size, device))
 
 

@@ -13,11 +13,10 @@ from deepsort_reid.core import files
 from deepsort_reid.core.arch import TIMM, is_arch
 from deepsort_reid.core.errors import WeightsError
 from deepsort_reid.data.loading.augment import MEAN, STD
+from deepsort_reid.export.roboflow import CONFIG, OF_TIMM
 from deepsort_reid.model.checkpoint import CHECKS
 from deepsort_reid.model.pretrained.source import IN_FOLDER
 
-CONFIG = "reid_config.json"
-THEIR_TIMM = "timm:"  # before a name of timm's
 KEYS = {"input_size": "image_size", "mean": "mean", "std": "std"}  # theirs -> ours
 
 
@@ -34,12 +33,12 @@ def open_folder(folder: Path, wanted: Wanted, device: torch.device) -> Network:
     label = f"{folder / CONFIG}"
     config = read_config(folder / CONFIG)
     arch = str(config.get("architecture", ""))
-    if arch.startswith(THEIR_TIMM):
-        arch = TIMM + arch.removeprefix(THEIR_TIMM)
+    if arch.startswith(OF_TIMM):
+        arch = TIMM + arch.removeprefix(OF_TIMM)
     if not is_arch(arch):
         raise WeightsError(
             f"{label}: its architecture '{arch}' is not known here; expected an OSNet, or "
-            f"{THEIR_TIMM}NAME"
+            f"{OF_TIMM}NAME"
         )
     told = config.get("preprocessing", {})
     if not isinstance(told, Mapping):

@@ -23,7 +23,7 @@ from deepsort_reid.model.pretrained.reading import read_state_dicts, read_torch
 
 CHECKPOINT_KEYS = {"net_dict", "classes", "image_size"}  # which only our checkpoints have
 SIZES = {"deepsort": (128, 64)}  # what an architecture takes, where its file does not say it
-USUAL_SIZE = (256, 128)
+USUAL_SIZE = (256, 128)  # height and width that most re-identification networks take
 # A tensor that only this network has, by the end of its name: what stands before is a prefix.
 SIGNS = ("layer1.0.conv1.weight", "conv1.conv.weight")
 CLASSIFIER = re.compile(r"(fc|head|heads)\.(weight|bias)|(classifier|last_linear)\..*")

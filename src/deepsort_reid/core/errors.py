@@ -28,7 +28,8 @@ def nearest_hint(name: str, known: Sequence[str], most: int = 1) -> str:
     """
     near = [f"'{one}'" for one in difflib.get_close_matches(name, known, n=most)]
     if near:
-        return f"did you mean {' or '.join([', '.join(near[:-1]), near[-1]][len(near) == 1 :])}?"
+        *others, last = near
+        return f"did you mean {', '.join(others)}{' or ' if others else ''}{last}?"
     more = f", … ({len(known)})" if len(known) > MOST_KNOWN else ""
     return f"known: {', '.join(known[:MOST_KNOWN])}{more}"
 

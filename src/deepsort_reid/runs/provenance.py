@@ -37,13 +37,24 @@ def provenance_tags(*, data_digest: str, arch: str, params: Mapping[str, Any]) -
     note = "\n\n".join(
         [describe(arch, data_digest, commit, experiment), way_back(commit, different, files)]
     )
-    return {**source_tags(data_digest), "mlflow.note.content": note}
+    return tags_of(data_digest, commit, files, note)
 
 
-def source_tags(data_digest: str) -> dict[str, str]:
-    """The tags of `provenance_tags` but for the description, which any kind of run has."""
+def source_tags(data_digest: str, note: str) -> dict[str, str]:
+    """The tags of `provenance_tags`, of a run that is no training.
+
+    Args:
+        data_digest: a hash of the data measured on.
+        note: the description, in Markdown.
+    """
     commit = changes.base_commit()
-    files = changes.changed_files(commit)
+    return tags_of(data_digest, commit, changes.changed_files(commit), note)
+
+
+def tags_of(
+    data_digest: str, commit: str | None, files: Sequence[str] | None, note: str
+) -> dict[str, str]:
+    """The tags that any kind of run has; those nobody knows are left out."""
     tags = {
         "git_commit": commit,
         "git_dirty": None if files is None else str(bool(files)).lower(),
@@ -54,6 +65,7 @@ def source_tags(data_digest: str) -> dict[str, str]:
         "mlflow.source.name": source_name(),
         "mlflow.source.type": "LOCAL",
         "mlflow.user": user_name(),
+        "mlflow.note.content": note,
     }
     return {name: value for name, value in tags.items() if value}
 

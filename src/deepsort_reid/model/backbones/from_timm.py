@@ -16,7 +16,6 @@ from deepsort_reid.core.errors import ConfigError, MissingPackageError, nearest_
 from deepsort_reid.model.backbones.base import ReidNet
 from deepsort_reid.model.heads import GemPool
 
-PREFIX = "timm/"
 STRIDE_WITH_LAST_MAP = 16  # of the last feature map, if the last stage does not halve it
 ONLY_A_NAME = re.compile(r"[A-Za-z0-9_.-]+")  # none of timm's addresses, by which it downloads
 

@@ -148,8 +148,13 @@ def sources(config: Named) -> Mapping[str, WeightsSource]:
     """The files of weights that a training needs: `weights`, `teacher`, or neither.
 
     Raises:
-        WeightsError: see `WeightsSource.parse`.
+        WeightsError: see `WeightsSource.parse`; or the teacher is no checkpoint of this project.
     """
+    if config.teacher == IMAGENET:
+        raise WeightsError(
+            f"teacher: {IMAGENET} knows nobody of the dataset; expected a checkpoint that stage "
+            "train has written, such as ../large/models/model.pth"
+        )
     named = {"weights": (config.weights, BROUGHT), "teacher": (config.teacher, TEACHER)}
     return {
         name: WeightsSource.parse(text, brought) for name, (text, brought) in named.items() if text
