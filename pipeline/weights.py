@@ -7,7 +7,13 @@ from deepsort_reid.core import files
 from deepsort_reid.core.config import load_params
 from deepsort_reid.core.project import project_root
 from deepsort_reid.core.stage import run_stage
-from deepsort_reid.model.pretrained.source import BROUGHT, TEACHER, WeightsSource, sources
+from deepsort_reid.model.pretrained.source import (
+    BROUGHT,
+    NOTHING,
+    TEACHER,
+    WeightsSource,
+    sources,
+)
 
 
 def main() -> None:
@@ -22,7 +28,7 @@ def main() -> None:
             with files.replacing(path) as temporary:
                 bring(named[path.name], config.arch, temporary)
         else:
-            files.write_text(path, "none\n")
+            files.write_text(path, NOTHING)
 
 
 def bring(source: WeightsSource, arch: str, path: Path) -> None:

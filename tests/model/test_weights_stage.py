@@ -44,6 +44,13 @@ def test_no_weights_are_a_word(brings: Brings) -> None:
     assert BROUGHT.read_text() == "none\n"  # DVC warns of an empty file
 
 
+@pytest.mark.parametrize("text", ["imagenet", "models:/deepsort-reid@best"])
+def test_what_was_not_brought_yet_is_said(brings: Brings, text: str) -> None:
+    assert brings(None) == ""
+    with pytest.raises(WeightsError, match=f"holds nothing yet; `dvc repro weights` brings {text}"):
+        WeightsSource.parse(text).verified()
+
+
 def test_a_file_is_linked_and_stays_as_it_is(brings: Brings, workspace: Path) -> None:
     path = workspace / "w.pth"
     path.write_bytes(CONTENT)

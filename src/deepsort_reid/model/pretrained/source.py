@@ -17,6 +17,9 @@ IMAGENET = "imagenet"  # the word for the files that the network's own library p
 REGISTERED = "models:/"  # before the name of a model in MLflow's registry
 BROUGHT = Path("data/weights")  # where stage weights leaves what it has brought
 TEACHER = Path("data/teacher")  # likewise, of the teacher
+NOTHING = (
+    "none\n"  # what stage weights leaves where a parameter names nothing; DVC warns of no text
+)
 IN_FOLDER = "weights.safetensors"  # in a folder of Roboflow's reid
 
 
@@ -131,7 +134,7 @@ class WeightsSource:
         """The path of the file, which is there.
 
         Raises:
-            WeightsError: it is not, or it is a folder without such a file.
+            WeightsError: it is not, it is a folder without such a file, or it was not brought yet.
         """
         path = self.path
         if path.is_dir():
@@ -141,6 +144,10 @@ class WeightsSource:
         if not path.exists():
             remedy = "; `dvc repro weights` brings it" if self.is_remote else ""
             raise WeightsError(f"{path}: no such file; expected a file of weights{remedy}")
+        if self.is_remote and path.stat().st_size == len(NOTHING):
+            raise WeightsError(
+                f"{path}: holds nothing yet; `dvc repro weights` brings {self.place}"
+            )
         return path
 
 
