@@ -17,9 +17,7 @@ IMAGENET = "imagenet"  # the word for the files that the network's own library p
 REGISTERED = "models:/"  # before the name of a model in MLflow's registry
 BROUGHT = Path("data/weights")  # where stage weights leaves what it has brought
 TEACHER = Path("data/teacher")  # likewise, of the teacher
-NOTHING = (
-    "none\n"  # what stage weights leaves where a parameter names nothing; DVC warns of no text
-)
+NOTHING = "none\n"  # left there where a parameter names nothing: DVC warns of an empty file
 IN_FOLDER = "weights.safetensors"  # in a folder of Roboflow's reid
 
 
