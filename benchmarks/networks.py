@@ -1,6 +1,6 @@
 """Prints what networks weigh and how fast they are, as a table in Markdown.
 
-    uv run benchmarks/networks.py [NAME …] [--seconds S]
+    uv run benchmarks/networks.py [NAME …] [--seconds S] [--device D]
 
 Weights are those that an embedding needs, without the classifier. Multiply-adds are counted by
 torch for one image. Speeds are images a second of whole training steps (forward, loss, backward,
@@ -9,6 +9,7 @@ rounds in which all networks take turns.
 """
 
 import argparse
+import dataclasses
 import logging
 import platform
 import statistics
@@ -45,10 +46,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="networks; a choice by default")
     parser.add_argument("--seconds", type=float, default=0.5, help="of a measurement in a round")
+    parser.add_argument("--device", type=torch.device, default="cpu", help="cpu or cuda")
     options = parser.parse_args()
     names = options.names or [*ARCHS, *(f"timm/{name}" for name in TIMM)]
     logging.disable()
-    works: dict[str, dict[str, Callable[[], int]]] = {name: work_of(name) for name in names}
+    works: dict[str, dict[str, Callable[[], int]]] = {
+        name: work_of(name, options.device) for name in names
+    }
     rates: dict[tuple[str, str], list[float]] = {}
     for _ in range(ROUNDS):
         for name, kinds in works.items():
@@ -61,8 +65,9 @@ def main() -> None:
     for name in names:
         shown = [f"{statistics.median(rates[name, kind]):,.0f}" for kind in kinds]
         print("| " + " | ".join([f"`{name}`", *size_of(name), *shown]) + " |")
+    on = torch.cuda.get_device_name() + ", " if options.device.type == "cuda" else ""
     print(
-        f"\n{processor()}, {cores()} cores, {torch.get_num_threads()} threads, torch "
+        f"\n{on}{processor()}, {cores()} cores, {torch.get_num_threads()} threads, torch "
         f"{torch.__version__}, Python {platform.python_version()}; median of {ROUNDS} rounds; "
         f"training with batches of {config().batch_size}"
     )
@@ -80,14 +85,14 @@ def size_of(name: str) -> list[str]:
     return [f"{embedding_weights(nets[SIZES[0]]) / 1e6:.2f}", *adds]
 
 
-def work_of(name: str) -> dict[str, Callable[[], int]]:
+def work_of(name: str, device: torch.device) -> dict[str, Callable[[], int]]:
     """What is timed of a network: each call does some images, and returns how many."""
     height, width = TRAINED
-    found = {f"trained/s {height}×{width}": training(name)}
+    found = {f"trained/s {height}×{width}": training(name, device)}
     crops = np.random.default_rng(0).integers(0, 256, (max(BATCHES), 128, 64, 3), dtype=np.uint8)
     extractor = Extractor.from_network(
         build(Design(name), 1, image_size=SIZES[0]).eval(), image_size=SIZES[0],
-        mean=augment.MEAN, std=augment.STD, device="cpu",
+        mean=augment.MEAN, std=augment.STD, device=device,
     )  # fmt: skip
 
     def embedding(batch: int) -> Callable[[], int]:
@@ -96,22 +101,23 @@ def work_of(name: str) -> dict[str, Callable[[], int]]:
     return found | {f"crops/s, {batch} at a time": embedding(batch) for batch in BATCHES}
 
 
-def training(name: str) -> Callable[[], int]:
+def training(name: str, device: torch.device) -> Callable[[], int]:
     """One step of a training on noise."""
     recipe = config()
     count = 4 * recipe.batch_size
     noise = np.random.default_rng(0).integers(0, 256, (count, *TRAINED, 3), dtype=np.uint8)
     pids = np.arange(count) % CLASSES
     part = Part(noise, pids, pids * 0, [str(n) for n in range(CLASSES)], [f"{n}" for n in pids])
-    batches = TrainBatches(part, recipe, device=torch.device("cpu"), rank=0, world_size=1)
+    batches = TrainBatches(part, recipe, device=device, rank=0, world_size=1)
+    process = dataclasses.replace(ALONE, device=device)
     learner = Learner(
-        build(Design(name), CLASSES, image_size=TRAINED), recipe, ALONE, classes=CLASSES,
+        build(Design(name), CLASSES, image_size=TRAINED), recipe, process, classes=CLASSES,
         image_size=TRAINED, steps_per_epoch=batches.steps,
     )  # fmt: skip
     ready = [list(taken) for _, taken in batches.of_epoch(1, 0)]
 
     def step() -> int:
-        learner.step(ready[0], 0)
+        learner.step(ready[0], 0).tolist()  # waits for the device
         return recipe.batch_size
 
     return step
