@@ -61,7 +61,7 @@ def test_an_experiment_adds_a_run_another_checkpoint_and_another_curve(project: 
     assert all((project / name).read_bytes() != before[name] for name in names)
     assert len(runs(project)) == count + 1
     newest = run_of(project)
-    assert newest.info.run_name == "resnet18-lr0.2"
+    assert newest.info.run_name == "resnet10d-lr0.2"
     assert newest.data.tags["dvc_experiment"] == "faster"
     assert newest.data.tags["git_dirty"] == "false"
     assert_whole(project, newest, experiments(project)["faster"])
@@ -92,13 +92,13 @@ def test_going_back_restores_the_run(project: Path) -> None:
     out = run(project, "dvc", "repro")
     assert ran(out) == ["summary"]
     name = run_of(project).info.run_name
-    assert name != "resnet18-lr0.2"
+    assert name != "resnet10d-lr0.2"
     assert f"restored from DVC's cache: MLflow run {name}" in out
     assert run(project, "git", "status", "--short") == ""
     out = run(project, "dvc", "exp", "run", "--set-param", "lr=0.2")
     assert ran(out) == ["summary"]
-    assert "restored from DVC's cache: MLflow run resnet18-lr0.2" in out
-    assert run_of(project).info.run_name == "resnet18-lr0.2"
+    assert "restored from DVC's cache: MLflow run resnet10d-lr0.2" in out
+    assert run_of(project).info.run_name == "resnet10d-lr0.2"
     assert (project / "dvc.lock").read_bytes() == lock
     assert counts(project) == (count, versions)
 
@@ -153,7 +153,7 @@ def wait_for_queue(project: Path) -> None:
 def test_experiments_at_the_same_time_lose_nothing(queued: Path) -> None:
     by_name = {found.data.tags.get("dvc_experiment"): found for found in runs(queued)}
     assert {found.info.run_name for found in by_name.values()} >= {
-        f"resnet18-lr{rate}" for rate in (*RATES, APART)
+        f"resnet10d-lr{rate}" for rate in (*RATES, APART)
     }
     commits = experiments(queued)
     assert len(commits) == len(RATES) + 1

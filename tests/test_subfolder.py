@@ -29,7 +29,7 @@ def test_a_clean_project_is_clean_and_nobody_is_waited_for(
     out = run(project, "dvc", "exp", "run", "-S", "lr=0.04")
     assert ran(out) == ["train", "evaluate", "export", "track", "summary"]
     found = run_of(project)
-    assert found.info.run_name == "resnet18-lr0.04"
+    assert found.info.run_name == "resnet10d-lr0.04"
     assert found.data.tags["git_dirty"] == "false"
     head = run(project, "git", "rev-parse", "--short=7", "HEAD").strip()
     back = f"git checkout {head} && dvc exp run -S lr=0.04"
