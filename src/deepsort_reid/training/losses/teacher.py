@@ -43,22 +43,17 @@ class Teacher:
         return network.embed(self.net, images)
 
 
-def neighbours(student: Pairs, teacher: Pairs, *, temperature: float = 0.1) -> Tensor:
-    """How far the student's neighbours are from the teacher's, in nats, summed over the anchors.
+def similarity_preserving(student: Pairs, teacher: Pairs) -> Tensor:
+    """How far the student's similarities are from the teacher's, summed over the anchors.
 
-    Koohpayegani, Tejankar and Pirsiavash, "CompRess: Self-Supervised Learning by Compressing
-    Representations", NeurIPS 2020: an image's similarities to the others are a distribution; the
-    loss is the Kullback-Leibler divergence of the two networks'. The others are those of the batch.
+    Tung and Mori, "Similarity-Preserving Knowledge Distillation", ICCV 2019: the similarities of an
+    image to the others of the batch are a row of unit length; the loss is the squared difference of
+    the two networks' rows, from 0 to 4 for each image.
 
     Args:
         student: this rank's images beside all.
         teacher: the same images, as the teacher sees them.
-        temperature: of both distributions.
     """
     seen = student.same | student.other
-    logs = []
-    for pairs in (student, teacher):
-        lowest = torch.finfo(pairs.own.dtype).min / 4
-        logs.append((pairs.cosines / temperature).masked_fill(~seen, lowest).log_softmax(1))
-    difference = F.kl_div(logs[0], logs[1].to(logs[0].dtype), reduction="none", log_target=True)
-    return difference.masked_fill(~seen, 0.0).sum()
+    of_student, of_teacher = (F.normalize(pairs.cosines * seen) for pairs in (student, teacher))
+    return (of_student - of_teacher.to(of_student.dtype)).square().sum()

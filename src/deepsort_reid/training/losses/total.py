@@ -76,7 +76,7 @@ class TrainingLoss:
             loss = loss + config.center_weight * self.center_loss(pooled, labels)
         if taught is not None:
             student, teacher = (self.pairs(one, labels, width) for one in (features, taught))
-            loss = loss + config.teacher_weight * taught_by.neighbours(student, teacher)
+            loss = loss + config.teacher_weight * taught_by.similarity_preserving(student, teacher)
         return loss
 
     def pairs(self, embeddings: Tensor, labels: Tensor, width: int) -> over_pairs.Pairs:
