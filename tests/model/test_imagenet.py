@@ -90,7 +90,7 @@ def test_a_damaged_file_is_refused(
 ) -> None:
     publish(server, "resnet18", monkeypatch)
     server.content = server.content[:-5] + b"wrong"
-    stages.write_params(workspace, {"weights": "imagenet"})
+    stages.write_params(workspace, {"weights": "imagenet", "arch": "resnet18"})
     with pytest.raises(SystemExit):
         stages.run("weights")
     said = capsys.readouterr().err.splitlines()[-1]
@@ -117,7 +117,7 @@ def test_without_a_network_the_way_out_is_named(
     assert not BROUGHT.exists()
 
 
-@pytest.mark.parametrize("arch", ["osnet_x1_0", "osnet_ain_x0_25", "deepsort"])
+@pytest.mark.parametrize("arch", ["resnet10d", "osnet_x1_0", "osnet_ain_x0_25", "deepsort"])
 def test_what_nobody_publishes_is_said(arch: str) -> None:
     with pytest.raises(WeightsError, match=f"no such file of {arch} at an address that stays"):
         imagenet.imagenet_state(arch)

@@ -62,8 +62,9 @@ def loader_of(arch: str) -> tuple[Callable[[], Mapping[str, Tensor]], str]:
     if arch in OF_TORCHVISION:
         return lambda: of_torchvision(arch), checkpoints
     raise WeightsError(
-        f"weights: imagenet: there is no such file of {arch} at an address that stays; bring one "
-        "yourself, such as torchreid's, and name it: weights: PATH"
+        f"weights: imagenet: there is no such file of {arch} at an address that stays. There "
+        f"are files of {', '.join([*OF_TORCHVISION, *IBN_FILES, *OF_TIMM])} and {TIMM}NAME. "
+        "Or bring a file yourself, such as torchreid's of an OSNet: weights: PATH"
     )
 
 
