@@ -42,6 +42,7 @@ EXPECTED = {
     "resnet18/ultralytics.onnx": FULL,
     "resnet18/ultralytics.fp16.onnx": HALF,
     "resnet18/ultralytics.int8.onnx": EIGHT,
+    **{f"resnet10d/{file}": FULL for file in GRAPHS},
     "resnet50/boxmot.onnx": FULL,
     "resnet50/boxmot.pt": FULL,
     "resnet50/torchreid.pth": FULL,
