@@ -159,7 +159,7 @@ def test_a_training_opens_with_what_it_is(ranks: int, caplog: pytest.LogCaptureF
     weights = ("random at the start", "starting from a.pth")[ranks - 1]
     assert lines == [
         "data        44 images of 4 identities, 12 more of them for val; 32×16 pixels",
-        f"network     resnet18, 0.0 million weights, {weights}",
+        f"network     resnet10d, 0.0 million weights, {weights}",
         f"parameters  2 epochs of 6 steps, {8 * ranks} images a step, sgd, lr 0.02, seed 0",
         f"device      cpu, 1 thread, {('1 rank', '2 ranks')[ranks - 1]}",
     ]
