@@ -34,7 +34,7 @@ def written(tmp_path: Path, **changes: Any) -> Path:
 
 def test_the_projects_own_parameters_are_valid() -> None:
     params = load_params(ROOT / "params.yaml")
-    assert params.train.weight_decay == 4e-3  # YAML 1.1 would read `5e-4` as a text
+    assert params.train.weight_decay == 4e-3  # YAML 1.1 would read `4e-3` as a text
     assert params.split.image_size == (64, 32)
     assert params.raw["split"]["image_size"] == [64, 32]
 
