@@ -27,7 +27,7 @@ CHANGES = {
 LEAVING = {
     "download": (4 * KiB, 20 * KiB),
     "split": (4 * KiB, 16 * KiB, 50 * KiB, 80 * KiB, 120 * KiB),
-    "train": (44 * MiB,),
+    "train": (22 * MiB, 44 * MiB),
     "evaluate": (4 * KiB, 50 * KiB),
     "sequences": (4 * KiB, 30 * KiB),
     "track": (4 * KiB, 40 * KiB, 150 * KiB),

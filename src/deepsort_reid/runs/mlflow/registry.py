@@ -1,6 +1,8 @@
 """A run's model in MLflow: exported, uploaded, registered, promoted."""
 
+import errno
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -29,6 +31,7 @@ CONTEXT = "mlflow.data.context"  # the tag that says what a run uses a dataset f
 TRAINING = "training"  # the context of the dataset that a network was trained on
 VERSIONS = "mlflow.modelVersions"  # the tag by which a model's page knows its versions
 CHECKPOINT = "checkpoint/model.pth"  # among the artifacts of the run that trained a model
+BESIDE_WEIGHTS = 8 << 20  # bytes: the graph, the example and the rest of an exported model
 NOTE = "mlflow.note.content"  # the tag that pages show as description
 
 
@@ -38,6 +41,8 @@ def export_model(
     """Write a network as an MLflow model: its graph and weights, signature and input example.
 
     Raises:
+        OSError: the disk has no room for it. This is asked first, since torch's writer of files
+            can end the process on a full disk.
         Exception: whatever `torch.export` raises on a network that it cannot follow.
     """
     import copy
@@ -47,6 +52,9 @@ def export_model(
     from mlflow.models import infer_signature
 
     module = copy.deepcopy(module).cpu().eval()
+    size = sum(tensor.nbytes for tensor in module.state_dict().values()) + BESIDE_WEIGHTS
+    if shutil.disk_usage(folder.parent).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
     with torch.no_grad():
         embeddings = module(torch.from_numpy(example)).numpy()
     mlflow.pytorch.save_model(
