@@ -29,6 +29,7 @@ from deepsort_reid.data.packed import Part
 from deepsort_reid.model.extractor import Extractor
 from deepsort_reid.model.network import Design, build
 from deepsort_reid.model.size import embedding_weights, multiply_adds
+from deepsort_reid.training.arithmetic import choose_bfloat16
 from deepsort_reid.training.distributed import ALONE
 from deepsort_reid.training.learner import Learner
 
@@ -110,9 +111,10 @@ def training(name: str, device: torch.device) -> Callable[[], int]:
     part = Part(noise, pids, pids * 0, [str(n) for n in range(CLASSES)], [f"{n}" for n in pids])
     batches = TrainBatches(part, recipe, device=device, rank=0, world_size=1)
     process = dataclasses.replace(ALONE, device=device)
+    net = build(Design(name), CLASSES, image_size=TRAINED)
     learner = Learner(
-        build(Design(name), CLASSES, image_size=TRAINED), recipe, process, classes=CLASSES,
-        image_size=TRAINED, steps_per_epoch=batches.steps,
+        net, recipe, process, classes=CLASSES, image_size=TRAINED, steps_per_epoch=batches.steps,
+        bfloat16=choose_bfloat16(net, recipe, process, image_size=TRAINED),
     )  # fmt: skip
     ready = [list(taken) for _, taken in batches.of_epoch(1, 0)]
 

@@ -76,6 +76,7 @@ from deepsort_reid.model.pretrained.source import sources
 from deepsort_reid.sources.archive import Archive
 from deepsort_reid.synthetic.dataset import write_synthetic
 from deepsort_reid.training import distributed, fingerprint
+from deepsort_reid.training.arithmetic import choose_bfloat16
 from deepsort_reid.training.history import EpochResult
 from deepsort_reid.training.losses.teacher import Teacher
 from deepsort_reid.training.observers import Observer
@@ -107,7 +108,7 @@ class Run:
         """
         try:
             made_of = fingerprint.of_training(
-                self.params, distributed.ALONE, data_digest=data_digest
+                self.params, distributed.ALONE, data_digest=data_digest, bfloat16=False
             ).as_plain()
         except OSError as error:
             raise WeightsError(f"{error.filename}: {error.strerror}") from None
@@ -334,7 +335,10 @@ def measure(
     with distributed.joined(deterministic=recipe.deterministic) as process:
         torch.set_num_threads(1)
         net, teacher = network(recipe, train), teacher_of(recipe, process.device)
-        trainer = Trainer(net, train, val, as_one_process(recipe), process, teacher=teacher)
+        bfloat16 = choose_bfloat16(net, recipe, process, image_size=train.image_size)
+        trainer = Trainer(
+            net, train, val, as_one_process(recipe), process, teacher=teacher, bfloat16=bfloat16
+        )
         began = time.perf_counter()
         history = trainer.fit([kept])
         seconds = time.perf_counter() - began
@@ -347,7 +351,7 @@ def measure(
             "images_per_second": statistics.harmonic_mean(
                 [result.images_per_second for result in history]
             ),
-            "environment": fingerprint.environment(process, recipe.arch),
+            "environment": fingerprint.environment(process, recipe.arch, bfloat16=bfloat16),
         }
 
 

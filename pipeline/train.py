@@ -10,11 +10,13 @@ from deepsort_reid.core.stage import run_stage
 from deepsort_reid.data.loading import augment
 from deepsort_reid.data.packed import PARTS, Summary, open_part, read_summary, verify_parts
 from deepsort_reid.model import checkpoint, retrieval
+from deepsort_reid.model.device import flush_subnormals
 from deepsort_reid.model.network import Design, build, check_image_size
 from deepsort_reid.model.pretrained.loading import load_weights
 from deepsort_reid.model.pretrained.source import sources
 from deepsort_reid.runs import logger, provenance
 from deepsort_reid.training import distributed, fingerprint
+from deepsort_reid.training.arithmetic import choose_bfloat16
 from deepsort_reid.training.checkpointer import open_checkpointer
 from deepsort_reid.training.history import EpochResult
 from deepsort_reid.training.losses.teacher import Teacher
@@ -33,6 +35,7 @@ DATA, REPORTS, CHECKPOINT = Path("data/split"), Path("reports"), Path("models/mo
 
 def main() -> None:
     """Build the network, and train it with the other ranks."""
+    flush_subnormals()
     params, summary = load_params(), read_summary(DATA)
     config = params.train
     train, val = open_part(DATA, "train"), open_part(DATA, "val")
@@ -49,7 +52,10 @@ def main() -> None:
         if process.local_rank == 0:
             verify_parts(DATA, summary, PARTS)
         teacher = Teacher(*taught, process.device) if taught else None
-        trainer = Trainer(net, train, val, config, process, teacher=teacher)
+        bfloat16 = choose_bfloat16(
+            net, config, process, image_size=train.image_size, data_digest=summary.digest
+        )
+        trainer = Trainer(net, train, val, config, process, teacher=teacher, bfloat16=bfloat16)
         if process.is_first:
             train_and_record(trainer, params, summary)
         else:
@@ -68,7 +74,9 @@ def fit(
 def train_and_record(trainer: Trainer, params: Params, summary: Summary) -> None:
     """Train as rank 0: write checkpoint, resume states and reports, and record the run."""
     config, train = params.train, trainer.train
-    made_of = fingerprint.of_training(config, trainer.process, data_digest=summary.digest)
+    made_of = fingerprint.of_training(
+        config, trainer.process, data_digest=summary.digest, bfloat16=trainer.learner.bfloat16
+    )
     description = {
         **config.design,
         "embedding_size": trainer.learner.net.feature_size,

@@ -15,6 +15,7 @@ import torch
 
 from deepsort_reid.core.machine import cores
 from deepsort_reid.model import network
+from deepsort_reid.training.arithmetic import choose_bfloat16
 from deepsort_reid.training.distributed import Process
 from deepsort_reid.training.trainer import Trainer
 from speed_items import launch, noise
@@ -93,5 +94,6 @@ def rates(process: Process, data: Path, batch: int, epochs: int) -> list[float]:
     config = noise.config(epochs=epochs, batch_size=batch, nproc_per_node=process.world_size)
     train, val = noise.open_parts(data)
     net = network.build(network.Design(**config.design), len(train.classes))
-    history = Trainer(net, train, val, config, process).fit()
+    bfloat16 = choose_bfloat16(net, config, process, image_size=train.image_size)
+    history = Trainer(net, train, val, config, process, bfloat16=bfloat16).fit()
     return [result.images_per_second for result in history[1:]]

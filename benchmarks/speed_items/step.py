@@ -28,6 +28,7 @@ from deepsort_reid.data.loading import augment
 from deepsort_reid.model import cuda_graph, network
 from deepsort_reid.runs import logger
 from deepsort_reid.training import fingerprint, parallel
+from deepsort_reid.training.arithmetic import choose_bfloat16
 from deepsort_reid.training.checkpointer import open_checkpointer
 from deepsort_reid.training.distributed import Process
 from deepsort_reid.training.learner import TrainingForward
@@ -216,8 +217,9 @@ def train(
     )
     train_part, val = noise.open_parts(data)
     net = network.build(network.Design(**config.design), len(train_part.classes))
-    trainer = Trainer(net, train_part, val, config, process)
-    made_of = fingerprint.of_training(config, process, data_digest="0" * 64)
+    bfloat16 = choose_bfloat16(net, config, process, image_size=train_part.image_size)
+    trainer = Trainer(net, train_part, val, config, process, bfloat16=bfloat16)
+    made_of = fingerprint.of_training(config, process, data_digest="0" * 64, bfloat16=bfloat16)
     clock = Clock(Bare(trainer, 4 if quick else BARE_STEPS), process)
     with ExitStack() as stack:
         observers: list[Observer] = [clock]

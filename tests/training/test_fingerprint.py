@@ -16,13 +16,15 @@ CONFIG = load_params(ROOT / "params.yaml").train
 
 
 def test_the_same_training_has_the_same_key() -> None:
-    one, other = (of_training(CONFIG, ALONE, data_digest="ab" * 32) for _ in range(2))
+    one, other = (
+        of_training(CONFIG, ALONE, data_digest="ab" * 32, bfloat16=False) for _ in range(2)
+    )
     assert one.key() == other.key()
     assert differences(one, other) == []
 
 
 def test_it_survives_json() -> None:
-    here = of_training(CONFIG, ALONE, data_digest="ab" * 32)
+    here = of_training(CONFIG, ALONE, data_digest="ab" * 32, bfloat16=False)
     again = Fingerprint.from_plain(json.loads(json.dumps(here.as_plain())))
     assert again.key() == here.key()
     assert differences(here, again) == differences(again, here) == []
@@ -38,11 +40,12 @@ def test_the_code_is_what_the_stage_imports() -> None:
 
 
 def test_differences_are_named_data_first() -> None:
-    there = of_training(CONFIG, ALONE, data_digest="ab" * 32)
+    there = of_training(CONFIG, ALONE, data_digest="ab" * 32, bfloat16=False)
     here = of_training(
         CONFIG.model_copy(update={"lr": 0.2, "freeze_layers": ("conv1",)}),
         dataclasses.replace(ALONE, world_size=2),
         data_digest="cd" * 32,
+        bfloat16=False,
     )
     code = {**here.code, "pipeline/train.py": "0" * 64}
     lines = differences(there, dataclasses.replace(here, code=code))
@@ -56,7 +59,7 @@ def test_differences_are_named_data_first() -> None:
 
 
 def test_something_more_is_a_difference() -> None:
-    there = of_training(CONFIG, ALONE, data_digest="ab" * 32)
+    there = of_training(CONFIG, ALONE, data_digest="ab" * 32, bfloat16=False)
     here = dataclasses.replace(there, params={**there.params, "later": None})
     assert differences(there, here) == ["parameter later is None here, missing there"]
 
@@ -67,7 +70,7 @@ def test_pretrained_weights_are_data(tmp_path: Path) -> None:
     for content in (b"one", b"two"):
         path.write_bytes(content)
         recipe = CONFIG.model_copy(update={"weights": str(path)})
-        keys.add(of_training(recipe, ALONE, data_digest="ab" * 32).key())
+        keys.add(of_training(recipe, ALONE, data_digest="ab" * 32, bfloat16=False).key())
     assert len(keys) == 2
 
 

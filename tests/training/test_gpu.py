@@ -15,6 +15,7 @@ from deepsort_reid.data.loading import loader
 from deepsort_reid.model import cuda_graph, network
 from deepsort_reid.model.device import set_determinism
 from deepsort_reid.training import parallel
+from deepsort_reid.training.arithmetic import choose_bfloat16
 from deepsort_reid.training.checkpointer import copied
 from deepsort_reid.training.distributed import ALONE
 from deepsort_reid.training.observers import Observer
@@ -38,7 +39,8 @@ def make(recipe: TrainConfig, device: str = "cuda", dtype: torch.dtype = torch.f
     set_determinism(recipe.deterministic)
     net = network.build(network.Design(**recipe.design), 4, seed=recipe.seed).to(dtype)
     process = dataclasses.replace(ALONE, device=torch.device(device))
-    return Trainer(net, part(11, 0), part(3, 1), recipe, process)
+    bfloat16 = choose_bfloat16(net, recipe, process, image_size=(32, 16))
+    return Trainer(net, part(11, 0), part(3, 1), recipe, process, bfloat16=bfloat16)
 
 
 def trained(trainer: Trainer) -> tuple[list[tuple[float, ...]], Weights]:

@@ -134,7 +134,9 @@ class TrainConfig(Section):
         description="decay of the weights' moving average in a step; 0: no average",
     )
     sync_bn: bool = Field(description="batch normalisation over the batches of all processes")
-    amp: bool = Field(description="bfloat16 arithmetic on GPUs that have it")
+    amp: bool = Field(
+        description="bfloat16 arithmetic on GPUs that have it, and on CPUs where it is faster"
+    )
     deterministic: bool = Field(description="GPU kernels that give the same bits in every run")
     flip: float = Field(ge=0, le=1, description="probability that an image is mirrored")
     crop_padding: int = Field(ge=0, description="largest random shift of an image, pixels")

@@ -21,6 +21,7 @@ from deepsort_reid.lineage.dvc_cli import (
 from deepsort_reid.lineage.records import PipelineRecords
 from deepsort_reid.model.device import choose_device
 from deepsort_reid.training import fingerprint
+from deepsort_reid.training.arithmetic import has_bfloat16
 from deepsort_reid.training.distributed import Process
 from deepsort_reid.training.fingerprint import Fingerprint
 
@@ -127,8 +128,13 @@ def identity_here(
     count = params.train.nproc_per_node
     device = choose_device(0, count)
     process = Process(0, 0, count, count, device)
-    here = fingerprint.of_training(params.train, process, data_digest=digest)
     on_gpu = device.type == "cuda"
+    # Which one a CPU would take, a measurement tells when the training starts.
+    taken = on_gpu or there.environment.get("arithmetic") == "bfloat16"
+    here = fingerprint.of_training(
+        params.train, process, data_digest=digest,
+        bfloat16=params.train.amp and has_bfloat16(device) and taken,
+    )  # fmt: skip
     threads = int(os.environ.get("OMP_NUM_THREADS", "1")) if on_gpu else max(1, cores() // count)
     return replace(here, environment={**here.environment, "threads": threads})
 

@@ -19,7 +19,8 @@ def computing(
 ) -> Iterator[torch.device]:
     """Compute on this process's GPU, or on its share of the cores.
 
-    On a CPU torch uses as many threads as before once the block has ended.
+    On a CPU torch uses as many threads as before once the block has ended, and subnormal numbers
+    are zero meanwhile; see `flush_subnormals`.
 
     Args:
         local_rank: this process among those of this machine that compute together.
@@ -36,12 +37,24 @@ def computing(
         torch.cuda.set_device(device)
         yield device
         return
+    flush_subnormals()
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, cores() // local_world_size))
     try:
         yield device
     finally:
         torch.set_num_threads(threads)
+        torch.set_flush_denormal(False)
+
+
+def flush_subnormals() -> None:
+    """Take numbers below 1.2e-38 for zero in this thread and those that it starts from now on.
+
+    A CPU takes ten times as long to compute with them. A decay leaves the weights of unused filters
+    there, and Adam's averages of their gradients. Threads that torch has started before keep
+    computing with such numbers, so call it before the first computation.
+    """
+    torch.set_flush_denormal(True)
 
 
 def choose_device(local_rank: int, local_world_size: int) -> torch.device:

@@ -98,13 +98,26 @@ def multiplier(net: nn.Module) -> Tensor | None:
     return head.multiplier() if isinstance(head, CosineClassifier) else None
 
 
-def layout(device: torch.device) -> torch.memory_format:
+def layout(net: nn.Module, device: torch.device, *, bfloat16: bool = False) -> torch.memory_format:
     """The memory format in which a network trains fastest on a device.
 
-    Channels are innermost on a GPU. On a CPU they are outermost, since the last layers have many
-    weights for few pixels. benchmarks/speed.py measures both.
+    Channels are innermost on a GPU, in bfloat16, and in networks with depthwise convolutions. Other
+    networks have them outermost in float32 on a CPU, since their last layers have many weights for
+    few pixels. benchmarks/speed.py measures both.
+
+    Args:
+        net: the network.
+        device: that computes.
+        bfloat16: whether it computes in bfloat16.
     """
-    return torch.contiguous_format if device.type == "cpu" else torch.channels_last
+    outermost = device.type == "cpu" and not bfloat16 and not is_depthwise(net)
+    return torch.contiguous_format if outermost else torch.channels_last
+
+
+def is_depthwise(net: nn.Module) -> bool:
+    """Whether a network has convolutions that take each channel for itself."""
+    convolutions = (module for module in net.modules() if isinstance(module, nn.Conv2d))
+    return any(conv.groups == conv.in_channels > 1 for conv in convolutions)
 
 
 def embed(net: nn.Module, images: Tensor) -> Tensor:

@@ -32,6 +32,11 @@ MAX_AGE = 30.0  # days
 DIGITS = 16  # of a fingerprint's key, in a folder's name
 
 
+def is_there(key: str) -> bool:
+    """Whether a training with this key was interrupted, or has not been recorded yet."""
+    return (project_root() / FOLDER / key[:DIGITS] / "identity.json").is_file()
+
+
 @contextmanager
 def hold(key: str) -> Iterator[Path | None]:
     """Hold a training's folder, so that no other process uses it while the block runs.

@@ -62,13 +62,16 @@ class Fingerprint:
         return cls(**plain)
 
 
-def of_training(config: TrainConfig, process: Process, *, data_digest: str) -> Fingerprint:
+def of_training(
+    config: TrainConfig, process: Process, *, data_digest: str, bfloat16: bool
+) -> Fingerprint:
     """The fingerprint of the training that would begin here and now.
 
     Args:
         config: the hyperparameters.
         process: this rank, which stands for all: their devices are expected to be alike.
         data_digest: SHA-256 of the split.
+        bfloat16: what it computes in; see `choose_bfloat16`.
 
     Raises:
         WeightsError: the file of pretrained weights is not there, or a URL without a checksum.
@@ -81,7 +84,7 @@ def of_training(config: TrainConfig, process: Process, *, data_digest: str) -> F
         data=data,
         params=config.model_dump(),
         code=code_digests(),
-        environment=environment(process, config.arch),
+        environment=environment(process, config.arch, bfloat16=bfloat16),
     )
 
 
@@ -133,8 +136,8 @@ def imported_files(path: Path) -> Iterator[Path]:
                 yield file
 
 
-def environment(process: Process, arch: str) -> dict[str, Any]:
-    """What computes: versions, processes, and the processor or GPU.
+def environment(process: Process, arch: str, *, bfloat16: bool) -> dict[str, Any]:
+    """What computes: versions, processes, the processor or GPU, and its arithmetic.
 
     Rounding depends on all of it: kernels are chosen by instruction set and cache, and sums are
     cut up by threads and processes.
@@ -146,9 +149,15 @@ def environment(process: Process, arch: str) -> dict[str, Any]:
         **{name: metadata.version(name) for name in libraries},
         "system": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name(process.device) if on_gpu else processor(),
+        "arithmetic": arithmetic(bfloat16),
         "processes": process.world_size,
         "threads": torch.get_num_threads(),
     }
+
+
+def arithmetic(bfloat16: bool) -> str:
+    """What the passes of a training compute in."""
+    return "bfloat16" if bfloat16 else "float32"
 
 
 def differences(there: Fingerprint, here: Fingerprint) -> list[str]:

@@ -19,6 +19,7 @@ from deepsort_reid.model import cuda_graph, network
 from deepsort_reid.model.device import random_state, set_random_state
 from deepsort_reid.model.ema import MovingAverage
 from deepsort_reid.training import distributed, parallel
+from deepsort_reid.training.bfloat16 import keep_wrong_in_float32
 from deepsort_reid.training.distributed import Process
 from deepsort_reid.training.losses.precision import at_least_float32
 from deepsort_reid.training.losses.teacher import Teacher
@@ -47,6 +48,7 @@ class Learner:
         image_size: tuple[int, int],
         steps_per_epoch: int,
         teacher: Teacher | None = None,
+        bfloat16: bool = False,
     ):
         """Make everything ready for the first step; every rank must do so at the same time.
 
@@ -58,18 +60,20 @@ class Learner:
             image_size: height and width in pixels.
             steps_per_epoch: optimizer steps.
             teacher: the network whose similarities this one follows; None: none.
+            bfloat16: whether a network in float32 computes in bfloat16, as `choose_bfloat16` says.
 
         Raises:
             ConfigError: a frozen part does not exist.
         """
         self.config, self.process, self.steps_per_epoch = config, process, steps_per_epoch
-        self.teacher = teacher
+        self.teacher, self.bfloat16 = teacher, bfloat16
         network.freeze(net, config.freeze_layers)
         self.has_sync_bn = config.sync_bn and process.world_size > 1
         net = parallel.synchronise_batchnorm(net) if self.has_sync_bn else net
         self.dtype = next(net.parameters()).dtype
-        self.layout = network.layout(process.device)
+        self.layout = network.layout(net, process.device, bfloat16=bfloat16)
         self.net = net.to(process.device).to(memory_format=self.layout)
+        self.prepare_for_arithmetic(image_size)
         self.begin_training()
         self.average = MovingAverage(self.net, config.ema) if config.ema else None
         self.augment = Augmentation(
@@ -79,14 +83,18 @@ class Learner:
         self.loss = TrainingLoss(self.net, config, process, classes=classes)
         self.lr = scale_lr(config.lr, config.lr_scale, process.world_size)
         log_warmup(config)
-        self.optimizer = make_optimizer(
-            self.net.parameters(),
-            config.optimizer,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-        )
+        decay = {"momentum": config.momentum, "weight_decay": config.weight_decay}
+        self.optimizer = make_optimizer(self.net.parameters(), config.optimizer, **decay)
         self.backward = self.recorded_backward()
         torch.manual_seed(config.seed + process.rank)  # dropout's, different on every rank
+
+    def prepare_for_arithmetic(self, image_size: tuple[int, int]) -> None:
+        """Make the networks right in bfloat16 on a CPU, if that is what they compute in."""
+        if not self.bfloat16 or self.process.device.type != "cpu":
+            return
+        keep_wrong_in_float32(self.net, image_size)
+        if self.teacher:
+            self.teacher.prepare_for_bfloat16()
 
     @property
     def net_to_keep(self) -> nn.Module:
@@ -216,14 +224,9 @@ class Learner:
         return images.to(self.dtype).contiguous(memory_format=self.layout)
 
     def autocast(self) -> torch.autocast:
-        """bfloat16 arithmetic if the parameters ask for it and the GPU has it."""
-        cuda = self.process.device.type == "cuda"
-        wanted = self.config.amp and cuda and self.dtype == torch.float32
-        return torch.autocast(
-            self.process.device.type,
-            dtype=torch.bfloat16,
-            enabled=wanted and torch.cuda.is_bf16_supported(),
-        )
+        """The arithmetic of this training's passes."""
+        device = self.process.device.type
+        return torch.autocast(device, dtype=torch.bfloat16, enabled=self.bfloat16)
 
     # Interruptions
 

@@ -49,6 +49,7 @@ class Trainer:
         process: Process,
         *,
         teacher: Teacher | None = None,
+        bfloat16: bool = False,
     ):
         """Make everything ready for the first step; every rank must do so at the same time.
 
@@ -59,6 +60,7 @@ class Trainer:
             config: the hyperparameters.
             process: this rank and its device.
             teacher: the network whose similarities this one follows; None: none.
+            bfloat16: see `Learner`.
 
         Raises:
             ConfigError: there are more ranks than images, or a frozen part does not exist.
@@ -83,6 +85,7 @@ class Trainer:
             image_size=train.image_size,
             steps_per_epoch=self.train_batches.steps,
             teacher=teacher,
+            bfloat16=bfloat16,
         )
         self.history: list[EpochResult] = []
         self.begin_epoch()

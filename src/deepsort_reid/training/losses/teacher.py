@@ -11,6 +11,7 @@ from deepsort_reid.data.loading.augment import MEAN, STD
 from deepsort_reid.model import network
 from deepsort_reid.model.checkpoint import Description
 from deepsort_reid.model.embed import folded
+from deepsort_reid.training.bfloat16 import keep_wrong_in_float32
 from deepsort_reid.training.losses.pairs import Pairs
 
 
@@ -26,13 +27,19 @@ class Teacher:
             device: that computes.
         """
         self.net = folded(network.without_classifier(net)).to(device)
-        self.net = self.net.to(memory_format=network.layout(device))
-        self.image_size = tuple(about.image_size)
+        self.net = self.net.to(memory_format=network.layout(self.net, device))
+        height, width = about.image_size
+        self.image_size = (height, width)
         mean, std, own_mean, own_std = (
             torch.tensor(values, device=device).view(3, 1, 1)
             for values in (about.mean, about.std, MEAN, STD)
         )
         self.scale, self.offset = own_std / std, (own_mean - mean) / std
+
+    def prepare_for_bfloat16(self) -> None:
+        """Get ready to be called in bfloat16 on a CPU."""
+        self.net = self.net.to(memory_format=torch.channels_last)
+        keep_wrong_in_float32(self.net, self.image_size)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
