@@ -13,7 +13,8 @@ from deepsort_reid.core import files
 from deepsort_reid.core.errors import ConfigError, DatasetError
 from deepsort_reid.data.images import IMAGE_SUFFIXES, is_image_file, open_image
 from deepsort_reid.data.packed import Images
-from deepsort_reid.model.extractor import Embeddings, Extractor
+from deepsort_reid.model.extractor import Extractor
+from deepsort_reid.model.runtimes import Embeddings
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 NUMPY = "npz"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deepsort_reid.comparison.network import Network, check_size
+from deepsort_reid.comparison.network import Network
 from deepsort_reid.comparison.wanted import Wanted
 from deepsort_reid.core.arch import ARCHS
 from deepsort_reid.core.errors import ConfigError, WeightsError
@@ -16,6 +16,7 @@ from deepsort_reid.data.loading.augment import MEAN, STD
 from deepsort_reid.model import checkpoint, network
 from deepsort_reid.model.extractor import Extractor
 from deepsort_reid.model.network import Design
+from deepsort_reid.model.onnx_file import check_size
 from deepsort_reid.model.pretrained.architectures import likely_architecture
 from deepsort_reid.model.pretrained.kinds import is_safetensors
 from deepsort_reid.model.pretrained.loading import COUNTER, LoadReport, load_weights

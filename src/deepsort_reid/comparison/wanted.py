@@ -10,9 +10,9 @@ from deepsort_reid.core.arch import is_arch, unknown
 from deepsort_reid.core.errors import ConfigError, nearest_hint
 from deepsort_reid.core.yaml_file import parse_yaml
 from deepsort_reid.model.checkpoint import each, is_count, one_of
+from deepsort_reid.model.onnx_file import NORMALISATIONS
 from deepsort_reid.model.pretrained.source import REGISTERED
 
-NORMALISATIONS = ("inside", "outside")
 KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {  # of --set: check, what is expected
     "normalisation": (one_of(NORMALISATIONS), "inside (the file does it) or outside"),
     "image_size": (each(is_count, 2), "height and width in pixels, such as [256,128]"),

@@ -11,15 +11,15 @@ from deepsort_reid.data.sample_size import verdict
 from deepsort_reid.export import parity, quantize, runtimes
 from deepsort_reid.export.formats import FORMS, Form, Trained
 from deepsort_reid.export.parity import Parity
-from deepsort_reid.export.runtimes import Floats, Runtime
 from deepsort_reid.model.extractor import Extractor
+from deepsort_reid.model.onnx_file import Floats, colours
 from deepsort_reid.runs.names import Numbers
 
 logger = logging.getLogger(__name__)
 
 # Less than these says that a file is broken. What 8 bits cost is told by the mAP.
 LEAST_COSINE = {"fp16": 0.999, "int8": 0.9}
-PREPARE = {"boxmot.onnx": runtimes.normalised, "ultralytics.onnx": runtimes.colours}
+PREPARE = {"boxmot.onnx": runtimes.normalised, "ultralytics.onnx": colours}
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +148,7 @@ def measure(
 ) -> Iterator[tuple[str, float]]:
     """The mAP of the ONNX file in float32, and in each precision."""
     for name, file in (("fp32", "boxmot.onnx"), *((p, f"boxmot.{p}.onnx") for p in precisions)):
-        run: Runtime = runtimes.onnx_normalised(folder / file)
+        run = runtimes.onnx_normalised(folder / file)
         yield name, quantize.mean_average_precision(run, query, gallery)
 
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from deepsort_reid.core.errors import ExportError
 from deepsort_reid.data.packed import Images, Part
 from deepsort_reid.export.formats import Trained
-from deepsort_reid.export.runtimes import Floats, Runtime
+from deepsort_reid.export.runtimes import Runtime
 from deepsort_reid.model.embed import Predictor
+from deepsort_reid.model.onnx_file import Floats
 
 logger = logging.getLogger(__name__)
 

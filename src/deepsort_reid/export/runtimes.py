@@ -1,29 +1,21 @@
 """What runs an exported file: its own runtime, with the preprocessing that its tracker does."""
 
-import contextlib
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from deepsort_reid.core.errors import ExportError
 from deepsort_reid.data.loading.augment import MEAN, STD
 from deepsort_reid.data.packed import Images
 from deepsort_reid.model import network
+from deepsort_reid.model.onnx_file import Floats, colours, session
 from deepsort_reid.model.weights import read_safely
 
-Floats = NDArray[np.float32]
 Runtime = Callable[[Images], Floats]  # (B, H, W, 3) uint8 RGB -> (B, D), of any length
-
-
-def colours(images: Images) -> Floats:
-    """(B, 3, H, W) in [0, 1], RGB: what a tracker gives a network that normalises by itself."""
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
 
 
 def normalised(images: Images) -> Floats:
@@ -47,18 +39,6 @@ def onnx(path: Path, prepare: Callable[[Images], Floats]) -> Runtime:
     opened = session(path)
     (taken,) = opened.get_inputs()
     return lambda images: cast("Floats", opened.run(None, {taken.name: prepare(images)})[0])
-
-
-def session(path: Path, *, on_gpu: bool = False) -> Any:
-    """An ONNX file loaded by ONNX Runtime: for the CPU, or for a GPU if it can use one."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is raised as well
-    wanted = [*(["CUDAExecutionProvider"] if on_gpu else []), "CPUExecutionProvider"]
-    providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
-    with contextlib.redirect_stdout(io.StringIO()):  # where it announces a second attempt
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
 
 
 def exported_program(path: Path) -> Runtime:

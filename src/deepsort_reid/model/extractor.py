@@ -2,25 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, cast
+from typing import Literal, Self
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import nn
 
 from deepsort_reid.core.errors import ConfigError, CropError
 from deepsort_reid.data.images import resized
 from deepsort_reid.data.packed import Images
-from deepsort_reid.model import checkpoint, network
-from deepsort_reid.model.embed import Predictor
-
-if TYPE_CHECKING:
-    from deepsort_reid.model.network import ReidNet
+from deepsort_reid.model.runtimes import Choice, Embeddings, Runtime, of_network, open_runtime
 
 Order = Literal["rgb", "bgr"]
 BoxForm = Literal["ltwh", "ltrb"]
-Embeddings = NDArray[np.float32]  # (N, D), each row of unit length
 
 
 class Extractor:
@@ -33,25 +28,42 @@ class Extractor:
     the convolutions, its classifier gone. So an embedding depends on its own crop alone, never on
     the others of the batch, but for rounding. A crop of another size is resized as stage split
     resizes, which is what the network has learned from. Threads may share an Extractor.
+
+    Attributes:
+        runtime: what runs the network, and on which device.
+        image_size: height and width of what the network takes, pixels.
+        embedding_size: D, the length of an embedding.
+        batch_size: crops at a time, at most.
     """
 
     def __init__(
-        self, path: str | Path, *, device: str | torch.device | None = None, batch_size: int = 64
+        self,
+        path: str | Path,
+        *,
+        device: str | torch.device | None = None,
+        batch_size: int = 64,
+        runtime: Choice = "fastest",
     ):
-        """Load a checkpoint of stage train.
+        """Load a trained network.
 
         Args:
-            path: `models/model.pth`, or a copy of it.
+            path: `models/model.pth`, or a copy of it; or an ONNX file or `model.pt2` of stage
+                export, or an ONNX file of others, of images normalised by ImageNet's mean. A
+                `.pt2` must be trusted: torch unpickles parts of it.
             device: where to compute, as torch writes it; None: a GPU if there is one.
             batch_size: crops at a time, at most.
+            runtime: of a checkpoint on a CPU: `fastest` is ONNX Runtime, if it is installed and
+                beside the checkpoint stands `export/boxmot.onnx`, or an ONNX file of the
+                checkpoint's own name, that embeds as the checkpoint does, to a cosine of 0.99999;
+                else torch. `torch` is always torch.
 
         Raises:
-            WeightsError: the file is missing, damaged, or no checkpoint of this project.
-            ConfigError: the device cannot be used, or the batch size is below 1.
+            WeightsError: the file is missing, damaged, or none of these.
+            ConfigError: device or runtime cannot be used, the batch size is below 1, or an ONNX
+                file does not state the size of its images.
+            MissingPackageError: an ONNX file needs ONNX Runtime, which is not installed.
         """
-        net, about = checkpoint.load(Path(path))
-        height, width = about.image_size
-        self._set_up(net, (height, width), about.mean, about.std, device, batch_size)
+        self._set_up(open_runtime(Path(path), usable(device), runtime), batch_size)
 
     @classmethod
     def from_network(
@@ -77,26 +89,30 @@ class Extractor:
         Raises:
             ConfigError: see `__init__`.
         """
+        runtime = of_network(net, image_size, mean, std, usable(device))
+        return cls.from_runtime(runtime, batch_size=batch_size)
+
+    @classmethod
+    def from_runtime(cls, runtime: Runtime, *, batch_size: int = 64) -> Self:
+        """Wrap what runs a network.
+
+        Raises:
+            ConfigError: the batch size is below 1.
+        """
         made = cls.__new__(cls)
-        made._set_up(net, image_size, mean, std, device, batch_size)
+        made._set_up(runtime, batch_size)
         return made
 
-    def _set_up(
-        self,
-        net: nn.Module,
-        image_size: tuple[int, int],
-        mean: Sequence[float],
-        std: Sequence[float],
-        device: str | torch.device | None,
-        batch_size: int,
-    ) -> None:
+    def _set_up(self, runtime: Runtime, batch_size: int) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size={batch_size} must be at least 1")
-        self.device, self.batch_size, self.image_size = usable(device), batch_size, image_size
-        self.embedding_size = cast("ReidNet", net).feature_size
-        self._predictor = Predictor(
-            network.without_classifier(net), mean=mean, std=std, device=self.device, fold=True
-        )
+        self._runtime, self.runtime = runtime, runtime.name
+        self.image_size = runtime.image_size
+        self.batch_size = runtime.batch or batch_size
+        # A network may end in any number of features: a black crop tells.
+        self.embedding_size = self._embed(
+            [np.zeros((*runtime.image_size, 3), np.uint8)], "rgb"
+        ).shape[1]
 
     def __call__(self, crops: Sequence[Images] | Images, *, order: Order) -> Embeddings:
         """Embed crops.
@@ -143,17 +159,14 @@ class Extractor:
 
     def _embed(self, crops: Sequence[Images] | Images, order: Order) -> Embeddings:
         """One batch: (N, D)."""
-        height, width = self.image_size
-        on_gpu = self.device.type == "cuda"
+        shape = (self._runtime.batch or len(crops), *self.image_size, 3)
         # Pinned memory reaches a GPU without another copy; torch keeps it for the next batch.
-        images = torch.empty((len(crops), height, width, 3), dtype=torch.uint8, pin_memory=on_gpu)
-        array = images.numpy()
+        zeros = torch.zeros(shape, dtype=torch.uint8, pin_memory=self._runtime.on_gpu)
+        images = zeros.numpy()
         for number, crop in enumerate(crops):
-            array[number] = resized(crop, self.image_size)  # each channel apart, in any order
-        images = images.to(self.device, non_blocking=True)
-        if order == "bgr":
-            images = images.flip(-1)
-        return cast("Embeddings", self._predictor.embed(images).cpu().numpy())
+            fitting = resized(crop, self.image_size)  # each channel apart, in any order
+            images[number] = fitting if order == "rgb" else fitting[..., ::-1]
+        return self._runtime.run(images)[: len(crops)]
 
 
 def usable(device: str | torch.device | None) -> torch.device:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from deepsort_reid.core.config import TrackConfig
 from deepsort_reid.data.video.sequence import Boxes
-from deepsort_reid.model.extractor import Embeddings
+from deepsort_reid.model.runtimes import Embeddings
 from deepsort_reid.tracking.tracks import Tracks
 
 NAME = "Deep SORT"

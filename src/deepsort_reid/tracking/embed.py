@@ -17,7 +17,8 @@ from deepsort_reid.data.packed import Images
 from deepsort_reid.data.video import sequence as video
 from deepsort_reid.data.video.annotation import touches
 from deepsort_reid.data.video.sequence import Boxes
-from deepsort_reid.model.extractor import Embeddings, Order, cut_boxes
+from deepsort_reid.model.extractor import Order, cut_boxes
+from deepsort_reid.model.runtimes import Embeddings
 from deepsort_reid.sources.archive import Archive
 from deepsort_reid.tracking.frames import read_frames
 

@@ -1,0 +1,169 @@
+"""The files that an Extractor loads, and which of them it takes by itself."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from deepsort_reid.core.errors import ConfigError, MissingPackageError, WeightsError
+from deepsort_reid.export import formats
+from deepsort_reid.export.formats import Trained
+from deepsort_reid.model import checkpoint
+from deepsort_reid.model.extractor import Extractor
+from tests.support.exports import crops, trained
+
+ONNX = "ONNX Runtime, CPU"
+TORCH = "torch, cpu"
+
+
+@pytest.fixture(scope="module")
+def network() -> Trained:
+    return trained()
+
+
+@pytest.fixture
+def models(network: Trained, tmp_path: Path) -> Path:
+    """A folder as stages train and export leave it."""
+    (tmp_path / "export").mkdir()
+    save(tmp_path / "model.pth", network)
+    formats.write_onnx_normalised(tmp_path / "export" / "boxmot.onnx", network)
+    return tmp_path
+
+
+def save(path: Path, network: Trained) -> None:
+    checkpoint.save(path, network.net.state_dict(), network.about)
+
+
+def other_network() -> Trained:
+    found = trained()
+    with torch.no_grad():
+        found.net.conv1.weight *= -1
+    return found
+
+
+def check_same(one: Extractor, other: Extractor, least: float = 0.99999) -> None:
+    """On crops of other sizes too, in both orders of colours."""
+    images = [*crops(3), crops(1, (50, 30))[0]]
+    for order in ("rgb", "bgr"):
+        found, expected = (side(images, order=order) for side in (one, other))
+        assert ((found * expected).sum(1) >= least).all()
+        np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    assert one.image_size == other.image_size
+    assert one.embedding_size == other.embedding_size == found.shape[1]
+
+
+@pytest.mark.parametrize(
+    ("file", "write", "runtime"),
+    [
+        ("a.onnx", formats.write_onnx_normalised, ONNX),
+        ("a.onnx", formats.write_onnx_colours, ONNX),
+        ("a.pt2", formats.write_exported_program, "torch.export, cpu"),
+    ],
+)
+def test_exported_files_embed_as_the_checkpoint(
+    network: Trained,
+    tmp_path: Path,
+    file: str,
+    write: Callable[[Path, Trained], None],
+    runtime: str,
+) -> None:
+    write(tmp_path / file, network)
+    save(tmp_path / "model.pth", network)
+    extractor = Extractor(tmp_path / file, device="cpu")
+    assert extractor.runtime == runtime
+    check_same(extractor, Extractor(tmp_path / "model.pth", device="cpu"))
+    assert extractor([], order="rgb").shape == (0, extractor.embedding_size)
+
+
+def test_a_checkpoint_takes_the_onnx_file_beside_it(models: Path) -> None:
+    extractor = Extractor(models / "model.pth", device="cpu")
+    plain = Extractor(models / "model.pth", device="cpu", runtime="torch")
+    assert (extractor.runtime, plain.runtime) == (ONNX, TORCH)
+    check_same(extractor, plain)
+
+
+def test_one_of_its_own_name_too(models: Path) -> None:
+    (models / "export" / "boxmot.onnx").replace(models / "model.onnx")
+    assert Extractor(models / "model.pth", device="cpu").runtime == ONNX
+    assert Extractor(models / "model.pth", device="cpu", batch_size=1).batch_size == 1
+
+
+def test_the_file_of_another_network_is_not_taken(
+    models: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(models / "model.pth", other_network())
+    with caplog.at_level("INFO", "deepsort_reid"):
+        extractor = Extractor(models / "model.pth", device="cpu")
+    assert extractor.runtime == TORCH
+    assert "boxmot.onnx has another network than" in caplog.text
+    check_same(extractor, Extractor(models / "model.pth", device="cpu", runtime="torch"))
+
+
+@pytest.mark.parametrize("content", [b"", b"no graph"])
+def test_a_damaged_file_is_not_taken(models: Path, content: bytes) -> None:
+    (models / "export" / "boxmot.onnx").write_bytes(content)
+    assert Extractor(models / "model.pth", device="cpu").runtime == TORCH
+    with pytest.raises(WeightsError, match=r"boxmot.onnx: ONNX Runtime cannot load it"):
+        Extractor(models / "export" / "boxmot.onnx", device="cpu")
+
+
+def test_onnx_runtime_need_not_be_there(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else find(name)
+    )
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    assert Extractor(models / "model.pth", device="cpu").runtime == TORCH
+    with pytest.raises(MissingPackageError, match="needs ONNX Runtime: pip install"):
+        Extractor(models / "export" / "boxmot.onnx", device="cpu")
+
+
+def with_batch(path: Path, batch: int | str, size: tuple[int | str, int | str]) -> None:
+    """Change what a file says of its input."""
+    import onnx
+
+    model = onnx.load(path)
+    for place, value in zip((0, 2, 3), (batch, *size), strict=True):
+        dimension = model.graph.input[0].type.tensor_type.shape.dim[place]
+        if isinstance(value, int):
+            dimension.dim_value = value
+        else:
+            dimension.dim_param = value
+    onnx.save(model, path)
+
+
+def test_a_file_for_batches_of_one_size(models: Path) -> None:
+    path = models / "export" / "boxmot.onnx"
+    with_batch(path, 4, (32, 16))
+    extractor = Extractor(path, device="cpu")
+    assert extractor.batch_size == 4
+    check_same(extractor, Extractor(models / "model.pth", device="cpu", runtime="torch"))
+    check_same(extractor, Extractor(models / "model.pth", device="cpu"))
+    assert len(extractor(crops(9), order="rgb")) == 9
+
+
+def test_a_file_that_states_no_size(models: Path) -> None:
+    path = models / "export" / "boxmot.onnx"
+    with_batch(path, "n", ("h", "w"))
+    with pytest.raises(ConfigError, match=r"takes images of any size; expected one that states"):
+        Extractor(path, device="cpu")
+    assert Extractor(models / "model.pth", device="cpu").runtime == TORCH
+
+
+@pytest.mark.parametrize("file", ["a.pt2", "a.onnx"])
+def test_what_is_no_such_file(tmp_path: Path, file: str) -> None:
+    with pytest.raises(WeightsError, match=f"{file}: .* cannot load it"):
+        Extractor(tmp_path / file, device="cpu")
+    (tmp_path / file).write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(WeightsError, match=f"{file}: .* cannot load it"):
+        Extractor(tmp_path / file, device="cpu")
+
+
+def test_an_unknown_runtime(models: Path) -> None:
+    choice: Any = "tensorrt"
+    with pytest.raises(ConfigError, match="runtime='tensorrt' is not known; expected 'fastest'"):
+        Extractor(models / "model.pth", device="cpu", runtime=choice)
