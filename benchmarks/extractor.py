@@ -23,9 +23,10 @@
         [--runs N] [--threads N] [--device D] [--checkpoint PATH]
 
 Each side gets a BGR frame and the boxes in it, cuts, resizes, normalises and embeds: ours by
-`Extractor.of_boxes`, boxmot by calling its `ReID` on the .pt and on the .onnx of stage export. The
-sides take turns, a round of calls at a time: what else the machine does falls on all of them, and
-threads of one that still spin do not slow the next. Printed are
+`Extractor.of_boxes`, as it chooses its runtime and in torch; boxmot by calling its `ReID` on the
+.pt and on the .onnx of stage export; plain ONNX Runtime on the same .onnx, behind OpenCV's resize and
+NumPy. The sides take turns, a round of calls at a time: what else the machine does falls on all of
+them, and threads of one that still spin do not slow the next. Printed are
 the median over the calls and the spread from the 10th to the 90th percentile, and how far the
 embeddings of the sides lie apart: the resizing differs, where crops are not of the network's size.
 """
@@ -53,9 +54,11 @@ from deepsort_reid.export.formats import Trained
 from deepsort_reid.model import checkpoint, network
 from deepsort_reid.model.checkpoint import Description
 from deepsort_reid.model.extractor import Extractor
+from deepsort_reid.model.runtimes import Choice
 
 BATCHES = (1, 8, 32, 128)
 ROUNDS = 5
+OURS = {"fastest": "Extractor", "torch": "Extractor, torch"}
 Side = Callable[[np.ndarray, np.ndarray], np.ndarray]  # BGR frame, boxes ltrb -> (N, D)
 
 
@@ -75,13 +78,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         sides = make_sides(Path(folder), trained, options.device)
         print(conditions(options, trained))
-        print(f"\n{'batch':>5}  {'side':<14} {'crops/s':>8}  10th to 90th percentile")
+        print(f"\n{'batch':>5}  {'side':<16} {'crops/s':>8}  10th to 90th percentile")
         for batch in BATCHES:
             frame, boxes = street(batch, options.crop)
             for name, rates in measure(sides, frame, boxes, options.runs).items():
                 low, middle, high = np.percentile(rates, (10, 50, 90))
-                print(f"{batch:>5}  {name:<14} {middle:>8,.0f}  {low:,.0f} to {high:,.0f}")
-        print(f"\n{'crops of':<12} {'side':<14} least and mean cosine with ours")
+                print(f"{batch:>5}  {name:<16} {middle:>8,.0f}  {low:,.0f} to {high:,.0f}")
+        print(f"\n{'crops of':<12} {'side':<16} least and mean cosine with ours")
         for size in (options.size, options.crop):
             compare(sides, *street(128, size), size)
 
@@ -105,20 +108,47 @@ def make_sides(folder: Path, trained: Trained, device: str) -> dict[str, Side]:
     from boxmot.reid.core.runtime import ReID
 
     logging.getLogger("boxmot").setLevel(logging.ERROR)
-    about = trained.about
-    extractor = Extractor.from_network(
-        trained.net, image_size=trained.image_size, mean=about.mean, std=about.std,
-        device=device, batch_size=max(BATCHES),
-    )  # fmt: skip
-    sides: dict[str, Side] = {
-        "Extractor": lambda frame, boxes: extractor.of_boxes(frame, boxes, order="bgr", form="ltrb")
-    }
+    checkpoint.save(folder / "boxmot.pth", trained.net.state_dict(), trained.about)
+    formats.write_onnx_normalised(folder / "boxmot.onnx", trained)
+    choices: tuple[Choice, ...] = ("fastest", "torch")
+    sides: dict[str, Side] = {OURS[choice]: ours(folder, choice, device) for choice in choices}
+    sides["onnxruntime"] = plain_onnxruntime(folder / "boxmot.onnx", trained)
     for form in formats.FORMS:
         if form.reader == "boxmot" and not form.obstacle(trained):
             form.write(folder / form.file, trained)
             with contextlib.redirect_stdout(io.StringIO()):
                 sides[form.file] = ReID(folder / form.file, device=device)
     return sides
+
+
+def ours(folder: Path, choice: Choice, device: str) -> Side:
+    """Our Extractor, by a runtime of its choice or ours."""
+    extractor = Extractor(
+        folder / "boxmot.pth", device=device, batch_size=max(BATCHES), runtime=choice
+    )
+    print(f"{OURS[choice]}: {extractor.runtime}")
+    return lambda frame, boxes: extractor.of_boxes(frame, boxes, order="bgr", form="ltrb")
+
+
+def plain_onnxruntime(path: Path, trained: Trained) -> Side:
+    """ONNX Runtime by hand."""
+    import cv2
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    height, width = trained.image_size
+    mean, std = (np.array(v, np.float32) for v in (trained.about.mean, trained.about.std))
+
+    def run(frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        crops = [frame[top:bottom, left:right] for left, top, right, bottom in boxes.astype(int)]
+        images = np.stack([cv2.resize(crop, (width, height)) for crop in crops])[..., ::-1]
+        normalised = (images.astype(np.float32) / 255 - mean) / std
+        given = np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))
+        return session.run(None, {"images": given})[0]
+
+    return run
 
 
 def street(count: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -155,12 +185,12 @@ def compare(
     sides: dict[str, Side], frame: np.ndarray, boxes: np.ndarray, size: tuple[int, int]
 ) -> None:
     """Print how near each side's embeddings are to ours."""
-    ours = sides["Extractor"](frame, boxes).astype(np.float64)
+    own = sides[OURS["fastest"]](frame, boxes).astype(np.float64)
     for name, side in sides.items():
-        cosines = (ours * side(frame, boxes)).sum(1)
-        if name != "Extractor":
+        cosines = (own * side(frame, boxes)).sum(1)
+        if name != OURS["fastest"]:
             shown = f"{size[0]}×{size[1]}"
-            print(f"{shown:<12} {name:<14} {cosines.min():.6f}  {cosines.mean():.6f}")
+            print(f"{shown:<12} {name:<16} {cosines.min():.6f}  {cosines.mean():.6f}")
 
 
 def conditions(options: argparse.Namespace, trained: Trained) -> str:

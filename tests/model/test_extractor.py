@@ -14,7 +14,7 @@ from deepsort_reid.export import parity
 from deepsort_reid.export.formats import Trained
 from deepsort_reid.model import checkpoint
 from deepsort_reid.model.embed import Predictor
-from deepsort_reid.model.extractor import Extractor, cut_boxes
+from deepsort_reid.model.extractor import Extractor, cut_boxes, fitted
 from tests.support.exports import crops, trained
 from tests.support.networks import EXAMPLES
 
@@ -91,10 +91,20 @@ def test_the_network_stays_as_it_is(network: Trained) -> None:
 def test_crops_of_other_sizes_are_resized_as_stage_split_does(network: Trained) -> None:
     extractor = of(network)
     images = [crops(1, size, seed=2)[0] for size in ((64, 32), (40, 60), (8, 4), (32, 16))]
-    fitting = [resized(image, network.image_size) for image in images]
-    np.testing.assert_array_equal(
-        extractor(images, order="rgb"), extractor(np.array(fitting), order="rgb")
-    )
+    fitting = np.array([resized(image, network.image_size) for image in images])
+    found, expected = (extractor(given, order="rgb") for given in (images, fitting))
+    assert ((found * expected).sum(1) >= 0.99999).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 300), (300, 4), (64, 33), (33, 16), (32, 16)])
+def test_a_crop_is_resized_as_pillow_does_it(size: tuple[int, int]) -> None:
+    frame = crops(1, (310, 320), seed=3)[0]
+    crop = frame[3 : 3 + size[0], 7 : 7 + size[1]]
+    frozen = crop.copy()
+    frozen.setflags(write=False)
+    expected = resized(np.ascontiguousarray(crop), (32, 16)).astype(int)
+    for given in (crop, frozen, np.ascontiguousarray(crop[:, :, ::-1])[:, :, ::-1]):
+        assert np.abs(fitted(given, (32, 16)) - expected).max() <= 2
 
 
 def test_none_gives_none(network: Trained) -> None:

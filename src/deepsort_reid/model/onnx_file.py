@@ -61,13 +61,16 @@ class OnnxRun:
             std: likewise, by which is divided here.
         """
         self.session, self.taken = session, taken
-        self.mean, self.std = (np.array(v, np.float32).reshape(3, 1, 1) for v in (mean, std))
+        means, stds = (np.array(v, np.float64).reshape(3, 1, 1) for v in (mean, std))
+        self.scale = (1 / (255 * stds)).astype(np.float32)
+        self.offset = (-means / stds).astype(np.float32)
 
     def __call__(self, images: Images) -> Floats:
         """(B, H, W, 3) uint8 RGB -> (B, …) float32, of any length."""
-        prepared = colours(images)
-        prepared -= self.mean
-        prepared /= self.std
+        maps = images.transpose(0, 3, 1, 2)
+        prepared = np.empty(maps.shape, np.float32)
+        np.multiply(maps, self.scale, out=prepared)
+        prepared += self.offset
         given = {self.taken.name: prepared.astype(self.taken.dtype, copy=False)}
         return cast("Floats", np.asarray(self.session.run(None, given)[0], np.float32))
 

@@ -38,14 +38,14 @@ class Runtime:
     """A network, ready to embed crops of its size.
 
     Attributes:
-        run: (B, H, W, 3) uint8 RGB -> (B, D) of unit length.
+        run: (B, H, W, 3) uint8, and whether its colours are BGR -> (B, D) of unit length.
         image_size: height and width of what it takes, pixels.
         batch: how many it takes at a time, no more and no fewer; None: any number.
         name: what runs it, and on which device.
         on_gpu: whether the images are copied to a GPU.
     """
 
-    run: Callable[[Images], Embeddings]
+    run: Callable[[Images, bool], Embeddings]
     image_size: tuple[int, int]
     batch: int | None = None
     name: str
@@ -109,7 +109,7 @@ def is_same(one: Runtime, other: Runtime) -> bool:
     random = np.random.default_rng(0)
     count = other.batch or TRIED
     crops = random.integers(0, 256, (count, *one.image_size, 3), dtype=np.uint8)
-    found, expected = other.run(crops), one.run(crops)
+    found, expected = (side.run(crops, False) for side in (other, one))
     return found.shape == expected.shape and bool(((found * expected).sum(1) >= SAME).all())
 
 
@@ -132,8 +132,10 @@ def of_network(
     bare = network.without_classifier(net)
     predictor = Predictor(bare, mean=mean, std=std, device=device, fold=True)
 
-    def run(images: Images) -> Embeddings:
-        return cast("Embeddings", predictor.embed(torch.from_numpy(images)).cpu().numpy())
+    def run(images: Images, is_bgr: bool) -> Embeddings:
+        given = torch.from_numpy(images).to(device, non_blocking=True)
+        given = given.flip(-1) if is_bgr else given
+        return cast("Embeddings", predictor.embed(given).cpu().numpy())
 
     on_gpu = device.type == "cuda"
     return Runtime(run=run, image_size=image_size, name=f"torch, {device}", on_gpu=on_gpu)
@@ -157,7 +159,7 @@ def open_stated(path: Path, device: torch.device) -> OnnxFile:
 def of_onnx(file: OnnxFile) -> Runtime:
     """An opened ONNX file."""
     return Runtime(
-        run=lambda images: unit(file.run(images)),
+        run=lambda images, is_bgr: unit(file.run(images[..., ::-1] if is_bgr else images)),
         image_size=file.taken.image_size,
         batch=file.batch,
         name=file.runtime,
@@ -183,9 +185,10 @@ def of_program(path: Path, device: torch.device) -> Runtime:
     if channels != 3:
         raise WeightsError(f"{path}: takes {channels} channels; expected 3")
 
-    def run(images: Images) -> Embeddings:
+    def run(images: Images, is_bgr: bool) -> Embeddings:
         with torch.inference_mode():
-            prepared = torch.from_numpy(onnx_file.colours(images)).to(device)
+            colours = onnx_file.colours(images[..., ::-1] if is_bgr else images)
+            prepared = torch.from_numpy(colours).to(device)
             return unit(module(prepared).cpu().numpy())
 
     return Runtime(run=run, image_size=image_size, name=f"torch.export, {device}")
