@@ -24,11 +24,11 @@
 
 Each side gets a BGR frame and the boxes in it, cuts, resizes, normalises and embeds: ours by
 `Extractor.of_boxes`, as it chooses its runtime and in torch; boxmot by calling its `ReID` on the
-.pt and on the .onnx of stage export; plain ONNX Runtime on the same .onnx, behind OpenCV's resize and
-NumPy. The sides take turns, a round of calls at a time: what else the machine does falls on all of
-them, and threads of one that still spin do not slow the next. Printed are
-the median over the calls and the spread from the 10th to the 90th percentile, and how far the
-embeddings of the sides lie apart: the resizing differs, where crops are not of the network's size.
+.pt and on the .onnx of stage export; plain ONNX Runtime on the same .onnx, behind OpenCV's resize
+and NumPy. The sides take turns, a round of calls at a time: what else the machine does falls on all
+of them, and threads of one that still spin do not slow the next. Printed are the median over the
+calls and the spread from the 10th to the 90th percentile, and how far the embeddings of the sides
+lie apart: the resizing differs, where crops are not of the network's size.
 """
 
 import argparse

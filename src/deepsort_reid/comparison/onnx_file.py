@@ -37,7 +37,7 @@ def open_onnx(
     if taken.stated and wanted.options.get("image_size"):
         wanted.refuse_options((KEY,), f"an ONNX file for images of {height}×{width}")
     notes = [] if taken.stated else [f"takes any size, {height}×{width} assumed"]
-    if KEY in told:
+    if file.is_ours:
         wanted.refuse_options(("image_size",), "an ONNX file of this project")
     elif KEY not in wanted.options:
         notes.append(

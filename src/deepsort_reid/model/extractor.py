@@ -133,6 +133,8 @@ class Extractor:
             raise CropError(f"order={order!r} is no order of colours; expected 'rgb' or 'bgr'")
         for number, crop in enumerate(crops):
             check_crop(crop, f"crop {number}")
+        if 0 < len(crops) <= self.batch_size:
+            return self._embed(crops, order)
         embeddings = np.empty((len(crops), self.embedding_size), np.float32)
         for first in range(0, len(crops), self.batch_size):
             batch = crops[first : first + self.batch_size]

@@ -96,6 +96,11 @@ class OnnxFile:
     on_gpu: bool
 
     @property
+    def is_ours(self) -> bool:
+        """Whether one of this project's exports has written it."""
+        return KEY in self.told
+
+    @property
     def runtime(self) -> str:
         """What runs it, in a few words."""
         return f"ONNX Runtime, {'GPU' if self.on_gpu else 'CPU'}"
