@@ -4,6 +4,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from deepsort_reid.core.config import load_params
 from deepsort_reid.core.errors import PackedError
 from deepsort_reid.data.loading.augment import MEAN, STD
 from deepsort_reid.data.packed import Part, open_part
+from deepsort_reid.data.samples import JUNK
 from deepsort_reid.evaluation import plots, report
 from deepsort_reid.evaluation.distances import Embedded
 from deepsort_reid.evaluation.evaluate import (
@@ -27,7 +29,8 @@ from deepsort_reid.evaluation.evaluate import (
     sides_to_calibrate,
 )
 from deepsort_reid.evaluation.pairs import Sightings
-from deepsort_reid.model import checkpoint, network
+from deepsort_reid.model import checkpoint, network, onnx_graph
+from deepsort_reid.model import embed as embedding
 from deepsort_reid.model.device import computing
 from deepsort_reid.model.embed import Predictor
 from tests.support import stages
@@ -177,10 +180,60 @@ def test_where_nobody_is_seen_by_two_cameras_nothing_is_removed() -> None:
 
 
 def test_embeddings_do_not_depend_on_the_batch() -> None:
-    net = network.build(network.Design(), 2, seed=0).double().float()
+    """And junk has none."""
+    net = network.build(network.Design(), 2, seed=0)
     one, many = (embeddings(net, GALLERY, size) for size in (1, 5))
     torch.testing.assert_close(one, many, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(one.norm(dim=1), torch.ones(len(GALLERY)))
+    expected = torch.from_numpy((GALLERY.pids != JUNK).astype(np.float32))
+    torch.testing.assert_close(one.norm(dim=1), expected)
+    assert 0 < expected.mean() < 1
+
+
+def test_many_images_are_embedded_by_onnx_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the same numbers but for rounding."""
+    net = network.build(network.Design("resnet10d_x0_5"), 2, image_size=GALLERY.image_size, seed=0)
+    predictor = Predictor(net, mean=MEAN, std=STD, device=torch.device("cpu"))
+    embed = embedding_with(predictor, 5)
+    plain = embed(GALLERY, "gallery")
+    predictor.prepare_for(len(GALLERY), GALLERY.image_size)
+    assert predictor.run is None  # they are few
+    monkeypatch.setattr(embedding, "MANY", 3)
+    predictor.prepare_for(len(GALLERY), GALLERY.image_size)
+    assert predictor.run
+    torch.testing.assert_close(embed(GALLERY, "gallery"), plain, rtol=1e-4, atol=1e-5)
+    mirrored = embedding_with(predictor, 5, mirrored=True)(GALLERY, "gallery")
+    predictor.run = None
+    torch.testing.assert_close(
+        embedding_with(predictor, 5, mirrored=True)(GALLERY, "gallery"),
+        mirrored,
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("fault", ["no package", "no such layer", "other numbers"])
+def test_torch_embeds_many_where_onnx_runtime_does_not(
+    monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    predictor = Predictor(
+        network.build(network.Design("resnet10d_x0_5"), 2), mean=MEAN, std=STD,
+        device=torch.device("cpu"),
+    )  # fmt: skip
+    monkeypatch.setattr(embedding, "MANY", 3)
+    if fault == "other numbers":
+        monkeypatch.setattr(embedding, "traced", lambda *_: lambda _: np.zeros((3, 256)))
+    else:
+        error = ModuleNotFoundError if fault == "no package" else RuntimeError
+        monkeypatch.setattr(onnx_graph, "as_onnx", raising(error))
+    predictor.prepare_for(len(GALLERY), GALLERY.image_size)
+    assert predictor.run is None
+
+
+def raising(error: type[Exception]) -> Any:
+    def raise_it(*_: Any) -> None:
+        raise error("here")
+
+    return raise_it
 
 
 def test_an_image_and_its_mirror_image_have_one_mean_embedding() -> None:

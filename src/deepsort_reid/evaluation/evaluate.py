@@ -22,7 +22,7 @@ from deepsort_reid.core.config import EvaluateConfig
 from deepsort_reid.core.errors import DatasetError, PackedError
 from deepsort_reid.data.packed import Part
 from deepsort_reid.data.sample_size import LEAST, shortage
-from deepsort_reid.data.samples import DISTRACTOR, NO_CAMERA, read_moments
+from deepsort_reid.data.samples import DISTRACTOR, JUNK, NO_CAMERA, read_moments
 from deepsort_reid.evaluation.calibration import Calibration, calibrate
 from deepsort_reid.evaluation.distances import Embedded
 from deepsort_reid.evaluation.elsewhere import Scores, of_source
@@ -150,6 +150,7 @@ def evaluate(
         WeightsError: the network's embeddings are not finite.
     """
     check_classes(classes, val)
+    predictor.prepare_for(len(query) + len(gallery), query.image_size)
     embed = embedding_with(predictor, config.batch_size)
     seen = embedded_sides(embed, query, gallery)
     sides = sides_to_rank(*(side.images for side in seen))
@@ -253,16 +254,25 @@ def check_classes(classes: Sequence[str], val: Part) -> None:
 
 
 def embedding_with(predictor: Predictor, batch_size: int, *, mirrored: bool = False) -> Embed:
-    """Embed parts with a network, so many images at a time."""
+    """Embed parts with a network, so many images at a time.
+
+    Nobody asks for the embeddings of junk, which are zero.
+    """
 
     def embed(part: Part, name: str) -> Tensor:
-        return over_part(
+        known = np.flatnonzero(part.pids != JUNK)
+        wanted = known if len(known) else np.arange(len(part))
+        found = over_part(
             lambda images: predictor.embed(images, mirrored=mirrored),
             part,
             f"embed {name}" + (", mirrored" if mirrored else ""),
             batch_size=batch_size,
             device=predictor.device,
+            which=wanted,
         )
+        embeddings = found.new_zeros(len(part), found.shape[1])
+        embeddings[torch.from_numpy(wanted)] = found
+        return embeddings
 
     return embed
 

@@ -5,10 +5,7 @@ The same network gives the same bytes: neither paths nor traces of the code go i
 
 import io
 import json
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,13 +21,18 @@ from deepsort_reid.export.runtimes import Runtime
 from deepsort_reid.model import checkpoint, network
 from deepsort_reid.model.checkpoint import Description
 from deepsort_reid.model.embed import deployed
+from deepsort_reid.model.onnx_graph import (
+    INPUT,
+    Normalised,
+    any_batch,
+    as_onnx,
+    without_logs,
+    without_traces,
+)
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-OPSET = 18  # the first that torch's exporter writes without converting; every runtime has it
-LARGEST_BATCH = 4096
-INPUT = "images"
 ORIGIN_SIZE = (128, 64)  # deep_sort_pytorch resizes every crop to it
 TRACES = ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn")
 
@@ -185,74 +187,15 @@ def with_normalisation(
     return copied
 
 
-def as_onnx(module: nn.Module, image_size: tuple[int, int]) -> "ModelProto":
-    """The graph that torch's exporter traces from a module, for batches of any size."""
-    with without_logs():
-        program = torch.onnx.export(
-            module.eval(),
-            (torch.zeros(2, 3, *image_size),),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=[INPUT],
-            output_names=["embeddings"],
-            dynamic_shapes=(any_batch(),),
-            verbose=False,
-        )
-    assert program is not None  # noqa: S101 (it is None only where dynamo=False)
-    return program.model_proto
-
-
-def without_traces(proto: "ModelProto") -> "ModelProto":
-    """Strip what an exporter says of the code that it has followed: paths, classes, versions."""
-    graph = proto.graph
-    del graph.value_info[:]
-    named = (*graph.node, *graph.input, *graph.output, *graph.initializer)
-    for part in (proto, graph, *named):
-        del part.metadata_props[:]
-        part.doc_string = ""
-    proto.producer_name, proto.producer_version = "deepsort-reid", ""
-    return proto
-
-
-class Normalised(nn.Module):
-    """A network as boxmot wants it: normalised images in, unit embeddings out."""
-
-    def __init__(self, net: nn.Module):
-        super().__init__()
-        self.net = net
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, W) float32, normalised -> (B, D) float32 of unit length."""
-        return network.embed(self.net, images)
-
-
 def embedder(trained: Trained) -> nn.Module:
     """Colours in [0, 1] in, unit embeddings out."""
     about = trained.about
     return network.Embedder(trained.deployed, about.mean, about.std).eval()
 
 
-def any_batch() -> dict[int, Any]:
-    """The first dimension may be anything."""
-    return {0: torch.export.Dim("batch", min=1, max=LARGEST_BATCH)}
-
-
 def plain_text(value: Any) -> str:
     """Texts as they are, everything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value)
-
-
-@contextmanager
-def without_logs() -> Iterator[None]:
-    """Keep what an exporter says of itself, and of other libraries, out of the stage's log."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 # torch

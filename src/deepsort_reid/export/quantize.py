@@ -10,10 +10,10 @@ from torch import Tensor
 from deepsort_reid.data.packed import Images, Part
 from deepsort_reid.evaluation.evaluate import embedded_sides, sides_to_rank
 from deepsort_reid.evaluation.ranking import ranking
-from deepsort_reid.export.formats import without_logs
 from deepsort_reid.export.runtimes import Runtime
 from deepsort_reid.model.embed import over_part
 from deepsort_reid.model.onnx_file import Floats
+from deepsort_reid.model.onnx_graph import without_logs
 
 CALIBRATION = 256  # crops of the train part, whose activations set the ranges of 8 bits
 BATCH_SIZE = 64

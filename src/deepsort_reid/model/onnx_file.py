@@ -148,8 +148,8 @@ def open_onnx(
     return OnnxFile(run, taken, batch, where, told, CUDA in opened.get_providers())
 
 
-def session(path: Path, *, on_gpu: bool = False) -> Any:
-    """An ONNX file loaded by ONNX Runtime: for the CPU, or for a GPU if it can use one.
+def session(file: Path | bytes, *, on_gpu: bool = False) -> Any:
+    """An ONNX file or its content in ONNX Runtime: for the CPU, or for a GPU if it can use one.
 
     On a CPU it has as many threads as torch.
     """
@@ -161,7 +161,8 @@ def session(path: Path, *, on_gpu: bool = False) -> Any:
     wanted = [*([CUDA] if on_gpu else []), "CPUExecutionProvider"]
     providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
     with contextlib.redirect_stdout(io.StringIO()):  # where it announces a second attempt
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+        content = file if isinstance(file, bytes) else str(file)
+        return onnxruntime.InferenceSession(content, options, providers=providers)
 
 
 def colours(images: Images) -> Floats:
