@@ -5,7 +5,8 @@
 Weights are those that an embedding needs, without the classifier. Multiply-adds are counted by
 torch for one image. Speeds are images a second of whole training steps (forward, loss, backward,
 optimizer, in the project's own learner), and crops a second of the Extractor, each the median of
-rounds in which all networks take turns.
+rounds in which all networks take turns. On a CPU the Extractor runs a graph of ONNX Runtime, as it
+does where the file of stage export stands beside the checkpoint; `--torch` leaves it to torch.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import dataclasses
 import logging
 import platform
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,8 +28,11 @@ from deepsort_reid.core.machine import cores, processor
 from deepsort_reid.data.loading import augment
 from deepsort_reid.data.loading.batches import TrainBatches
 from deepsort_reid.data.packed import Part
+from deepsort_reid.model.embed import deployed
 from deepsort_reid.model.extractor import Extractor
-from deepsort_reid.model.network import Design, build
+from deepsort_reid.model.network import Design, build, without_classifier
+from deepsort_reid.model.onnx_graph import Normalised, as_onnx
+from deepsort_reid.model.runtimes import ONNX, Runtime, of_network, of_onnx, open_stated
 from deepsort_reid.model.size import embedding_weights, multiply_adds
 from deepsort_reid.training.arithmetic import choose_bfloat16
 from deepsort_reid.training.distributed import ALONE
@@ -48,11 +53,12 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="networks; a choice by default")
     parser.add_argument("--seconds", type=float, default=0.5, help="of a measurement in a round")
     parser.add_argument("--device", type=torch.device, default="cpu", help="cpu or cuda")
+    parser.add_argument("--torch", action="store_true", help="let torch embed, also on a CPU")
     options = parser.parse_args()
     names = options.names or [*ARCHS, *(f"timm/{name}" for name in TIMM)]
     logging.disable()
     works: dict[str, dict[str, Callable[[], int]]] = {
-        name: work_of(name, options.device) for name in names
+        name: work_of(name, options.device, by_torch=options.torch) for name in names
     }
     rates: dict[tuple[str, str], list[float]] = {}
     for _ in range(ROUNDS):
@@ -86,20 +92,28 @@ def size_of(name: str) -> list[str]:
     return [f"{embedding_weights(nets[SIZES[0]]) / 1e6:.2f}", *adds]
 
 
-def work_of(name: str, device: torch.device) -> dict[str, Callable[[], int]]:
+def work_of(name: str, device: torch.device, *, by_torch: bool) -> dict[str, Callable[[], int]]:
     """What is timed of a network: each call does some images, and returns how many."""
     height, width = TRAINED
     found = {f"trained/s {height}×{width}": training(name, device)}
     crops = np.random.default_rng(0).integers(0, 256, (max(BATCHES), 128, 64, 3), dtype=np.uint8)
-    extractor = Extractor.from_network(
-        build(Design(name), 1, image_size=SIZES[0]).eval(), image_size=SIZES[0],
-        mean=augment.MEAN, std=augment.STD, device=device,
-    )  # fmt: skip
+    extractor = Extractor.from_runtime(runtime_of(name, device, by_torch=by_torch))
 
     def embedding(batch: int) -> Callable[[], int]:
         return lambda: len(extractor(crops[:batch], order="rgb"))
 
     return found | {f"crops/s, {batch} at a time": embedding(batch) for batch in BATCHES}
+
+
+def runtime_of(name: str, device: torch.device, *, by_torch: bool) -> Runtime:
+    """A network of random weights, in what runs it."""
+    net, size = build(Design(name), 1, image_size=SIZES[0]).eval(), SIZES[0]
+    if by_torch or device.type != "cpu":
+        return of_network(net, size, augment.MEAN, augment.STD, device)
+    graph = as_onnx(Normalised(deployed(without_classifier(net))), size)
+    with tempfile.NamedTemporaryFile(suffix=ONNX) as file:
+        Path(file.name).write_bytes(graph.SerializeToString())
+        return of_onnx(open_stated(Path(file.name), device))
 
 
 def training(name: str, device: torch.device) -> Callable[[], int]:

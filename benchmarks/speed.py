@@ -23,7 +23,9 @@ import torch
 from deepsort_reid.core.machine import cores, processor
 from speed_items.rows import Row
 
-ITEMS = ("step", "bare", "ranks", "split", "ranking", "evaluation", "overhead")
+ITEMS = (
+    "step", "bare", "arithmetic", "ranks", "split", "ranking", "evaluation", "overhead",
+)  # fmt: skip
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "speed.md"
 COLUMNS = ("by", "item", "what", "ours", "other side", "ratio", "target", "n", "conditions")

@@ -67,7 +67,7 @@ class Case:
     @property
     def chosen(self) -> str:
         """The variant that a Trainer uses."""
-        layout = network.layout(self.device)
+        layout = network.layout(network.build(network.Design(), 1), self.device)
         name = next(name for name, order in FORMATS.items() if order == layout)
         return f"{name}, fused" + (", replayed" if self.on_gpu else "")
 

@@ -1,11 +1,12 @@
 """A device for each process, its share of the cores, and random generators that can be set back."""
 
 import logging
+import time
 
 import pytest
 import torch
 
-from deepsort_reid.model import device
+from deepsort_reid.model import device, network
 
 
 @pytest.mark.parametrize(
@@ -53,3 +54,31 @@ def test_random_numbers_come_again() -> None:
         first = torch.rand(3)
         device.set_random_state(state, cpu)
         assert torch.equal(torch.rand(3), first)
+
+
+def test_subnormal_numbers_are_zero_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    subnormal = torch.full((100,), 1e-39)
+    with device.computing():
+        assert (subnormal * 1.0 == 0).all()
+    assert (subnormal * 1.0 != 0).all()  # as before
+
+
+@pytest.mark.slow
+def test_subnormal_weights_do_not_slow_a_network_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they are numbers, a step of this network takes several times as long."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    net = network.build(network.Design("resnet10d_x0_5"), 4, image_size=(64, 32))
+    images, subnormal = torch.randn(16, 3, 64, 32), torch.tensor(1e-39)
+
+    def seconds() -> float:
+        began = time.perf_counter()
+        net(images).square().mean().backward()
+        return time.perf_counter() - began
+
+    with device.computing():
+        normal = min(seconds() for _ in range(5))
+        with torch.no_grad():
+            for weight in net.parameters():
+                weight.copy_(subnormal.expand_as(weight))
+        assert min(seconds() for _ in range(5)) < 1.5 * normal

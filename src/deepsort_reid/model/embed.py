@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from deepsort_reid.model.onnx_file import OnnxRun
 
 MANY = 10_000  # images
+AT_A_TIME = 64  # of them
 TRIED = 3  # of them, on which two ways to embed are compared
 CLOSE = 1e-4  # each number of an embedding
 
@@ -70,7 +71,7 @@ class Predictor:
         """
         if images < MANY or self.device.type != "cpu":
             return
-        bare = deployed(network.without_classifier(self.net))
+        bare = folded(network.without_classifier(self.net))
         run = traced(bare, image_size, self.mean, self.std)
         given = np.random.default_rng(0).integers(0, 256, (TRIED, *image_size, 3), np.uint8)
         if run and np.abs(run(given) - self.embed(torch.from_numpy(given)).numpy()).max() < CLOSE:
@@ -81,7 +82,9 @@ class Predictor:
         """(B, D) float32 of unit length on the device, of the images or their mirror images."""
         images = images.flip(2) if mirrored else images
         if self.run:
-            return torch.from_numpy(self.run(images.numpy()))
+            # More at a time take memory, and are no faster.
+            parts = [self.run(part.numpy()) for part in images.split(AT_A_TIME)]
+            return torch.from_numpy(np.concatenate(parts))
         return network.embed(self.net, self.prepared(images))
 
     @torch.inference_mode()
