@@ -69,7 +69,8 @@ def row(what: str, ours: list[float], other: list[float]) -> Row:
         ours,
         other,
         unit="images/s",
-        conditions=f"{noise.config().arch}, the training passes of epochs 2 to {EPOCHS} of each launch",
+        conditions=f"{noise.config().arch}, the training passes of epochs 2 to {EPOCHS} of each "
+        "launch",
         least=0.95,
     )
 

@@ -83,7 +83,7 @@ class Predictor:
         images = images.flip(2) if mirrored else images
         if self.run:
             # More at a time take memory, and are no faster.
-            parts = [self.run(part.numpy()) for part in images.split(AT_A_TIME)]
+            parts = [self.run(part.numpy()) for part in torch.split(images, AT_A_TIME)]
             return torch.from_numpy(np.concatenate(parts))
         return network.embed(self.net, self.prepared(images))
 
