@@ -144,6 +144,7 @@ def derived(trainer: Trainer) -> dict[str, object]:
         "scaled_lr": trainer.learner.lr,
         "warmup_epochs": config.fitted_warmup,
         "device": process.device.type,
+        "arithmetic": fingerprint.arithmetic(trainer.learner.bfloat16),
     }
 
 

@@ -24,7 +24,8 @@ MADE = trained("osnet_x0_25", (64, 32))
 IDENTITY = {
     "params": {"epochs": 12, "seed": 3, "lr": 0.002, "weights": None, "best_metric": "val_error",
                "teacher": "https://me:secret@models.example/big.pth?token=abc#sha256=00"},
-    "environment": {"torch": "2.14.1", "python": "3.12.1", "device": "Some CPU", "processes": 2},
+    "environment": {"torch": "2.14.1", "python": "3.12.1", "device": "Some CPU", "processes": 2,
+        "arithmetic": "bfloat16"},
 }  # fmt: skip
 FORM = next(form for form in FORMS if form.file == "boxmot.pt")
 FOLDER_FORM = next(form for form in FORMS if form.file == "roboflow")
@@ -88,7 +89,7 @@ def test_it_says_what_a_user_must_know(folder: Path) -> None:
     assert row(text, "weights")[1].startswith("0.20 million")
     assert row(text, "multiply-adds")[1].startswith("0.005 billion")
     assert row(text, "epoch")[1] == "3 of at most 12, the best by val_error"
-    assert row(text, "trained on")[1] == "Some CPU, 2 processes"
+    assert row(text, "trained on")[1] == "Some CPU, 2 processes, bfloat16"
     assert row(text, "with")[1] == "torch 2.14.1, python 3.12.1"
     assert row(text, "started from")[1] == "random weights"
     assert "**0.137** (0.1200 to 0.1510)" in text

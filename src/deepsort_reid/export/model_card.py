@@ -171,6 +171,8 @@ def details(record: Record) -> Iterator[str]:
     versions = [f"{name} {ran_on[name]}" for name in ("torch", "python") if name in ran_on]
     processes = ran_on.get("processes", 1)
     hardware = f"{ran_on.get('device', NOT_STATED)}, {processes} process{'es' * (processes > 1)}"
+    if "arithmetic" in ran_on:
+        hardware += f", {ran_on['arithmetic']}"
     yield "## Model details\n"
     yield table(
         ["", ""],
