@@ -23,7 +23,7 @@ from deepsort_reid.training.distributed import Process
 
 logger = logging.getLogger(__name__)
 
-INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "arm_bf16", "bf16")  # as torch names them
+INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")  # as torch names them
 LEAST_GAIN = 1.45  # less is not worth coarser numbers, and is within the machine's noise
 SECONDS = 6.0  # of passes that are measured, at most, about
 ROUNDS = 2
@@ -33,7 +33,7 @@ def has_bfloat16(device: torch.device) -> bool:
     """Whether a device has instructions for bfloat16."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    found = torch.cpu.get_capabilities()
+    found = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11 does not tell
     return any(found.get(name, False) for name in INSTRUCTIONS)
 
 
