@@ -8,7 +8,7 @@ for bfloat16 is asked to go through a few images in both.
 import copy
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -33,7 +33,7 @@ def has_bfloat16(device: torch.device) -> bool:
     """Whether a device has instructions for bfloat16."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    found = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11 does not tell
+    found: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11 does not tell
     return any(found.get(name, False) for name in INSTRUCTIONS)
 
 
