@@ -33,7 +33,8 @@ def has_bfloat16(device: torch.device) -> bool:
     """Whether a device has instructions for bfloat16."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    found: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11 does not tell
+    tell = getattr(torch.cpu, "get_capabilities", dict)  # torch 2.11 does not tell
+    found: Mapping[str, object] = tell()
     return any(found.get(name, False) for name in INSTRUCTIONS)
 
 
