@@ -6,16 +6,13 @@ which is right until it is NaN or infinity: a step in ten of a ResNet18 with ima
 has a loss that is no number. So each convolution is tried with NaN in all free memory.
 """
 
-import logging
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from deepsort_reid.model import network
-
-logger = logging.getLogger(__name__)
 
 TRIED = 8  # images
 TOLERANCE = 0.05  # of the largest value; bfloat16 has eight bits
@@ -68,10 +65,14 @@ def kinds_of(net: nn.Module, image_size: tuple[int, int]) -> dict[str, Kind]:
     found: dict[str, Kind] = {}
 
     def note(name: str, conv: nn.Conv2d, images: Tensor) -> None:
-        padding = conv.padding if isinstance(conv.padding, tuple) else (0, 0)
-        shape = tuple(images.shape[1:])
+        shape, weight = tuple(images.shape[1:]), tuple(conv.weight.shape)
         found[name] = Kind(
-            shape, tuple(conv.weight.shape), conv.stride, padding, conv.dilation, conv.groups
+            shape,
+            weight,
+            conv.stride,
+            cast("tuple[int, ...]", conv.padding),
+            conv.dilation,
+            conv.groups,
         )
 
     hooks = [
@@ -79,7 +80,7 @@ def kinds_of(net: nn.Module, image_size: tuple[int, int]) -> dict[str, Kind]:
             lambda conv, inputs, name=name: note(name, conv, inputs[0])
         )
         for name, module in net.named_modules()
-        if type(module) is nn.Conv2d
+        if type(module) is nn.Conv2d and not isinstance(module.padding, str)
     ]
     was_training = net.training
     try:
