@@ -6,10 +6,11 @@ what stage train does between the ends of two epochs: training, validation, stat
 files and MLflow. The bare network, on the same ranks, makes steps on a batch that is already there
 (forward, loss, backward, optimizer), and passes forward on one for validation; it has its turn
 after each epoch. The first epoch of a launch is not counted. On a GPU, whose epochs of the default
-data are too short to tell, images are as many and as large as Market-1501's, in batches of 128; the
-bare step is replayed as the trainer's is, and there is one launch.
+data are too short to tell, images are as many as Market-1501's, in batches of 128; the bare step is
+replayed as the trainer's is, and there is one launch of each of several networks and sizes.
 """
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deepsort_reid.data.loading import augment
@@ -41,9 +42,11 @@ from speed_items.rows import Row, compared, in_turns
 BENCHMARKS = Path(__file__).parents[1]
 LAUNCHES = 3  # of each side
 EPOCHS = 4  # of a launch; the first is not counted
-GPU_EPOCHS = 8
+GPU_EPOCHS = 6
 GPU_PLAIN_EPOCHS = 3
 GPU_BATCH = 128
+GPU_CASES = (("resnet18", (128, 64)), ("resnet18", (256, 128)), ("osnet_x1_0", (256, 128)))
+GPU_LEAST = 0.95
 BARE_STEPS = 30  # in a turn
 
 
@@ -60,46 +63,76 @@ class Epoch:
 
 def measure(quick: bool) -> Iterator[Row]:
     """Launch ours and the plain training in turn, and compare epochs."""
-    ranks = launch.usual_ranks()
-    on_gpu = torch.cuda.is_available() and not quick
+    if torch.cuda.is_available() and not quick:
+        yield from on_gpu()
+        return
+    ranks, arch, batch = launch.usual_ranks(), noise.config().arch, noise.config().batch_size
     epochs, launches = (2, 1) if quick else (EPOCHS, LAUNCHES)
-    plain_epochs, batch = epochs, noise.config().batch_size
-    sizes = noise.QUICK if quick else noise.MARKET if on_gpu else noise.Sizes()
-    if on_gpu:
-        epochs, plain_epochs, launches, batch = GPU_EPOCHS, GPU_PLAIN_EPOCHS, 1, GPU_BATCH
+    sizes = noise.QUICK if quick else noise.Sizes()
     with tempfile.TemporaryDirectory(prefix="speed-") as folder:
         data = Path(folder)
         noise.write_parts(data, sizes)
         noise.write_files(data, sizes)
         found: dict[str, Any] = in_turns(
             {
-                "ours": lambda: launch.on_ranks(ranks, train, data, sizes, batch, epochs, quick)[0],
-                "plain": lambda: plain(data, sizes, ranks, batch, plain_epochs),
+                "ours": lambda: launch.on_ranks(
+                    ranks, train, data, sizes, arch, batch, epochs, quick
+                )[0],
+                "plain": lambda: plain(data, sizes, ranks, arch, batch, epochs),
             },
             launches,
         )
     ours = [epoch for of_launch in found["ours"] for epoch in of_launch]
     theirs = [rate for of_launch in found["plain"] for rate in of_launch]
-    least = 0.9 if torch.cuda.is_available() else 0.97
     where = f"{ranks} ranks, {sizes.size[0]}×{sizes.size[1]}, batch {batch} each"
+    yield from over_bare(ours, where, arch, sizes, 0.97)
+    yield over_plain(ours, theirs, where)
+
+
+def on_gpu() -> Iterator[Row]:
+    """Go through the cases of a GPU, a rank on each."""
+    ranks, batch = launch.usual_ranks(), GPU_BATCH
+    for arch, size in GPU_CASES:
+        sizes = dataclasses.replace(noise.MARKET, size=size)
+        where = f"{ranks} ranks, {size[0]}×{size[1]}, batch {batch} each"
+        with tempfile.TemporaryDirectory(prefix="speed-") as folder:
+            data = Path(folder)
+            noise.write_parts(data, sizes)
+            options = (data, sizes, arch, batch, GPU_EPOCHS, False)
+            ours = launch.on_ranks(ranks, train, *options)[0]
+            yield from over_bare(ours, where, arch, sizes, GPU_LEAST)
+            if arch == "resnet18" and size == noise.MARKET.size:
+                noise.write_files(data, sizes)
+                yield over_plain(
+                    ours, plain(data, sizes, ranks, arch, batch, GPU_PLAIN_EPOCHS), where
+                )
+
+
+def over_bare(
+    ours: Sequence[Epoch], where: str, arch: str, sizes: noise.Sizes, least: float
+) -> Iterator[Row]:
+    """The epochs over the bare network's."""
     images = sizes.identities * sizes.per_identity
     yield row(
-        f"whole epoch over the bare network, {where}",
+        f"whole epoch over the bare network, {arch}, {where}",
         [epoch.whole for epoch in ours],
         [epoch.bare_whole for epoch in ours],
-        f"{noise.config().arch}, {images:,} images, {sizes.in_val} of "
-        f"{sizes.per_identity} for validation",
+        f"{images:,} images, {sizes.in_val} of {sizes.per_identity} for validation",
         least,
     )
     yield row(
-        f"training pass over the bare step, {where}",
+        f"training pass over the bare step, {arch}, {where}",
         [epoch.train for epoch in ours],
         [epoch.bare_train for epoch in ours],
-        f"{noise.config().arch}",
+        "",
         least,
     )
+
+
+def over_plain(ours: Sequence[Epoch], theirs: Sequence[float], where: str) -> Row:
+    """The epochs over the plain training's."""
     rounds = min(len(ours), len(theirs))
-    yield row(
+    return row(
         f"whole epoch over a plain training's, {where}",
         [epoch.compared for epoch in ours][:rounds],
         theirs[:rounds],
@@ -158,7 +191,10 @@ class Bare:
         classes, size = len(trainer.train.classes), trainer.train.image_size
         net = network.build(network.Design(**config.design), classes).to(device)
         self.net = net.to(memory_format=learner.layout)
-        self.parallel = parallel.wrap(TrainingForward(self.net), trainer.process, size)
+        self.is_recorded = learner.is_recorded
+        self.forward: nn.Module = TrainingForward(self.net)
+        if not self.is_recorded:
+            self.forward = parallel.wrap(self.forward, trainer.process, size)
         self.optimizer = make_optimizer(
             self.net.parameters(), config.optimizer, momentum=config.momentum,
             weight_decay=config.weight_decay,
@@ -170,7 +206,7 @@ class Bare:
         )
         self.labels = torch.arange(config.batch_size, device=device) % classes
         self.learn = self.backward
-        if isinstance(learner.backward, cuda_graph.Replayed):
+        if self.is_recorded:
             self.learn = cuda_graph.Replayed(self.backward, self.net.parameters())
 
     def turn(self) -> tuple[float, float]:
@@ -195,25 +231,37 @@ class Bare:
     def step(self) -> None:
         """Forward, loss, backward, optimizer."""
         self.learn(self.images, self.labels)
+        if self.is_recorded:
+            parallel.average_gradients(self.net, self.trainer.process.world_size)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
     def backward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Forward, loss and backward; the loss."""
         with self.trainer.learner.autocast():
-            logits, *_ = self.parallel(images)
+            logits, *_ = self.forward(images)
         loss = F.cross_entropy(logits.float(), labels)
         loss.backward()
         return loss.detach()
 
 
 def train(
-    process: Process, data: Path, sizes: noise.Sizes, batch: int, epochs: int, quick: bool
+    process: Process,
+    data: Path,
+    sizes: noise.Sizes,
+    arch: str,
+    batch: int,
+    epochs: int,
+    quick: bool,
 ) -> list[Epoch]:
     """Train as stage train does, with its files, states and MLflow run in the current folder."""
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{Path('mlflow.db').resolve()}"
     config = noise.config(
-        epochs=epochs, batch_size=batch, warmup_epochs=0.5, nproc_per_node=process.world_size
+        arch=arch,
+        epochs=epochs,
+        batch_size=batch,
+        warmup_epochs=0.5,
+        nproc_per_node=process.world_size,
     )
     train_part, val = noise.open_parts(data)
     net = network.build(network.Design(**config.design), len(train_part.classes))
@@ -267,7 +315,9 @@ def rank_0(stack: ExitStack, trainer: Trainer, made_of: fingerprint.Fingerprint)
 # The plain training
 
 
-def plain(data: Path, sizes: noise.Sizes, ranks: int, batch: int, epochs: int) -> list[float]:
+def plain(
+    data: Path, sizes: noise.Sizes, ranks: int, arch: str, batch: int, epochs: int
+) -> list[float]:
     """Launch the plain training; return its images a second, epoch by epoch but for the first.
 
     Raises:
@@ -276,7 +326,8 @@ def plain(data: Path, sizes: noise.Sizes, ranks: int, batch: int, epochs: int) -
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone",
         "--nproc-per-node", str(ranks), str(BENCHMARKS / "reference_trainer.py"), str(data),
-        "--epochs", str(epochs), "--batch-size", str(batch), "--size", *map(str, sizes.size),
+        "--arch", arch, "--epochs", str(epochs), "--batch-size", str(batch),
+        "--size", *map(str, sizes.size),
         "--out", str(data / "reference.pth"),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -12,7 +12,15 @@ from deepsort_reid.core.errors import DatasetError, WeightsError
 from deepsort_reid.evaluation import distances
 from deepsort_reid.evaluation import ranking as rankings
 from deepsort_reid.evaluation.distances import BLOCK_BYTES, Embedded
-from deepsort_reid.evaluation.ranking import distance_histograms, nearest, ranking
+from deepsort_reid.evaluation.ranking import ranking, search
+
+
+def nearest(*sides, k=10, **options):
+    return search(*sides, k=k, **options).neighbours()
+
+
+def distance_histograms(*sides, bins=200, **options):
+    return search(*sides, bins=bins, **options).histograms()
 
 
 def at_angles(degrees, pids, camids):

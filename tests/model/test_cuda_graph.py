@@ -88,6 +88,18 @@ def test_each_shape_is_recorded_at_its_second_call(replayed: Recorded) -> None:
         assert sum(made is not None for made in replayed.recordings.values()) == recorded
 
 
+def test_gradients_of_several_batches_add_up(replayed: Recorded) -> None:
+    sizes = [4, 5, 4, 4, 5, 5, 4]
+    for _ in range(3):  # steps
+        batches = [torch.full((size, 3), float(place + 1)) for place, size in enumerate(sizes)]
+        expected = [compute(images).clone() for images in batches]
+        assert weight.grad is not None
+        gradient, weight.grad = weight.grad.clone(), None
+        assert list(map(replayed, batches)) == expected
+        assert torch.equal(weight.grad, gradient)
+        weight.grad = None
+
+
 def test_other_numbers_are_another_recording(replayed: Recorded) -> None:
     for width in (4, 5, 4, 5):
         replayed(torch.ones(4, 3), width=width)

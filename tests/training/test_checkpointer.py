@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -137,7 +138,32 @@ def test_the_history_tells_of_no_epoch_whose_checkpoint_was_not_written(
         end_epoch(checkpointer, 2)
         with pytest.raises(OSError, match="No space left"):
             end_epoch(checkpointer, 3, is_best=False)
+            checkpointer.wait()
     assert lines_in(HISTORY) == epoch_in(CHECKPOINT) == 1
+
+
+def test_epochs_that_end_faster_than_they_are_written_are_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    may_write, saved = threading.Event(), []
+
+    def slow(path: Path, weights: Any, description: Any, save: Any = checkpoint.save) -> None:
+        may_write.wait(10)
+        saved.append(description.epoch)
+        save(path, weights, description)
+
+    monkeypatch.setattr(checkpoint, "save", slow)
+    with opened() as checkpointer:
+        end_epoch(checkpointer, 1)
+        while not checkpointer.jobs[0].running():
+            time.sleep(0.001)
+        for epoch in (2, 3, 4):
+            end_epoch(checkpointer, epoch, is_best=epoch < 4)
+        may_write.set()
+        checkpointer.wait()
+        assert lines_in(HISTORY) == 4
+    assert saved == [1, 3]
+    assert epoch_in(CHECKPOINT) == 3
 
 
 # States

@@ -6,9 +6,11 @@ Where there is none, these are skipped, and nothing else tells what they tell.
 import dataclasses
 import io
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from deepsort_reid.core.config import TrainConfig
 from deepsort_reid.data.loading import loader
@@ -17,9 +19,11 @@ from deepsort_reid.model.device import set_determinism
 from deepsort_reid.training import parallel
 from deepsort_reid.training.arithmetic import choose_bfloat16
 from deepsort_reid.training.checkpointer import copied
-from deepsort_reid.training.distributed import ALONE
+from deepsort_reid.training.distributed import ALONE, Process
+from deepsort_reid.training.learner import Learner
 from deepsort_reid.training.observers import Observer
 from deepsort_reid.training.trainer import Trainer
+from tests.support.ranks import on_ranks
 from tests.support.trainings import EVERYTHING, config, part
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -35,10 +39,14 @@ RECIPES: dict[str, dict[str, Any]] = {
 Weights = dict[str, torch.Tensor]
 
 
-def make(recipe: TrainConfig, device: str = "cuda", dtype: torch.dtype = torch.float32) -> Trainer:
+ON_GPU, ON_CPU = (dataclasses.replace(ALONE, device=torch.device(name)) for name in ("cuda", "cpu"))
+
+
+def make(
+    recipe: TrainConfig, process: Process = ON_GPU, dtype: torch.dtype = torch.float32
+) -> Trainer:
     set_determinism(recipe.deterministic)
     net = network.build(network.Design(**recipe.design), 4, seed=recipe.seed).to(dtype)
-    process = dataclasses.replace(ALONE, device=torch.device(device))
     bfloat16 = choose_bfloat16(net, recipe, process, image_size=(32, 16))
     return Trainer(net, part(11, 0), part(3, 1), recipe, process, bfloat16=bfloat16)
 
@@ -62,10 +70,33 @@ def test_recorded_steps_are_the_steps_to_the_bit(recipe: str) -> None:
     plain.learner.backward = plain.learner.plain_backward
     recorded = make(chosen)
     check_same(trained(recorded), trained(plain))
-    if chosen.accumulate_steps == 1:
-        backward = recorded.learner.backward
-        assert isinstance(backward, cuda_graph.Replayed)
-        assert any(backward.recordings.values())
+    check_recorded(recorded)
+
+
+def check_recorded(trainer: Trainer) -> None:
+    backward = trainer.learner.backward
+    assert isinstance(backward, cuda_graph.Replayed)
+    assert any(backward.recordings.values())
+
+
+@pytest.mark.parametrize("recipe", ["plain", "adam", "accumulated", "frozen"])
+def test_ranks_that_share_a_gpu_record_what_distributed_data_parallel_computes(recipe: str) -> None:
+    chosen = config(epochs=3, **RECIPES[recipe])
+    recorded, plain = (on_ranks(2, trained_on_a_rank, chosen, records) for records in (True, False))
+    for one, other in zip(recorded, plain, strict=True):
+        check_same(one, other)
+    check_same(recorded[0], recorded[1])
+
+
+def trained_on_a_rank(process: Process, recipe: TrainConfig, records: bool) -> Any:
+    with mock.patch.object(Learner, "is_recorded", records):
+        trainer = make(recipe, process)
+        curve, weights = trained(trainer)
+        if records:
+            check_recorded(trainer)
+        else:
+            assert isinstance(trainer.learner.forward, DistributedDataParallel)
+    return curve, {name: weight.clone() for name, weight in weights.items()}
 
 
 def test_images_that_do_not_fit_come_from_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +153,7 @@ def test_in_float64_it_is_the_training_of_a_cpu(recipe: str) -> None:
     # Images are float32 in any network, and jitter rounds them by the device's order of sums.
     changes = {"deterministic": False, "color_jitter": 0.0}
     chosen = config(amp=False, **{**RECIPES[recipe], **changes})
-    on_gpu, on_cpu = (trained(make(chosen, device, torch.float64)) for device in ("cuda", "cpu"))
+    on_gpu, on_cpu = (trained(make(chosen, on, torch.float64)) for on in (ON_GPU, ON_CPU))
     torch.testing.assert_close(torch.tensor(on_gpu[0]), torch.tensor(on_cpu[0]), rtol=0, atol=1e-5)
     for name, weight in on_gpu[1].items():
         torch.testing.assert_close(weight, on_cpu[1][name], rtol=0, atol=1e-5)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -9,6 +10,28 @@ from torch import nn
 from deepsort_reid.training import parallel
 from deepsort_reid.training.distributed import Process
 from tests.support.ranks import on_ranks
+
+
+def averaged_on_a_rank(process: Process, memory: str) -> list[Any]:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(5, 2), nn.Linear(2, 2))
+    net.to(memory_format=getattr(torch, memory))
+    net[1].bias.requires_grad_(requires_grad=False)
+    for number, weight in enumerate(net.parameters()):
+        if weight.requires_grad:
+            whole = torch.arange(weight.numel()).view_as(weight) + 10.0 * number
+            weight.grad = torch.empty_like(weight).copy_(whole * (1 + process.rank))
+    parallel.average_gradients(net, process.world_size)
+    return [None if w.grad is None else w.grad.numpy() / 1.5 for w in net.parameters()]
+
+
+@pytest.mark.parametrize("memory", ["contiguous_format", "channels_last"])
+def test_gradients_are_averaged_in_one_exchange(memory: str) -> None:
+    for found in on_ranks(2, averaged_on_a_rank, memory):
+        for number, gradient in enumerate(found):
+            assert (gradient is None) == (number == 3)
+            if gradient is not None:
+                expected = np.arange(gradient.size).reshape(gradient.shape) + 10.0 * number
+                np.testing.assert_array_equal(gradient, expected)
 
 
 def batch(shape: tuple[int, ...]) -> torch.Tensor:

@@ -185,7 +185,12 @@ class Calibration:
 
 
 def calibrate(
-    query: Sightings, gallery: Sightings, *, false_match_rate: float, short_range: int
+    query: Sightings,
+    gallery: Sightings,
+    *,
+    false_match_rate: float,
+    short_range: int,
+    pairs: Mapping[str, PairCounts] | None = None,
 ) -> Calibration:
     """Find the thresholds, the rates and their intervals, of all pairs of query and gallery.
 
@@ -195,11 +200,12 @@ def calibrate(
         false_match_rate: share of pairs of two people that may match at the threshold, in (0, 1).
         short_range: frames between two images of a person in one camera, at most; where file
             names tell no frames, any two count.
+        pairs: as `PairCounter` counts them, if that is done already.
 
     Raises:
-        ValueError: as in `ranking.ranking`.
+        ValueError: as in `ranking.search`.
     """
-    pairs = count_pairs(query, gallery, short_range=short_range)
+    pairs = pairs or count_pairs(query, gallery, short_range=short_range)
     if "within" in pairs and pairs["within"].same.any():
         tracks = count_tracks(query, gallery, short_range=short_range)
         pairs = {"within": pairs["within"], "track": tracks, "across": pairs["across"]}

@@ -80,6 +80,30 @@ class Tile:
     ticks: Tensor
 
 
+class Identities:
+    """Where a gallery without junk shows whom."""
+
+    def __init__(self, gallery: Embedded):
+        """Sort the gallery by identity."""
+        self.pids, self.order = gallery.pids[without_junk(gallery)].sort(stable=True)
+
+    def of(self, asked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Find the gallery images of each query's identity.
+
+        Args:
+            asked: (R,) the queries' pids.
+
+        Returns:
+            for each such image its row, its number in the row, and its column among the gallery
+            images that are no junk, (P,) int64 each.
+        """
+        begin, end = (torch.searchsorted(self.pids, asked, right=side) for side in (False, True))
+        counts = end - begin
+        row = torch.repeat_interleave(counts)
+        number = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
+        return row, number, self.order[begin[row] + number]
+
+
 @torch.no_grad()
 def distances(
     what: str, query: Embedded, gallery: Embedded, *, block_bytes: int = BLOCK_BYTES

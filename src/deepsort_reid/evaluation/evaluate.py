@@ -26,15 +26,15 @@ from deepsort_reid.data.samples import DISTRACTOR, JUNK, NO_CAMERA, read_moments
 from deepsort_reid.evaluation.calibration import Calibration, calibrate
 from deepsort_reid.evaluation.distances import Embedded
 from deepsort_reid.evaluation.elsewhere import Scores, of_source
-from deepsort_reid.evaluation.pairs import Sightings
+from deepsort_reid.evaluation.pairs import PairCounter, Sightings
 from deepsort_reid.evaluation.ranking import (
     DistanceHistograms,
     Neighbours,
     Ranking,
-    distance_histograms,
-    nearest,
+    Search,
     ranking,
     ranking_by,
+    search,
 )
 from deepsort_reid.model.embed import Predictor, over_part
 
@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 RANKS = (1, 5, 10, 20)
 NEAREST = 10  # gallery images shown for a query
+BINS = 200  # of the distances' histograms
 
 Embed = Callable[[Part, str], Tensor]  # a part and its name -> (N, D), in the part's order
 
@@ -154,12 +155,15 @@ def evaluate(
     embed = embedding_with(predictor, config.batch_size)
     seen = embedded_sides(embed, query, gallery)
     sides = sides_to_rank(*(side.images for side in seen))
+    found, calibration = searched(*seen, config, k=NEAREST, bins=BINS)
+    for doubt in calibration.doubts:
+        logger.warning("calibration, %s", doubt)
     best, flipped = with_mirror_images(predictor, sides, (query, gallery), config)
     return Evaluation(
-        ranking=ranking(*sides),
-        neighbours=nearest(*sides, k=NEAREST),
-        histograms=distance_histograms(*sides),
-        calibration=calibrated(*seen, config),
+        ranking=found.ranking(),
+        neighbours=found.neighbours(),
+        histograms=found.histograms(),
+        calibration=calibration,
         val_accuracy=val_accuracy(predictor, val, config.batch_size),
         val_images=len(val),
         cameras_known=seen[0].images.camids is not None,
@@ -218,26 +222,34 @@ def scores_on(query: Sightings, gallery: Sightings, config: EvaluateConfig) -> S
     Raises:
         DatasetError: no query has a match.
     """
-    return Scores(
-        ranking(*sides_to_rank(query.images, gallery.images)),
-        calibrate(
-            *sides_to_calibrate(query, gallery),
-            false_match_rate=config.false_match_rate,
-            short_range=config.short_range,
-        ),
-    )
+    found, calibration = searched(query, gallery, config)
+    return Scores(found.ranking(), calibration)
 
 
-def calibrated(query: Sightings, gallery: Sightings, config: EvaluateConfig) -> Calibration:
-    """The threshold for a tracker; what to know before trusting it is logged."""
-    found = calibrate(
-        *sides_to_calibrate(query, gallery),
+def searched(
+    query: Sightings, gallery: Sightings, config: EvaluateConfig, *, k: int = 0, bins: int = 0
+) -> tuple[Search, Calibration]:
+    """Rank and calibrate, in a single pass over the pairs where both compare the same ones.
+
+    Args:
+        query: the query images.
+        gallery: the gallery images.
+        config: the section `evaluate`.
+        k: see `Search`.
+        bins: likewise.
+    """
+    compared = sides_to_calibrate(query, gallery)
+    counter = PairCounter(query, gallery, short_range=config.short_range)
+    is_same = compared == (query, gallery)
+    sides = sides_to_rank(query.images, gallery.images)
+    found = search(*sides, k=k, bins=bins, others=[counter] if is_same else [])
+    calibration = calibrate(
+        *compared,
         false_match_rate=config.false_match_rate,
         short_range=config.short_range,
+        pairs=counter.counts() if is_same else None,
     )
-    for doubt in found.doubts:
-        logger.warning("calibration, %s", doubt)
-    return found
+    return found, calibration
 
 
 def check_classes(classes: Sequence[str], val: Part) -> None:
@@ -272,7 +284,7 @@ def embedding_with(predictor: Predictor, batch_size: int, *, mirrored: bool = Fa
         )
         embeddings = found.new_zeros(len(part), found.shape[1])
         embeddings[torch.from_numpy(wanted)] = found
-        return embeddings
+        return embeddings.to(predictor.device)  # where pairs are compared
 
     return embed
 

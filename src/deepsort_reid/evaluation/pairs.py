@@ -21,8 +21,10 @@ from deepsort_reid.evaluation.distances import (
     BLOCK_BYTES,
     TICKS,
     Embedded,
+    Identities,
     Tile,
     distances,
+    whole_rows,
 )
 
 Counts = NDArray[np.int32]
@@ -30,6 +32,8 @@ Counts = NDArray[np.int32]
 STEP_BITS = 21  # of a distance's 32 fractional bits, not resolved
 STEP = 2.0**STEP_BITS / TICKS  # between two thresholds, 1/2048
 STEPS = int(2 / STEP) + 1  # thresholds from 0 to 2
+ROUND_UP = (1 << STEP_BITS) - 1  # ticks, to the next threshold
+CHUNK_PAIRS = 1 << 18  # that are counted at a time, which fit a CPU's cache
 GROUPS = 1024  # of query identities, at most, that are resampled; bounds the memory
 
 
@@ -78,34 +82,97 @@ class PairCounts:
     same: Counts
 
 
-def count_pairs(
-    query: Sightings, gallery: Sightings, *, short_range: int, block_bytes: int = BLOCK_BYTES
-) -> dict[str, PairCounts]:
-    """Count all pairs of a query and a gallery image without junk, by kind and distance.
+class PairCounter:
+    """Counts all pairs of a query and a gallery image without junk, by kind and distance.
 
     Left out are pairs of one person in one camera more than `short_range` frames apart, and of two
     distractors, which may show one person or two.
+    """
+
+    def __init__(self, query: Sightings, gallery: Sightings, *, short_range: int):
+        """Begin without any pair; the table takes at most 64 MB a kind.
+
+        Args:
+            query: the query images.
+            gallery: the images that they are compared with; none of them is a query.
+            short_range: in frames; used where the moments of both sides are known.
+        """
+        self.query, self.gallery, self.short_range = query, gallery, short_range
+        self.identities = Identities(gallery.images)
+        self.cameras = query.images.camids, gallery.images.camids
+        self.names = ("all",) if None in self.cameras else ("within", "across")
+        self.group, self.groups = _groups(query)
+        # (kinds, 2, groups, STEPS), pairs of two people before those of one.
+        self.table = self.group.new_zeros(
+            len(self.names) * 2 * self.groups * STEPS, dtype=torch.int32
+        )
+
+    @torch.no_grad()
+    def add(self, tile: Tile) -> None:
+        """Take in the distances of some queries from the whole gallery without junk."""
+        row, _, column = self.identities.of(self.query.images.pids[tile.rows])
+        rows, columns = self.group[tile.rows] * STEPS, tile.columns
+        width = max(1, CHUNK_PAIRS // max(1, len(rows)))
+        for start in range(0, len(columns), width):
+            part = slice(start, start + width)
+            ticks = tile.ticks[:, part]
+            places = torch.add(ticks, ((rows << STEP_BITS) + ROUND_UP)[:, None])
+            self.add_kinds(places, tile.rows[:, None], columns[part])
+            _count(places.bitwise_right_shift_(STEP_BITS), self.table)
+        # So far all pairs count as of two people.
+        places = tile.ticks[row, column] + (rows[row] << STEP_BITS) + ROUND_UP
+        self.add_kinds(places, tile.rows[row], columns[column])
+        places.bitwise_right_shift_(STEP_BITS)
+        _count(places, self.table, -1)
+        counts = ~self.is_left_out(tile.rows[row], columns[column])
+        _count(places[counts] + self.groups * STEPS, self.table)
+
+    def add_kinds(self, places: Tensor, rows: Tensor, columns: Tensor) -> None:
+        """Move places in the table, in steps of ticks, to the kind of their pairs."""
+        first, second = self.cameras
+        if first is not None and second is not None:
+            across = first[rows] != second[columns]
+            places.add_(across, alpha=(2 * self.groups * STEPS) << STEP_BITS)
+
+    def is_left_out(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Which pairs of one identity count as of nobody, (P,) bool."""
+        left_out = self.query.images.pids[rows] <= DISTRACTOR
+        far = _far(self.query, self.gallery, rows, columns, self.short_range)
+        first, second = self.cameras
+        if first is not None and second is not None:
+            far &= first[rows] == second[columns]
+        else:
+            far.zero_()
+        return left_out | far
+
+    def counts(self) -> dict[str, PairCounts]:
+        """Tell what was counted: "within" and "across", or "all", each with as many groups."""
+        counts = self.table.view(len(self.names), 2, self.groups, STEPS).cpu().numpy()
+        return {name: PairCounts(*sides) for name, sides in zip(self.names, counts, strict=True)}
+
+
+def count_pairs(
+    query: Sightings, gallery: Sightings, *, short_range: int, block_bytes: int = BLOCK_BYTES
+) -> dict[str, PairCounts]:
+    """Count all pairs by kind and distance, as `PairCounter` does.
 
     Args:
         query: the query images.
         gallery: the images that they are compared with; none of them is a query.
-        short_range: in frames; used where the moments of both sides are known.
-        block_bytes: bounds the memory beyond arguments and result. The result, at most 64 MB a
-            kind, does not depend on it.
+        short_range: see `PairCounter`.
+        block_bytes: bounds the memory of a tile; the result does not depend on it.
 
     Returns:
         "within" and "across", or "all", each with as many groups.
 
     Raises:
-        ValueError: as in `ranking.ranking`.
+        ValueError: as in `ranking.search`.
     """
-    names = ("all",) if query.images.camids is None else ("within", "across")
-    group, groups = _groups(query)
-    table = group.new_zeros(len(names) * 2 * groups * STEPS + 1, dtype=torch.int32)
-    for tile in distances("calibrate", query.images, gallery.images, block_bytes=block_bytes):
-        _count(_cells(tile, query, gallery, group, groups, short_range), table)
-    counts = table[:-1].view(len(names), 2, groups, STEPS).cpu().numpy()
-    return {name: PairCounts(*sides) for name, sides in zip(names, counts, strict=True)}
+    counter = PairCounter(query, gallery, short_range=short_range)
+    rows = max(1, block_bytes // (8 * max(1, len(gallery.images))))
+    for tile in whole_rows("calibrate", query.images, gallery.images, rows=rows):
+        counter.add(tile)
+    return counter.counts()
 
 
 def count_tracks(
@@ -124,7 +191,7 @@ def count_tracks(
             and track of a camera.
 
     Raises:
-        ValueError: as in `ranking.ranking`, or the cameras are not known.
+        ValueError: as in `ranking.search`, or the cameras are not known.
     """
     if query.images.camids is None or gallery.images.camids is None:
         raise ValueError("tracks take cameras")
@@ -156,17 +223,18 @@ def _nearest(
     ):
         steps = _steps(tile).short()
         same = query.images.pids[tile.rows, None] == gallery.images.pids[tile.columns]
-        row, column = _far(tile, query, gallery, same, short_range)
-        steps[row, column] = STEPS
+        row, column = same.nonzero().unbind(1)
+        far = _far(query, gallery, tile.rows[row], tile.columns[column], short_range)
+        steps[row[far], column[far]] = STEPS
         columns = track[tile.columns].expand_as(steps)
         nearest[tile.rows] = nearest[tile.rows].scatter_reduce(1, columns, steps, "amin")
     return pids, nearest
 
 
-def _count(cells: Tensor, table: Tensor) -> None:
-    """Add 1 to the table's cells, as often as each occurs."""
-    places = cells.flatten()
-    table.scatter_add_(0, places, table.new_ones(1).expand_as(places))
+def _count(places: Tensor, table: Tensor, number: int = 1) -> None:
+    """Add a number to the table's places, as often as each occurs."""
+    places = places.flatten()
+    table.scatter_add_(0, places, table.new_tensor([number]).expand_as(places))
 
 
 def _groups(query: Sightings) -> tuple[Tensor, int]:
@@ -177,40 +245,13 @@ def _groups(query: Sightings) -> tuple[Tensor, int]:
 
 def _steps(tile: Tile) -> Tensor:
     """The first step that each distance is at or below, (R, C) int64; overwrites the tile's."""
-    return tile.ticks.add_((1 << STEP_BITS) - 1).bitwise_right_shift_(STEP_BITS)
+    return tile.ticks.add_(ROUND_UP).bitwise_right_shift_(STEP_BITS)
 
 
 def _far(
-    tile: Tile, query: Sightings, gallery: Sightings, which: Tensor, short_range: int
-) -> tuple[Tensor, Tensor]:
-    """Rows and columns of those of some pairs, (R, C) bool, that are not at short range."""
-    row, column = which.nonzero().unbind(1)
-    if query.moments is None or gallery.moments is None:
-        return row[:0], column[:0]
-    apart = query.moments[tile.rows[row]] - gallery.moments[tile.columns[column]]
-    far = apart.abs() > short_range
-    return row[far], column[far]
-
-
-def _cells(
-    tile: Tile, query: Sightings, gallery: Sightings, group: Tensor, groups: int, short_range: int
+    query: Sightings, gallery: Sightings, rows: Tensor, columns: Tensor, short_range: int
 ) -> Tensor:
-    """Where each pair of a tile is counted: (R, C) int64 places in the table.
-
-    The table is (kinds, 2, groups, STEPS), different before same, and one place behind all that
-    for pairs that are left out.
-    """
-    rows, columns = tile.rows[:, None], tile.columns
-    pids = query.images.pids[rows]
-    same = pids == gallery.images.pids[columns]
-    left_out = same & (pids <= DISTRACTOR)
-    cells = _steps(tile).add_(group[rows] * STEPS)
-    cells.add_(same, alpha=groups * STEPS)
-    kinds = 1
-    if query.images.camids is not None and gallery.images.camids is not None:
-        kinds = 2
-        across = query.images.camids[rows] != gallery.images.camids[columns]
-        cells.add_(across, alpha=2 * groups * STEPS)
-        row, column = _far(tile, query, gallery, same & ~across, short_range)
-        left_out[row, column] = True
-    return cells.masked_fill_(left_out, kinds * 2 * groups * STEPS)
+    """Which pairs are not at short range, (P,) bool; none where moments are unknown."""
+    if query.moments is None or gallery.moments is None:
+        return torch.zeros_like(rows, dtype=torch.bool)
+    return (query.moments[rows] - gallery.moments[columns]).abs() > short_range

@@ -13,9 +13,10 @@ index goes first. So the result does not depend on blocks, threads or devices.
 """
 
 import math
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,13 +24,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepsort_reid.core.errors import DatasetError
+from deepsort_reid.data.samples import DISTRACTOR
 from deepsort_reid.evaluation.distances import (
-    BLOCK_BYTES,
     TICKS,
     Embedded,
+    Identities,
     Tile,
     check_cameras,
-    distances,
     whole_rows,
     without_junk,
 )
@@ -39,6 +40,14 @@ MAX_WHOLE_ROWS = 512  # queries in a tile that spans the gallery
 SORTED_COLUMNS = 1024  # keys that are sorted at a time
 INDEX_BITS = 29  # below a distance's ticks in a key; 34 + 29 bits fit an int64
 LAST = torch.iinfo(torch.int64).max  # a key behind all others
+REMOVED = (1 << 34) - 1  # ticks beyond any distance
+
+
+class Receiver(Protocol):
+    """Takes in the distances of some queries from the whole gallery without junk."""
+
+    def add(self, tile: Tile) -> None:
+        """Take them in; the tile is left as it was."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,31 +106,159 @@ class DistanceHistograms:
     different: NDArray[np.int64]
 
 
-@torch.no_grad()
-def ranking(
-    query: Embedded, gallery: Embedded, *, depth: int = 50, block_bytes: int = ROWS_BYTES
-) -> Ranking:
-    """Score the queries by the Market-1501 protocol.
+class Search:
+    """What is found for each query, from distances that come in tiles.
 
     Only the places of the matches are found, by counting what comes before each of them. No
     query's row is sorted as a whole.
+    """
+
+    def __init__(
+        self, query: Embedded, gallery: Embedded, pool: Executor, *, k: int = 0, bins: int = 0
+    ):
+        """Begin without any distance.
+
+        Args:
+            query: the images to find; their embeddings are not used.
+            gallery: the images to find them in; likewise.
+            pool: sorts.
+            k: how many of the nearest gallery images to note for each query.
+            bins: how many equal bins divide [0, 2], to count distances in.
+
+        Raises:
+            ValueError: one of the two has cameras and the other has none.
+        """
+        check_cameras(query, gallery)
+        self.query, self.gallery, self.pool, self.k, self.bins = query, gallery, pool, k, bins
+        self.identities = Identities(gallery)
+        self.average_precision = np.zeros(len(query))
+        self.inverse_penalty = np.zeros(len(query))
+        self.first = np.zeros(len(query), dtype=np.int64)
+        self.best = query.pids.new_full((len(query), k), LAST)
+        edges = [-(-place * int(2 * TICKS) // bins) for place in range(1, bins)]
+        self.edges = _keys(query.pids.new_tensor([*edges, REMOVED] if bins else []), 0)
+        self.below = torch.zeros_like(self.edges)  # pairs before each edge
+        self.same = torch.zeros_like(self.edges)  # pairs of one identity in each bin
+
+    def add(self, tile: Tile) -> None:
+        """Take in the distances of some queries from the whole gallery without junk."""
+        query, gallery = self.query, self.gallery
+        row, number, column = self.identities.of(query.pids[tile.rows])
+        keys = _keys(tile.ticks[row, column], tile.columns[column])
+        removed = torch.zeros_like(row, dtype=torch.bool)
+        if query.camids is not None and gallery.camids is not None:
+            removed = query.camids[tile.rows[row]] == gallery.camids[tile.columns[column]]
+        found = ~removed & (query.pids[tile.rows[row]] > DISTRACTOR)
+        matches = _side_by_side(len(tile.rows), row[found], number[found], keys[found])
+        bin_of = torch.searchsorted(self.edges, keys[~removed], right=True)
+        self.same += torch.bincount(bin_of, minlength=len(self.edges))
+        own = row[removed], column[removed]
+        seen, tile.ticks[own] = tile.ticks[own], REMOVED
+        scores = _scores(self.places(tile, matches).cpu().numpy())
+        tile.ticks[own] = seen
+        rows = tile.rows.cpu().numpy()
+        self.average_precision[rows], self.inverse_penalty[rows], self.first[rows] = scores
+
+    def places(self, tile: Tile, matches: Tensor) -> Tensor:
+        """The place of each match; what is nearest, and how far apart pairs are, is noted.
+
+        Args:
+            tile: of whole rows, what the protocol removes at distance `REMOVED`.
+            matches: (R, width) int64 keys, ascending, then LAST.
+
+        Returns:
+            (R, width) int64, ascending from 1; 0 where there is no match.
+        """
+        places = torch.ones_like(matches)
+        edges = self.edges.repeat(len(tile.rows), 1)
+        best = self.best[tile.rows]
+        for start in range(0, len(tile.columns), SORTED_COLUMNS):
+            part = slice(start, start + SORTED_COLUMNS)
+            keys = _sorted(_keys(tile.ticks[:, part], tile.columns[part]), self.pool)
+            places += torch.searchsorted(keys, matches)  # keys that come before it
+            if self.bins:
+                self.below += torch.searchsorted(keys, edges).sum(0)
+            if self.k:
+                nearer = torch.cat([best, keys[:, : self.k]], dim=1)
+                best = nearer.topk(self.k, largest=False).values
+        self.best[tile.rows] = best
+        return places.masked_fill_(matches == LAST, 0)
+
+    def ranking(self, depth: int = 50) -> Ranking:
+        """The protocol's measures, of `depth` places.
+
+        Raises:
+            DatasetError: no query has a match in the gallery.
+        """
+        scores = self.average_precision, self.inverse_penalty, self.first
+        return _summarise(self.query, self.gallery, *scores, depth)
+
+    def neighbours(self) -> Neighbours:
+        """The first places of each query, under the same rules and in the same order."""
+        none = self.best >= REMOVED << INDEX_BITS
+        indices = (self.best & ((1 << INDEX_BITS) - 1)).masked_fill(none, -1)
+        apart = ((self.best >> INDEX_BITS).double() / TICKS).masked_fill(none, math.inf)
+        return Neighbours(indices.cpu().numpy(), apart.cpu().numpy())
+
+    def histograms(self) -> DistanceHistograms:
+        """The distances between each query and the gallery images that are not removed for it."""
+        same, below = self.same.cpu().numpy(), self.below.cpu().numpy()
+        counts = np.diff(below, prepend=0)
+        return DistanceHistograms(np.linspace(0.0, 2.0, self.bins + 1), same, counts - same)
+
+
+@torch.no_grad()
+def search(
+    query: Embedded,
+    gallery: Embedded,
+    *,
+    k: int = 0,
+    bins: int = 0,
+    others: Sequence[Receiver] = (),
+    block_bytes: int = ROWS_BYTES,
+) -> Search:
+    """Go once over all pairs of a query and a gallery image.
 
     Args:
         query: the images to find.
         gallery: the images to find them in.
-        depth: how many places the CMC covers.
+        k: see `Search`.
+        bins: likewise.
+        others: what takes in the tiles too, and leaves them as they are.
         block_bytes: bounds the memory beyond the arguments and `BLOCK_BYTES`, as long as one
             query's row fits: 8 bytes for each gallery image, and 64 for each image of the most
             frequent identity. At most `MAX_WHOLE_ROWS` rows are held, so a gallery of 16,000
             images takes 65 MB and one of a million 2 GB. The result does not depend on it.
 
     Raises:
-        DatasetError: no query has a match in the gallery.
         ValueError: one of the two has cameras and the other has none, or the embeddings differ
             in length.
     """
     rows = rows_at_a_time(gallery, block_bytes)
-    return ranking_by(whole_rows("rank", query, gallery, rows=rows), query, gallery, depth=depth)
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        found = Search(query, gallery, pool, k=k, bins=bins)
+        for tile in whole_rows("rank", query, gallery, rows=rows):
+            for receiver in (found, *others):
+                receiver.add(tile)
+    return found
+
+
+def ranking(
+    query: Embedded, gallery: Embedded, *, depth: int = 50, block_bytes: int = ROWS_BYTES
+) -> Ranking:
+    """Score the queries by the Market-1501 protocol.
+
+    Args:
+        query: the images to find.
+        gallery: the images to find them in.
+        depth: how many places the CMC covers.
+        block_bytes: see `search`.
+
+    Raises:
+        DatasetError: no query has a match in the gallery.
+        ValueError: as in `search`.
+    """
+    return search(query, gallery, block_bytes=block_bytes).ranking(depth)
 
 
 @torch.no_grad()
@@ -140,72 +277,11 @@ def ranking_by(
         DatasetError: no query has a match in the gallery.
         ValueError: one of the two has cameras and the other has none.
     """
-    check_cameras(query, gallery)
-    listed = without_junk(gallery)
-    pids, order = gallery.pids[listed].sort(stable=True)
-    average_precision = np.zeros(len(query))
-    inverse_penalty = np.zeros(len(query))
-    first = np.zeros(len(query), dtype=np.int64)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        found = Search(query, gallery, pool)
         for tile in tiles:
-            same = _same_identity(query.pids[tile.rows], pids, order)
-            places = _places(tile, *_match_keys(tile, same, query, gallery), pool)
-            rows = tile.rows.cpu().numpy()
-            scores = _scores(places.cpu().numpy())
-            average_precision[rows], inverse_penalty[rows], first[rows] = scores
-    return _summarise(query, gallery, average_precision, inverse_penalty, first, depth)
-
-
-@torch.no_grad()
-def nearest(
-    query: Embedded, gallery: Embedded, *, k: int = 10, block_bytes: int = BLOCK_BYTES
-) -> Neighbours:
-    """Find the first k places of each query, under the same rules and in the same order.
-
-    Args:
-        query: the images to find.
-        gallery: the images to find them in.
-        k: how many places.
-        block_bytes: see `distances`.
-
-    Raises:
-        ValueError: as in `ranking`.
-    """
-    best = query.pids.new_full((len(query), k), LAST)
-    for tile in distances("find the nearest", query, gallery, block_bytes=block_bytes):
-        keys = _keys(tile.ticks, tile.columns).masked_fill_(_own(tile, query, gallery), LAST)
-        candidates = torch.cat([best[tile.rows], keys], dim=1)
-        best[tile.rows] = candidates.topk(k, largest=False).values
-    none = best == LAST
-    indices = (best & ((1 << INDEX_BITS) - 1)).masked_fill(none, -1)
-    apart = ((best >> INDEX_BITS).double() / TICKS).masked_fill(none, math.inf)
-    return Neighbours(indices.cpu().numpy(), apart.cpu().numpy())
-
-
-@torch.no_grad()
-def distance_histograms(
-    query: Embedded, gallery: Embedded, *, bins: int = 200, block_bytes: int = BLOCK_BYTES
-) -> DistanceHistograms:
-    """Count the distances between each query and all gallery images that are not removed for it.
-
-    Args:
-        query: the images to find.
-        gallery: the images to find them in.
-        bins: how many equal bins divide [0, 2].
-        block_bytes: see `distances`.
-
-    Raises:
-        ValueError: as in `ranking`.
-    """
-    counts = query.pids.new_zeros(2 * bins + 1)
-    for tile in distances("count distances", query, gallery, block_bytes=block_bytes):
-        bin_of = tile.ticks.mul_(bins).div_(int(2 * TICKS), rounding_mode="floor")
-        bin_of.clamp_(max=bins - 1)
-        bin_of += bins * (query.pids[tile.rows, None] == gallery.pids[tile.columns])
-        bin_of.masked_fill_(_own(tile, query, gallery), 2 * bins)
-        counts += torch.bincount(bin_of.flatten(), minlength=2 * bins + 1)
-    different, same = counts[: 2 * bins].cpu().numpy().reshape(2, bins)
-    return DistanceHistograms(np.linspace(0.0, 2.0, bins + 1), same, different)
+            found.add(tile)
+    return found.ranking(depth)
 
 
 # The places of the matches
@@ -217,18 +293,9 @@ def rows_at_a_time(gallery: Embedded, block_bytes: int) -> int:
     return min(MAX_WHOLE_ROWS, max(1, block_bytes // row_bytes))
 
 
-def _keys(ticks: Tensor, columns: Tensor) -> Tensor:
+def _keys(ticks: Tensor, columns: Tensor | int) -> Tensor:
     """What orders gallery images: the distance first, then the position."""
     return ticks.bitwise_left_shift(INDEX_BITS).bitwise_or_(columns)
-
-
-def _own(tile: Tile, query: Embedded, gallery: Embedded) -> Tensor:
-    """Which pairs of a tile have one identity and one camera: (R, C) bool."""
-    rows, columns = tile.rows[:, None], tile.columns
-    if query.camids is None or gallery.camids is None:
-        return torch.zeros_like(tile.ticks, dtype=torch.bool)
-    own = query.pids[rows] == gallery.pids[columns]
-    return own.logical_and_(query.camids[rows] == gallery.camids[columns])
 
 
 def _most_frequent(gallery: Embedded) -> int:
@@ -237,75 +304,22 @@ def _most_frequent(gallery: Embedded) -> int:
     return int(counts.max()) if len(counts) else 1
 
 
-def _same_identity(asked: Tensor, pids: Tensor, order: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Find the gallery images of each query's identity.
+def _side_by_side(rows: int, row: Tensor, number: Tensor, keys: Tensor) -> Tensor:
+    """Sort the keys of each row: (rows, width) int64, ascending, then LAST.
 
     Args:
-        asked: (R,) the queries' pids.
-        pids: (C,) the gallery's pids, sorted.
-        order: (C,) the columns in which they stand.
-
-    Returns:
-        for each such image its row, its number in the row, and its column, (P,) int64 each; none
-        for junk or distractors.
+        rows: how many there are.
+        row: (P,) int64, of each key.
+        number: (P,) int64, each key's number in its row.
+        keys: (P,) int64.
     """
-    known = asked.clamp_min(1)
-    begin, end = (torch.searchsorted(pids, known, right=side) for side in (False, True))
-    counts = (end - begin).masked_fill_(asked < 1, 0)
-    row = torch.repeat_interleave(counts)
-    number = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
-    return row, number, order[begin[row] + number]
-
-
-def _match_keys(
-    tile: Tile, same: tuple[Tensor, Tensor, Tensor], query: Embedded, gallery: Embedded
-) -> tuple[Tensor, Tensor]:
-    """The keys of each query's matches, and of the images of its own identity and camera.
-
-    Args:
-        tile: of whole rows.
-        same: the images of each query's identity, as `_same_identity` has them.
-        query: all queries.
-        gallery: the whole gallery.
-
-    Returns:
-        two (R, width) int64 tensors, ascending in each row, then LAST.
-    """
-    row, number, column = same
-    keys = _keys(tile.ticks[row, column], tile.columns[column])
     width = int(number.max()) + 1 if len(number) else 1
-    matches = keys.new_full((len(tile.rows), width), LAST)
-    own = matches.clone()
-    if query.camids is None or gallery.camids is None:
-        matches[row, number] = keys
-    else:
-        removed = query.camids[tile.rows[row]] == gallery.camids[tile.columns[column]]
-        matches[row, number] = keys.masked_fill(removed, LAST)
-        own[row, number] = keys.masked_fill(~removed, LAST)
-    return matches.sort(dim=1).values, own.sort(dim=1).values
+    table = keys.new_full((rows, width), LAST)
+    table[row, number] = keys
+    return table.sort(dim=1).values
 
 
-def _places(tile: Tile, matches: Tensor, own: Tensor, pool: ThreadPoolExecutor) -> Tensor:
-    """The place of each match among the gallery images that are not removed for its query.
-
-    Args:
-        tile: of whole rows.
-        matches: (R, width) int64 keys, ascending, then LAST.
-        own: (R, width) likewise, of the images that are removed.
-        pool: sorts.
-
-    Returns:
-        (R, width) int64, ascending from 1; 0 where there is no match.
-    """
-    places = 1 - torch.searchsorted(own, matches)
-    for start in range(0, len(tile.columns), SORTED_COLUMNS):
-        part = slice(start, start + SORTED_COLUMNS)
-        keys = _keys(tile.ticks[:, part], tile.columns[part])
-        places += torch.searchsorted(_sorted(keys, pool), matches)  # keys that come before it
-    return places.masked_fill_(matches == LAST, 0)
-
-
-def _sorted(keys: Tensor, pool: ThreadPoolExecutor) -> Tensor:
+def _sorted(keys: Tensor, pool: Executor) -> Tensor:
     """Sort each row of keys; overwrites them on a CPU.
 
     There NumPy sorts by vector instructions, in a fraction of the time that PyTorch takes to sort,

@@ -38,7 +38,7 @@ class Replayed:
             function: takes GPU tensors, and numbers as keyword arguments. Which kernels it runs
                 depends on the tensors' shapes and on the numbers alone. It reads and writes
                 nothing on the CPU.
-            parameters: receive the gradients, which are None before each call.
+            parameters: receive the gradients, which are added to those that they have.
         """
         self.function = function
         self.parameters = list(parameters)
@@ -46,12 +46,13 @@ class Replayed:
         self.pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, *tensors: Tensor, **numbers: int) -> Tensor:
-        """Call the function; a later call overwrites the result."""
+        """Call the function; gradients may lie where a later call writes its own."""
         key = (*(tensor.shape for tensor in tensors), *numbers.values())
         if key not in self.recordings:
             if len(self.recordings) < MAX_GRAPHS:
                 self.recordings[key] = None
             return self.function(*tensors, **numbers)
+        earlier = self.take_gradients()
         recording = self.recordings[key]
         if recording is None:
             recording = self.recordings[key] = self.record(tensors, numbers)
@@ -60,7 +61,16 @@ class Replayed:
         recording.graph.replay()
         for parameter, gradient in zip(self.parameters, recording.gradients, strict=True):
             parameter.grad = gradient
-        return recording.output
+        if earlier:
+            torch._foreach_add_([g for g in recording.gradients if g is not None], earlier)
+        return recording.output.clone()
+
+    def take_gradients(self) -> list[Tensor]:
+        """Copies of the gradients that the parameters have, and lose."""
+        gradients = [weight.grad for weight in self.parameters if weight.grad is not None]
+        for parameter in self.parameters:
+            parameter.grad = None
+        return list(torch._foreach_mul(gradients, 1.0)) if gradients else []
 
     def record(self, tensors: Sequence[Tensor], numbers: dict[str, int]) -> Recording:
         """Record a call; nothing is computed meanwhile."""

@@ -74,7 +74,8 @@ def set_determinism(on: bool) -> None:
     """Choose whether kernels give the same bits at every run; call it before a GPU is used."""
     if on:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required by cuBLAS
-    torch.use_deterministic_algorithms(on)
+    # Not `use_deterministic_algorithms`, which imports torch's compiler in two seconds.
+    torch.set_deterministic_debug_mode("error" if on else "default")
     # `on` would also fill new memory, for code that reads what it never wrote: ours does not.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 

@@ -6,6 +6,7 @@ multiplies them. ONNX Runtime does that once, when it loads the file.
 
 import importlib.util
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,11 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from deepsort_reid.core.errors import ConfigError, WeightsError
 from deepsort_reid.data.packed import Images
-from deepsort_reid.model import checkpoint, network, onnx_file
+from deepsort_reid.model import checkpoint, cuda_graph, network, onnx_file
 from deepsort_reid.model.embed import Predictor
 from deepsort_reid.model.onnx_file import OnnxFile, open_onnx
 
@@ -122,6 +123,9 @@ def of_network(
 ) -> Runtime:
     """A copy of a network of `network.build` in torch, without its classifier and train mode.
 
+    A GPU replays it from a CUDA graph for each power of two: it waits less for Python than it
+    computes for the crops that a batch lacks.
+
     Args:
         net: trained or not.
         image_size: height and width in pixels.
@@ -131,14 +135,32 @@ def of_network(
     """
     bare = network.without_classifier(net)
     predictor = Predictor(bare, mean=mean, std=std, device=device, fold=True)
+    on_gpu = device.type == "cuda"
+    embed = replayed(predictor.embed) if on_gpu else predictor.embed
 
     def run(images: Images, is_bgr: bool) -> Embeddings:
         given = torch.from_numpy(images).to(device, non_blocking=True)
         given = given.flip(-1) if is_bgr else given
-        return cast("Embeddings", predictor.embed(given).cpu().numpy())
+        return cast("Embeddings", embed(given).cpu().numpy())
 
-    on_gpu = device.type == "cuda"
     return Runtime(run=run, image_size=image_size, name=f"torch, {device}", on_gpu=on_gpu)
+
+
+def replayed(embed: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """What embeds batches of any size on a GPU, from a few recordings; threads may share it.
+
+    Args:
+        embed: (B, H, W, 3) uint8 on the GPU -> (B, D).
+    """
+    recorded, lock = cuda_graph.Replayed(embed, ()), threading.Lock()
+
+    def padded(images: Tensor) -> Tensor:
+        batch = images.new_zeros(1 << (len(images) - 1).bit_length(), *images.shape[1:])
+        batch[: len(images)] = images
+        with lock:
+            return recorded(batch)[: len(images)]
+
+    return padded
 
 
 def open_stated(path: Path, device: torch.device) -> OnnxFile:

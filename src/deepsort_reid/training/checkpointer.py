@@ -6,16 +6,19 @@ stage may lose its outputs; `identity.json` is the training's fingerprint. Each 
 or not at all, and the two newest states are kept, so that there is a good one at any moment.
 
 One thread writes everything, in this order: an epoch's checkpoint, the history that tells of the
-epoch, the checkpoint's copy, a state that refers to the copy.
+epoch, the checkpoint's copy, a state that refers to the copy. Where epochs end faster than it
+writes, it passes over all but the newest.
 """
 
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -124,6 +127,15 @@ class States:
             shutil.copyfile(self.best_path(epoch), temporary)
 
 
+@dataclass
+class Waiting:
+    """What an epoch has left to write; weights and result are those of the best one."""
+
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    best: EpochResult | None = None
+    history: Sequence[EpochResult] = ()
+
+
 class Checkpointer(Observer):
     """Writes checkpoint, history and states on a thread, while the training goes on.
 
@@ -154,9 +166,9 @@ class Checkpointer(Observer):
         self.states, self.every, self.saved_at = states, every, time.monotonic()
         self.run_key = unfinished.run_key_of(states.folder if states else None)
         self.thread = ThreadPoolExecutor(1)
-        nothing = Future[None]()
-        nothing.set_result(None)
-        self.best_written = self.state_written = nothing
+        self.jobs: list[Future[None]] = []  # the thread's, those that may not have ended
+        self.waiting = Waiting()
+        self.lock = Lock()
 
     def newest(self) -> bytes:
         """The newest good state, for `Trainer.load`; empty if there is none."""
@@ -171,34 +183,49 @@ class Checkpointer(Observer):
     def on_epoch_end(
         self, history: Sequence[EpochResult], net: nn.Module, *, is_best: bool
     ) -> None:
-        """Write the history, after the checkpoint if the epoch is the best.
+        """Have the history written, after the checkpoint if the epoch is the best.
 
         Raises:
-            OSError: this checkpoint or history, or the one before, could not be written.
+            OSError: the checkpoint or history of an epoch before could not be written.
         """
-        self.best_written.result()
-        if is_best:
-            weights, so_far = copied(net.state_dict()), list(history)
-            self.best_written = self.thread.submit(self.write_best, weights, so_far)
-        else:
-            self.wait()
-            write_history(self.history, history)
+        weights = copied(net.state_dict()) if is_best else None
+        with self.lock:
+            self.waiting.history = list(history)
+            if weights:
+                self.waiting.weights, self.waiting.best = weights, history[-1]
+        self.submit(self.write_waiting)
 
-    def write_best(self, weights: Mapping[str, Tensor], history: Sequence[EpochResult]) -> None:
-        """Write the last epoch's checkpoint, then the history, then the checkpoint's copy."""
-        best = history[-1]
+    def write_waiting(self) -> None:
+        """Write the checkpoint, then the history, then the checkpoint's copy, as far as they wait.
+
+        An earlier call may have written what this one was submitted for. A checkpoint that could
+        not be written waits on, so that no history tells of it.
+        """
+        with self.lock:
+            now = replace(self.waiting)
+        if now.best:
+            self.write_best(now.weights, now.best)
+        if now.history:
+            write_history(self.history, now.history)
+        if now.best and self.states:
+            self.states.copy_best(self.path, now.best.epoch)
+        with self.lock:
+            if self.waiting.history is now.history:
+                self.waiting.history = ()
+            if self.waiting.best is now.best:
+                self.waiting.weights, self.waiting.best = {}, None
+
+    def write_best(self, weights: Mapping[str, Tensor], best: EpochResult) -> None:
+        """Write the checkpoint."""
         description = checkpoint.Description(
             epoch=best.epoch, acc=100 * (1 - best.val_error), **self.description
         )
         checkpoint.save(self.path, weights, description)
-        write_history(self.history, history)
-        if self.states:
-            self.states.copy_best(self.path, best.epoch)
 
     def wants_state(self) -> bool:
         """Whether the last state is old enough, and on the disk."""
         is_old = time.monotonic() - self.saved_at >= self.every
-        return self.states is not None and is_old and self.state_written.done()
+        return self.states is not None and is_old and all(job.done() for job in self.jobs)
 
     def on_state(self, state: Mapping[str, Any], *, best: int) -> None:
         """Write a state, if the best checkpoint that it refers to was written.
@@ -209,7 +236,7 @@ class Checkpointer(Observer):
         self.wait()
         self.saved_at = time.monotonic()
         if self.states:
-            self.state_written = self.thread.submit(self.states.write, copied(state), best=best)
+            self.submit(self.states.write, copied(state), best=best)
 
     def on_end(self) -> None:
         """Wait until everything is on the disk."""
@@ -219,10 +246,23 @@ class Checkpointer(Observer):
         """Wait until everything is on the disk.
 
         Raises:
-            OSError: the best checkpoint could not be written.
+            OSError: the best checkpoint or the history could not be written.
         """
-        self.best_written.result()
-        self.state_written.result()
+        for job in self.jobs:
+            job.result()
+        self.jobs.clear()
+
+    def submit(self, write: Callable[..., None], *what: Any, **options: Any) -> None:
+        """Have the thread write something.
+
+        Raises:
+            OSError: something before could not be written.
+        """
+        for job in self.jobs:
+            if job.done():
+                job.result()
+        self.jobs = [job for job in self.jobs if not job.done()]
+        self.jobs.append(self.thread.submit(write, *what, **options))
 
     def finish(self, run_report: Path) -> None:
         """Give up the states, since the training has left all its outputs.

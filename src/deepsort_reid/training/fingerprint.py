@@ -10,6 +10,7 @@ import json
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
@@ -105,7 +106,8 @@ def name_of(path: Path) -> str:
     return f"src/{path.relative_to(PACKAGE.parent).as_posix()}"
 
 
-def used_by(script: Path) -> set[Path]:
+@cache
+def used_by(script: Path) -> frozenset[Path]:
     """The files of this package that a file needs, directly or not."""
     found: set[Path] = set()
     waiting = set(imported_files(script))
@@ -113,7 +115,7 @@ def used_by(script: Path) -> set[Path]:
         path = waiting.pop()
         found.add(path)
         waiting |= set(imported_files(path)) - found
-    return found
+    return frozenset(found)
 
 
 def imported_files(path: Path) -> Iterator[Path]:

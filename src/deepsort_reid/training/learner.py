@@ -79,13 +79,20 @@ class Learner:
         self.augment = Augmentation(
             config.flip, config.crop_padding, config.erase, config.color_jitter
         )
-        self.forward = parallel.wrap(TrainingForward(self.net), process, image_size)
         self.loss = TrainingLoss(self.net, config, process, classes=classes)
+        self.forward: nn.Module = TrainingForward(self.net)
+        if self.is_recorded:
+            parallel.share_weights(self.net)
+        else:
+            self.forward = parallel.wrap(self.forward, process, image_size)
         self.lr = scale_lr(config.lr, config.lr_scale, process.world_size)
         log_warmup(config)
         decay = {"momentum": config.momentum, "weight_decay": config.weight_decay}
         self.optimizer = make_optimizer(self.net.parameters(), config.optimizer, **decay)
-        self.backward = self.recorded_backward()
+        self.backward: Callable[..., Tensor] = self.plain_backward
+        if self.is_recorded:
+            trainable = [weight for weight in self.net.parameters() if weight.requires_grad]
+            self.backward = cuda_graph.Replayed(self.plain_backward, trainable)
         torch.manual_seed(config.seed + process.rank)  # dropout's, different on every rank
 
     def prepare_for_arithmetic(self, image_size: tuple[int, int]) -> None:
@@ -95,6 +102,16 @@ class Learner:
         keep_wrong_in_float32(self.net, image_size)
         if self.teacher:
             self.teacher.prepare_for_bfloat16()
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether `plain_backward` is replayed from a CUDA graph.
+
+        What ranks exchange within it cannot be recorded. So DistributedDataParallel does without
+        a graph, and where a graph is possible, gradients are exchanged behind it.
+        """
+        exchanges = self.has_sync_bn or self.loss.is_over_ranks
+        return self.process.device.type == "cuda" and not exchanges
 
     @property
     def net_to_keep(self) -> nn.Module:
@@ -129,6 +146,8 @@ class Learner:
             summed loss and number of errors of this rank's images, (2,) float64.
         """
         sums = reduce(torch.add, map(self.add_gradients, batches))
+        if self.is_recorded:
+            parallel.average_gradients(self.net, self.process.world_size)
         set_lr(self.optimizer, self.lr_at(number))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -138,7 +157,10 @@ class Learner:
         return sums
 
     def add_gradients(self, batch: Batch) -> Tensor:
-        """Add a batch's gradients to those of its step; ranks exchange them in its last batch."""
+        """Add a batch's gradients to those of its step.
+
+        Under DistributedDataParallel, ranks exchange them in its last batch.
+        """
         with nullcontext() if batch.is_last else self.without_exchange():
             return self.backward(
                 batch.images,
@@ -159,9 +181,9 @@ class Learner:
     ) -> Tensor:
         """Add one batch's gradients; return its summed loss and number of errors, (2,) float64.
 
-        DistributedDataParallel averages the gradients of all ranks. Each rank's are those of its
-        summed loss × world_size / global_size, so that the average is the gradient of the mean
-        over the global batch, whatever the sizes of the shares.
+        The gradients of all ranks are averaged. Each rank's are those of its summed
+        loss × world_size / global_size, so that the average is the gradient of the mean over the
+        global batch, whatever the sizes of the shares.
 
         Args:
             images: (B, H, W, 3) uint8, on the device as all others.
@@ -177,18 +199,6 @@ class Learner:
         loss = self.loss(logits, pooled, features, labels, width=width, taught=taught)
         (loss * (self.process.world_size / global_size)).backward()  # type: ignore[no-untyped-call]
         return loss_and_errors(loss, logits, labels)
-
-    def recorded_backward(self) -> Callable[..., Tensor]:
-        """`plain_backward`, as a CUDA graph where a single process has a GPU.
-
-        DistributedDataParallel hooks into the backward pass, and gradients that several batches
-        add up to have no memory of their own in a graph: neither can be recorded.
-        """
-        is_alone = self.process.world_size == 1 and self.config.accumulate_steps == 1
-        if self.process.device.type != "cuda" or not is_alone:
-            return self.plain_backward
-        trainable = [weight for weight in self.net.parameters() if weight.requires_grad]
-        return cuda_graph.Replayed(self.plain_backward, trainable)
 
     # Validation
 

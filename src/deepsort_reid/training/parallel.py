@@ -57,6 +57,36 @@ def settle_buckets(parallel: DistributedDataParallel, image_size: tuple[int, int
             buffer.copy_(value)
 
 
+def share_weights(net: nn.Module) -> None:
+    """Give every rank rank 0's weights, as DistributedDataParallel does."""
+    for weight in net.parameters():
+        distributed.broadcast_from_first(weight.detach())
+
+
+def average_gradients(net: nn.Module, world_size: int) -> None:
+    """Average over ranks the gradients that a backward pass has left, in a single exchange.
+
+    DistributedDataParallel exchanges them during the pass, but its hooks cannot be recorded in a
+    CUDA graph.
+
+    Args:
+        net: with gradients for the same weights on every rank.
+        world_size: number of ranks.
+    """
+    if world_size == 1:
+        return
+    gradients = [weight.grad for weight in net.parameters() if weight.grad is not None]
+    together = torch.cat([in_memory_order(gradient) for gradient in gradients]).div_(world_size)
+    distributed.sum_over_ranks(together)
+    parts = torch.split(together, [gradient.numel() for gradient in gradients])
+    torch._foreach_copy_([in_memory_order(gradient) for gradient in gradients], parts)
+
+
+def in_memory_order(tensor: Tensor) -> Tensor:
+    """A view of a dense tensor's memory, (n,), whatever its memory format."""
+    return tensor.as_strided((tensor.numel(),), (1,))
+
+
 def statistics(net: nn.Module) -> Tensor:
     """A copy of all running statistics on the CPU, one after the other, (n,) float."""
     return torch.cat([torch.zeros(0), *(buffer.flatten().cpu() for buffer in running(net))])

@@ -79,6 +79,12 @@ class TrainingLoss:
             loss = loss + config.teacher_weight * taught_by.similarity_preserving(student, teacher)
         return loss
 
+    @property
+    def is_over_ranks(self) -> bool:
+        """Whether a batch's loss compares its images with those of other ranks."""
+        compares = self.config.triplet_weight > 0 or self.config.teacher is not None
+        return compares and self.process.world_size > 1
+
     def pairs(self, embeddings: Tensor, labels: Tensor, width: int) -> over_pairs.Pairs:
         """This rank's images beside those of all ranks."""
         return over_pairs.pairs_over_ranks(embeddings, labels, rank=self.process.rank, width=width)
