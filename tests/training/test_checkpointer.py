@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +136,9 @@ def test_the_history_tells_of_no_epoch_whose_checkpoint_was_not_written(
         checkpointer.wait()
         monkeypatch.setattr(checkpoint, "save", full)
         end_epoch(checkpointer, 2)
-        with pytest.raises(OSError, match="No space left"):
+        with suppress(OSError):
             end_epoch(checkpointer, 3, is_best=False)
+        with pytest.raises(OSError, match="No space left"):
             checkpointer.wait()
     assert lines_in(HISTORY) == epoch_in(CHECKPOINT) == 1
 

@@ -1,15 +1,20 @@
 """Batch normalisation over ranks gives what one rank with all images gives, both ways."""
 
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
+from deepsort_reid.model import cuda_graph
 from deepsort_reid.training import parallel
 from deepsort_reid.training.distributed import Process
+from deepsort_reid.training.learner import Learner
 from tests.support.ranks import on_ranks
+from tests.support.trainings import trainer
 
 
 def averaged_on_a_rank(process: Process, memory: str) -> list[Any]:
@@ -32,6 +37,27 @@ def test_gradients_are_averaged_in_one_exchange(memory: str) -> None:
             if gradient is not None:
                 expected = np.arange(gradient.size).reshape(gradient.shape) + 10.0 * number
                 np.testing.assert_array_equal(gradient, expected)
+
+
+def trained_on_a_rank(process: Process, changes: Any, is_recorded: bool) -> Any:
+    with (
+        mock.patch.object(Learner, "is_recorded", is_recorded),
+        mock.patch.object(cuda_graph, "Replayed", lambda function, _: function),
+    ):
+        made = trainer(process, sync_bn=False, batch_size=4, **changes)
+        assert isinstance(made.learner.forward, DistributedDataParallel) != is_recorded
+        history = made.fit()
+    weights = made.learner.net_to_keep.state_dict()
+    return [r.val_loss for r in history], {name: w.numpy() for name, w in weights.items()}
+
+
+@pytest.mark.parametrize("changes", [{}, {"accumulate_steps": 2}, {"freeze_layers": ("conv1",)}])
+def test_an_exchange_behind_the_pass_is_that_of_distributed_data_parallel(changes: Any) -> None:
+    recorded, plain = (on_ranks(2, trained_on_a_rank, changes, one) for one in (True, False))
+    for (losses, weights), (expected, other) in zip(recorded, plain, strict=True):
+        assert losses == expected
+        for name, weight in weights.items():
+            np.testing.assert_array_equal(weight, other[name])
 
 
 def batch(shape: tuple[int, ...]) -> torch.Tensor:
