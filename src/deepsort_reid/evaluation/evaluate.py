@@ -154,16 +154,13 @@ def evaluate(
     predictor.prepare_for(len(query) + len(gallery), query.image_size)
     embed = embedding_with(predictor, config.batch_size)
     seen = embedded_sides(embed, query, gallery)
-    sides = sides_to_rank(*(side.images for side in seen))
     found, calibration = searched(*seen, config, k=NEAREST, bins=BINS)
-    for doubt in calibration.doubts:
-        logger.warning("calibration, %s", doubt)
-    best, flipped = with_mirror_images(predictor, sides, (query, gallery), config)
+    best, flipped = with_mirror_images(predictor, seen, (query, gallery), config)
     return Evaluation(
         ranking=found.ranking(),
         neighbours=found.neighbours(),
         histograms=found.histograms(),
-        calibration=calibration,
+        calibration=told(calibration),
         val_accuracy=val_accuracy(predictor, val, config.batch_size),
         val_images=len(val),
         cameras_known=seen[0].images.camids is not None,
@@ -175,13 +172,21 @@ def evaluate(
     )
 
 
+def told(calibration: Calibration) -> Calibration:
+    """A calibration, of which what to know before trusting it is logged."""
+    for doubt in calibration.doubts:
+        logger.warning("calibration, %s", doubt)
+    return calibration
+
+
 def with_mirror_images(
     predictor: Predictor,
-    sides: tuple[Embedded, Embedded],
+    seen: tuple[Sightings, Sightings],
     parts: tuple[Part, Part],
     config: EvaluateConfig,
 ) -> tuple[tuple[Embedded, Embedded], Ranking | None]:
     """Query and gallery with mirror images, and their ranking; as they are if not asked for."""
+    sides = sides_to_rank(*(side.images for side in seen))
     if not config.flip:
         return sides, None
     mirror = embedding_with(predictor, config.batch_size, mirrored=True)

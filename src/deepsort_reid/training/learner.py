@@ -80,19 +80,11 @@ class Learner:
             config.flip, config.crop_padding, config.erase, config.color_jitter
         )
         self.loss = TrainingLoss(self.net, config, process, classes=classes)
-        self.forward: nn.Module = TrainingForward(self.net)
-        if self.is_recorded:
-            parallel.share_weights(self.net)
-        else:
-            self.forward = parallel.wrap(self.forward, process, image_size)
+        self.forward, self.backward = self.passes(image_size)
         self.lr = scale_lr(config.lr, config.lr_scale, process.world_size)
         log_warmup(config)
         decay = {"momentum": config.momentum, "weight_decay": config.weight_decay}
         self.optimizer = make_optimizer(self.net.parameters(), config.optimizer, **decay)
-        self.backward: Callable[..., Tensor] = self.plain_backward
-        if self.is_recorded:
-            trainable = [weight for weight in self.net.parameters() if weight.requires_grad]
-            self.backward = cuda_graph.Replayed(self.plain_backward, trainable)
         torch.manual_seed(config.seed + process.rank)  # dropout's, different on every rank
 
     def prepare_for_arithmetic(self, image_size: tuple[int, int]) -> None:
@@ -102,6 +94,15 @@ class Learner:
         keep_wrong_in_float32(self.net, image_size)
         if self.teacher:
             self.teacher.prepare_for_bfloat16()
+
+    def passes(self, image_size: tuple[int, int]) -> tuple[nn.Module, Callable[..., Tensor]]:
+        """The forward pass, and `plain_backward` or its recording; every rank must call this."""
+        forward = TrainingForward(self.net)
+        if not self.is_recorded:
+            return parallel.wrap(forward, self.process, image_size), self.plain_backward
+        parallel.share_weights(self.net)
+        trainable = [weight for weight in self.net.parameters() if weight.requires_grad]
+        return forward, cuda_graph.Replayed(self.plain_backward, trainable)
 
     @property
     def is_recorded(self) -> bool:
