@@ -60,12 +60,8 @@ from deepsort_reid.data import pack, packed, split
 from deepsort_reid.data.layouts.registry import open_dataset
 from deepsort_reid.data.loading import augment
 from deepsort_reid.data.packed import Part, open_part
-from deepsort_reid.evaluation.evaluate import (
-    embedded_sides,
-    embedding_with,
-    sides_to_rank,
-    val_accuracy,
-)
+from deepsort_reid.evaluation.embedding import Embedder
+from deepsort_reid.evaluation.evaluate import embedded_sides, sides_to_rank
 from deepsort_reid.evaluation.ranking import ranking
 from deepsort_reid.model import checkpoint
 from deepsort_reid.model.checkpoint import Description
@@ -400,13 +396,14 @@ def searched(
 ) -> dict[str, float]:
     """How well a network finds people, and tells those apart whom it has learned; shares."""
     predictor = Predictor(net, mean=augment.MEAN, std=augment.STD, device=device)
-    sides = embedded_sides(embedding_with(predictor, batch_size), query, gallery)
+    embed = Embedder(predictor, batch_size)
+    sides = embedded_sides(embed, query, gallery)
     found = ranking(*sides_to_rank(*(side.images for side in sides)))
     return {
         "mAP": found.mAP,
         "rank1": float(found.cmc[0]),
         "mINP": found.mINP,
-        "val_accuracy": val_accuracy(predictor, val, batch_size),
+        "val_accuracy": embed.accuracy(val),
     }
 
 

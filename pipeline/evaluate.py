@@ -1,19 +1,26 @@
 """Stage evaluate: how well the trained network finds people it has never seen."""
 
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
+
+import torch
 
 from deepsort_reid.core import files
 from deepsort_reid.core.config import load_params
+from deepsort_reid.core.machine import processor
 from deepsort_reid.core.stage import run_stage
 from deepsort_reid.data.packed import Part, open_part, read_summary, verify_parts
 from deepsort_reid.data.sample_size import as_tag
 from deepsort_reid.evaluation import report
+from deepsort_reid.evaluation.embedding import Embedder, Kept
 from deepsort_reid.evaluation.evaluate import evaluate
 from deepsort_reid.model import checkpoint
 from deepsort_reid.model.device import computing
 from deepsort_reid.model.embed import Predictor
 from deepsort_reid.runs import logger, unfinished
 
+CHECKPOINT = Path("models/model.pth")
 EVALUATED = ("query", "gallery", "val")
 TESTED = ("query", "gallery")
 
@@ -21,14 +28,16 @@ TESTED = ("query", "gallery")
 def main() -> None:
     """Embed query and gallery, rank them, write the reports, add them to the training's run."""
     params, data, folder = load_params(), Path("data/split"), Path("reports")
+    also = Path("data/also")
     config, source = params.evaluate, params.dataset.label
-    net, description = checkpoint.load(Path("models/model.pth"))
+    net, description = checkpoint.load(CHECKPOINT)
     summary = read_summary(data)
     verify_parts(data, summary, EVALUATED)
     query, gallery, val = (open_part(data, name) for name in EVALUATED)
     with computing() as device:
+        predictor = Predictor(net, mean=description.mean, std=description.std, device=device)
         evaluation = evaluate(
-            Predictor(net, mean=description.mean, std=description.std, device=device),
+            Embedder(predictor, config.batch_size, kept(device, also)),
             query,
             gallery,
             val,
@@ -36,7 +45,7 @@ def main() -> None:
             config=config,
             tuning=summary.tuning,
             sources=list(summary.sources),
-            also=also_parts(Path("data/also")),
+            also=also_parts(also),
         )
     with files.together(folder) as new:
         names = report.write_evaluation(
@@ -61,6 +70,24 @@ def main() -> None:
         )
     numbers, threshold = report.contents(evaluation), evaluation.calibration.summary()
     print(report.closing_summary(numbers, threshold))  # noqa: T201
+
+
+def kept(device: torch.device, also: Path) -> Kept:
+    """What an evaluation of this checkpoint on these parts has left."""
+    folders = [
+        Path("data/split"),
+        *(also / name for name in files.read_json(also / "datasets.json")),
+    ]
+    on_gpu = device.type == "cuda"
+    computer = torch.cuda.get_device_name(device) if on_gpu else processor()
+    digests = [read_summary(folder).digest for folder in folders]
+    return Kept([files.sha256(CHECKPOINT), *digests, *libraries(), computer])
+
+
+def libraries() -> list[str]:
+    """The versions of what computes embeddings."""
+    names = ("torch", "onnxruntime", "numpy")
+    return [f"{name} {metadata.version(name)}" for name in names if find_spec(name)]
 
 
 def also_parts(also: Path) -> dict[str, tuple[Part, Part]]:

@@ -28,6 +28,7 @@ from deepsort_reid.data import pack
 from deepsort_reid.data.loading.augment import MEAN, STD
 from deepsort_reid.data.packed import open_part
 from deepsort_reid.evaluation import report
+from deepsort_reid.evaluation.embedding import Embedder
 from deepsort_reid.evaluation.evaluate import evaluate
 from deepsort_reid.export.formats import Trained, write_torchreid
 from deepsort_reid.model import network
@@ -134,8 +135,9 @@ def ours(arch: str, parts: Path) -> tuple[dict[str, Any], float]:
 
     def work() -> Any:
         with computing() as device, tempfile.TemporaryDirectory() as folder:
+            predictor = Predictor(made.net, mean=MEAN, std=STD, device=device)
             found = evaluate(
-                Predictor(made.net, mean=MEAN, std=STD, device=device), query, gallery, val,
+                Embedder(predictor, config.batch_size), query, gallery, val,
                 classes=made.about.classes, config=config, tuning=False,
             )  # fmt: skip
             report.write_evaluation(

@@ -13,6 +13,7 @@ from deepsort_reid.cli import start
 from deepsort_reid.core.config import load_params
 from deepsort_reid.data.packed import open_part
 from deepsort_reid.evaluation import evaluate
+from deepsort_reid.evaluation.embedding import Embedder
 from deepsort_reid.model import checkpoint, network
 from deepsort_reid.model.embed import Predictor
 from deepsort_reid.runs.folder import all_folders
@@ -119,7 +120,7 @@ def test_the_map_is_that_of_stage_evaluate(
     net, about = checkpoint.load(Path("models/model.pth"))
     query, gallery = (open_part(Path("data/split"), name) for name in ("query", "gallery"))
     predictor = Predictor(net, mean=about.mean, std=about.std, device=torch.device("cpu"))
-    sides = evaluate.embedded_sides(evaluate.embedding_with(predictor, 16), query, gallery)
+    sides = evaluate.embedded_sides(Embedder(predictor, 16), query, gallery)
     wanted = evaluate.scores_on(*sides, load_params().evaluate).numbers(None)
     assert float(row["mAP"]) == pytest.approx(wanted["mAP"], abs=1e-6)
     assert float(row["max_cosine_distance"]) == pytest.approx(wanted["max_cosine_distance"],

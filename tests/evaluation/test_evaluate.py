@@ -21,9 +21,9 @@ from deepsort_reid.data.packed import Part, open_part
 from deepsort_reid.data.samples import JUNK
 from deepsort_reid.evaluation import plots, report
 from deepsort_reid.evaluation.distances import Embedded
+from deepsort_reid.evaluation.embedding import Embedder
 from deepsort_reid.evaluation.evaluate import (
     Evaluation,
-    embedding_with,
     evaluate,
     flip_averaged,
     sides_to_calibrate,
@@ -91,7 +91,7 @@ def search(
     **options: bool,
 ) -> Evaluation:
     return evaluate(
-        predictor(net),
+        Embedder(predictor(net), CONFIG.batch_size),
         query,
         gallery,
         val,
@@ -127,7 +127,7 @@ def closing(found: Evaluation) -> str:
 def embeddings(
     net: nn.Module, part: Part, batch_size: int = 2, *, mirrored: bool = False
 ) -> Tensor:
-    return embedding_with(predictor(net), batch_size, mirrored=mirrored)(part, "part")
+    return Embedder(predictor(net), batch_size)(part, "part", mirrored=mirrored)
 
 
 def test_a_network_that_knows_finds_everyone() -> None:
@@ -193,7 +193,7 @@ def test_many_images_are_embedded_by_onnx_runtime(monkeypatch: pytest.MonkeyPatc
     """To the same numbers but for rounding."""
     net = network.build(network.Design("resnet10d_x0_5"), 2, image_size=GALLERY.image_size, seed=0)
     predictor = Predictor(net, mean=MEAN, std=STD, device=torch.device("cpu"))
-    embed = embedding_with(predictor, 5)
+    embed = Embedder(predictor, 5)
     plain = embed(GALLERY, "gallery")
     predictor.prepare_for(len(GALLERY), GALLERY.image_size)
     assert predictor.run is None  # they are few
@@ -201,10 +201,10 @@ def test_many_images_are_embedded_by_onnx_runtime(monkeypatch: pytest.MonkeyPatc
     predictor.prepare_for(len(GALLERY), GALLERY.image_size)
     assert predictor.run
     torch.testing.assert_close(embed(GALLERY, "gallery"), plain, rtol=1e-4, atol=1e-5)
-    mirrored = embedding_with(predictor, 5, mirrored=True)(GALLERY, "gallery")
+    mirrored = embed(GALLERY, "gallery", mirrored=True)
     predictor.run = None
     torch.testing.assert_close(
-        embedding_with(predictor, 5, mirrored=True)(GALLERY, "gallery"),
+        embed(GALLERY, "gallery", mirrored=True),
         mirrored,
         rtol=1e-4,
         atol=1e-5,
@@ -319,7 +319,7 @@ def test_the_stage_with_both_options(workspace: Path, capsys: pytest.CaptureFixt
     net, description = checkpoint.load(workspace / "models/model.pth")
     with computing():  # as many threads as the stage has
         again = evaluate(
-            predictor(net),
+            Embedder(predictor(net), CONFIG.batch_size),
             *(open_part(workspace / "data/split", name) for name in ("query", "gallery", "val")),
             classes=description.classes,
             config=load_params().evaluate.model_copy(update={"flip": True, "rerank": True}),

@@ -22,10 +22,11 @@ from deepsort_reid.core.config import EvaluateConfig
 from deepsort_reid.core.errors import DatasetError, PackedError
 from deepsort_reid.data.packed import Part
 from deepsort_reid.data.sample_size import LEAST, shortage
-from deepsort_reid.data.samples import DISTRACTOR, JUNK, NO_CAMERA, read_moments
+from deepsort_reid.data.samples import DISTRACTOR, NO_CAMERA, read_moments
 from deepsort_reid.evaluation.calibration import Calibration, calibrate
 from deepsort_reid.evaluation.distances import Embedded
 from deepsort_reid.evaluation.elsewhere import Scores, of_source
+from deepsort_reid.evaluation.embedding import Embedder
 from deepsort_reid.evaluation.pairs import PairCounter, Sightings
 from deepsort_reid.evaluation.ranking import (
     DistanceHistograms,
@@ -36,7 +37,6 @@ from deepsort_reid.evaluation.ranking import (
     ranking_by,
     search,
 )
-from deepsort_reid.model.embed import Predictor, over_part
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ def shares(ranking: Ranking, suffix: str = "") -> dict[str, float | int | bool]:
 
 
 def evaluate(
-    predictor: Predictor,
+    embed: Embedder,
     query: Part,
     gallery: Part,
     val: Part,
@@ -135,7 +135,7 @@ def evaluate(
     """Rank the gallery for each query, calibrate a threshold, classify the validation part.
 
     Args:
-        predictor: the network.
+        embed: the network.
         query: the images to find.
         gallery: the images to find them in, junk and distractors included.
         val: images of the training identities.
@@ -151,17 +151,16 @@ def evaluate(
         WeightsError: the network's embeddings are not finite.
     """
     check_classes(classes, val)
-    predictor.prepare_for(len(query) + len(gallery), query.image_size)
-    embed = embedding_with(predictor, config.batch_size)
+    embed.expect(len(query) + len(gallery), query.image_size)
     seen = embedded_sides(embed, query, gallery)
     found, calibration = searched(*seen, config, k=NEAREST, bins=BINS)
-    best, flipped = with_mirror_images(predictor, seen, (query, gallery), config)
+    best, flipped = with_mirror_images(embed, seen, (query, gallery), config)
     return Evaluation(
         ranking=found.ranking(),
         neighbours=found.neighbours(),
         histograms=found.histograms(),
         calibration=told(calibration),
-        val_accuracy=val_accuracy(predictor, val, config.batch_size),
+        val_accuracy=embed.accuracy(val),
         val_images=len(val),
         cameras_known=seen[0].images.camids is not None,
         tuning=tuning,
@@ -180,7 +179,7 @@ def told(calibration: Calibration) -> Calibration:
 
 
 def with_mirror_images(
-    predictor: Predictor,
+    embed: Embedder,
     seen: tuple[Sightings, Sightings],
     parts: tuple[Part, Part],
     config: EvaluateConfig,
@@ -189,8 +188,11 @@ def with_mirror_images(
     sides = sides_to_rank(*(side.images for side in seen))
     if not config.flip:
         return sides, None
-    mirror = embedding_with(predictor, config.batch_size, mirrored=True)
-    best = flip_averaged(sides, (mirror(parts[0], "query"), mirror(parts[1], "gallery")))
+    query, gallery = (
+        embed(part, name, mirrored=True)
+        for part, name in zip(parts, ("query", "gallery"), strict=True)
+    )
+    best = flip_averaged(sides, (query, gallery))
     return best, ranking(*best)
 
 
@@ -268,38 +270,6 @@ def check_classes(classes: Sequence[str], val: Part) -> None:
             f"the checkpoint knows {len(classes)} identities, val holds {len(val.classes)} or "
             "other ones; train on this split first: dvc repro train"
         )
-
-
-def embedding_with(predictor: Predictor, batch_size: int, *, mirrored: bool = False) -> Embed:
-    """Embed parts with a network, so many images at a time.
-
-    Nobody asks for the embeddings of junk, which are zero.
-    """
-
-    def embed(part: Part, name: str) -> Tensor:
-        known = np.flatnonzero(part.pids != JUNK)
-        wanted = known if len(known) else np.arange(len(part))
-        found = over_part(
-            lambda images: predictor.embed(images, mirrored=mirrored),
-            part,
-            f"embed {name}" + (", mirrored" if mirrored else ""),
-            batch_size=batch_size,
-            device=predictor.device,
-            which=wanted,
-        )
-        embeddings = found.new_zeros(len(part), found.shape[1])
-        embeddings[torch.from_numpy(wanted)] = found
-        return embeddings.to(predictor.device)  # where pairs are compared
-
-    return embed
-
-
-def val_accuracy(predictor: Predictor, val: Part, batch_size: int) -> float:
-    """The share of a validation part's images that are classified rightly."""
-    predicted = over_part(
-        predictor.classify, val, "classify val", batch_size=batch_size, device=predictor.device
-    )
-    return float((predicted.numpy() == val.labels).mean())
 
 
 def flip_averaged(

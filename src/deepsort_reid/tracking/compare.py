@@ -18,7 +18,8 @@ from deepsort_reid.core.progress import Progress
 from deepsort_reid.data.packed import Part
 from deepsort_reid.data.video import sequence as video
 from deepsort_reid.evaluation.calibration import calibrate
-from deepsort_reid.evaluation.evaluate import embedded_sides, embedding_with, sides_to_calibrate
+from deepsort_reid.evaluation.embedding import Embedder
+from deepsort_reid.evaluation.evaluate import embedded_sides, sides_to_calibrate
 from deepsort_reid.model import network
 from deepsort_reid.model.checkpoint import Description
 from deepsort_reid.model.embed import Predictor
@@ -116,7 +117,7 @@ def untrained(
     """
     net = network.build(about.design, len(about.classes), seed=seed)
     predictor = Predictor(net, mean=about.mean, std=about.std, device=device)
-    sides = embedded_sides(embedding_with(predictor, BATCH_SIZE), query, gallery)
+    sides = embedded_sides(Embedder(predictor, BATCH_SIZE), query, gallery)
     found = calibrate(
         *sides_to_calibrate(*sides),
         false_match_rate=config.false_match_rate,
