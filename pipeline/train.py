@@ -16,6 +16,7 @@ from deepsort_reid.model.pretrained.loading import load_weights
 from deepsort_reid.model.pretrained.source import sources
 from deepsort_reid.runs import logger, provenance
 from deepsort_reid.training import distributed, fingerprint
+from deepsort_reid.training.agreement import check_agreement
 from deepsort_reid.training.arithmetic import choose_bfloat16
 from deepsort_reid.training.checkpointer import open_checkpointer
 from deepsort_reid.training.history import EpochResult
@@ -49,6 +50,10 @@ def main() -> None:
     taught = checkpoint.load(named["teacher"].verified()) if "teacher" in named else None
 
     with distributed.joined(deterministic=config.deterministic) as process:
+        check_agreement(
+            fingerprint.of_training(config, process, data_digest=summary.digest, bfloat16=False),
+            process,
+        )
         if process.local_rank == 0:
             verify_parts(DATA, summary, PARTS)
         teacher = Teacher(*taught, process.device) if taught else None

@@ -111,6 +111,8 @@ class Embedder:
 
         title = f"embed {name}" + (", mirrored" if mirrored else "")
         found = self.of_part(embed, part, title, wanted)
+        if len(found) == len(part):
+            return found.to(self.predictor.device)
         embeddings = found.new_zeros(len(part), found.shape[1])
         embeddings[torch.from_numpy(wanted)] = found
         return embeddings.to(self.predictor.device)

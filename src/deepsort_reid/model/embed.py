@@ -123,12 +123,17 @@ def over_part(
     loader = Loader(part, device)
     which = np.arange(len(part)) if which is None else which
     batches = [which[first : first + batch_size] for first in range(0, len(which), batch_size)]
-    results = []
+    results, done = torch.empty(0), 0
     with Progress(what, len(which), "images") as progress:
         for wanted, _ in Prefetcher(1)(loader.read, batches):
-            results.append(compute(loader.place(wanted)).cpu())
+            computed = compute(loader.place(wanted))
+            if done == 0:
+                shape = (len(which), *computed.shape[1:])
+                results = torch.empty(shape, dtype=computed.dtype)
+            results[done : done + len(wanted)] = computed
+            done += len(wanted)
             progress.advance(len(wanted))
-    return torch.cat(results)
+    return results
 
 
 def folded(net: nn.Module) -> nn.Module:
