@@ -15,13 +15,15 @@ RUN pip install --no-cache-dir uv==0.13.9
 ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PROJECT_ENVIRONMENT=/opt/venv
 WORKDIR /build
 # Dependencies first: an edit of the code leaves this layer, the large one, as it was.
-COPY pyproject.toml README.md LICENSE ./
-RUN --mount=type=cache,target=/root/.cache/uv uv sync --no-dev --no-install-project
-COPY params.yaml dvc.yaml ./
+COPY pyproject.toml ./
+RUN --mount=type=cache,target=/root/.cache/uv \
+    uv sync --no-dev --no-install-project --extra s3 --extra postgres
+COPY README.md LICENSE params.yaml dvc.yaml ./
 COPY pipeline pipeline
 COPY recipes recipes
 COPY src src
-RUN --mount=type=cache,target=/root/.cache/uv uv sync --no-dev --no-editable
+RUN --mount=type=cache,target=/root/.cache/uv \
+    uv sync --no-dev --no-editable --extra s3 --extra postgres
 
 FROM python:3.11-slim-bookworm
 # git: DVC's experiments are commits. tini passes signals on, so that `docker stop` ends a run well.
@@ -31,8 +33,9 @@ RUN apt-get update \
     && git config --system --add safe.directory '*' \
     && useradd --create-home --uid 1000 user
 COPY --from=build /opt/venv /opt/venv
-# A user of any number has these folders for the caches that libraries insist on.
-ENV PATH=/opt/venv/bin:$PATH HOME=/home/user XDG_CACHE_HOME=/tmp/cache MPLCONFIGDIR=/tmp/matplotlib \
+# A user of any number, whom the image does not know, has a name, and folders for the caches that
+# libraries insist on.
+ENV PATH=/opt/venv/bin:$PATH USER=user HOME=/home/user XDG_CACHE_HOME=/tmp/cache MPLCONFIGDIR=/tmp/matplotlib \
     GIT_AUTHOR_NAME=deepsort-reid GIT_AUTHOR_EMAIL=deepsort-reid@localhost \
     GIT_COMMITTER_NAME=deepsort-reid GIT_COMMITTER_EMAIL=deepsort-reid@localhost
 USER user

@@ -102,7 +102,8 @@ def connect(launch: Launch, device: torch.device) -> None:
             f"({str(error).partition(chr(10))[0]}); {backend.upper()}_SOCKET_IFNAME names the "
             "network interface that they take"
         ) from error
-    dist.set_timeout(TIMEOUT)
+    # Older torch has this for its own use alone.
+    getattr(dist, "set_timeout", dist.distributed_c10d._set_pg_timeout)(TIMEOUT)
 
 
 def loopback_interface() -> str:
