@@ -13,10 +13,12 @@ Market-1501's are noise too, or the real ones, and torchreid's ranking is compil
 """
 
 import json
+import os
+import signal
 import subprocess
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -40,15 +42,17 @@ from deepsort_reid.model.embed import Predictor
 from deepsort_reid.sources.archive import Archive
 from speed_items import apart, noise
 from speed_items.rows import Row, compared, in_turns, spread
-from speed_items.split import SIZE, given, samples_of, write_archive
+from speed_items.split import PER_IDENTITY, QUERIES, SIZE, given, samples_of, write_archive
 
 ARCHS, QUICK_ARCHS = ("resnet18", "osnet_x1_0", "osnet_x0_25"), ("osnet_x0_25",)
 IMAGES, QUICK = 36_000, 600
 LARGE, LARGE_ARCH = 2 * 93_820, "osnet_x0_25"  # half of them for the test
+LARGE_QUERIES = 8  # images of an identity with one query among them; MSMT17 has 11,659 queries
 IDENTITIES = 1_501  # at most, of which torchreid's Market-1501 knows
 ROUNDS = 2
 THEIRS = Path(__file__).parent / "torchreid_evaluation.py"
 LEAST = 2.0
+KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)  # as the system does where memory ends
 TOLERANCE = 1e-3  # torchreid prints shares to a tenth of a per cent
 
 
@@ -66,14 +70,21 @@ def measure(quick: bool) -> Iterator[Row]:
         return
     with tempfile.TemporaryDirectory(prefix="speed-") as name:
         folder = Path(name)
-        packing = prepare(folder, noise_archive(folder / "large.zip", LARGE))
+        packing = prepare(folder, noise_archive(folder / "large.zip", LARGE, LARGE_QUERIES))
         title = f"an evaluation of MSMT17's size, {LARGE_ARCH}, {SIZE[0]}×{SIZE[1]}"
         yield from rows_of(title, "images of noise", LARGE_ARCH, folder, packing, 1)
 
 
-def noise_archive(path: Path, count: int) -> Path:
-    """Images of noise of as many identities as torchreid takes for Market-1501's."""
-    return write_archive(path, count, -(-count // (IDENTITIES - 1)))
+def noise_archive(path: Path, count: int, one_in: int = PER_IDENTITY // QUERIES) -> Path:
+    """Images of noise, of no more identities than torchreid takes for Market-1501's.
+
+    Args:
+        path: of the archive.
+        count: images.
+        one_in: how many images of an identity have one query among them.
+    """
+    per_identity = max(PER_IDENTITY, -(-count // (IDENTITIES - 1)))
+    return write_archive(path, count, per_identity, per_identity // one_in)
 
 
 def prepare(folder: Path, archive: Path) -> float:
@@ -94,13 +105,23 @@ def rows_of(
         },
         rounds,
     )
-    own, other = found["ours"], found["theirs"]
-    how = "compiled" if other[0].value["compiled"] else "in Python"
+    own = [turn for turn in found["ours"] if turn]
+    other = [turn for turn in found["theirs"] if turn]
     where = (
         f"{own[0].value['images']:,} {images}, random weights, {cores()} threads; torchreid 0.2.5, "
-        f"its ranking {how}; stage split decoded before in {packing:.1f} s"
+        f"its ranking {how_ranked(other)}; stage split decoded before in {packing:.1f} s"
     )
-    seconds = {side: [turn.seconds for turn in turns] for side, turns in found.items()}
+    seconds = {
+        side: [turn.seconds for turn in turns] for side, turns in (("ours", own), ("theirs", other))
+    }
+    if not other:
+        peak = spread([turn.peak for turn in own], "MB")
+        yield Row(
+            item="evaluation", what=what, ours=f"{spread(seconds['ours'], 's')}, {peak}",
+            other=f"killed: it took more memory than the machine has, {memory():.0f} GB",
+            ratio=None, target="", met=None, n=len(own), conditions=where,
+        )  # fmt: skip
+        return
     row = compared(
         "evaluation", what, [1 / s for s in seconds["ours"]], [1 / s for s in seconds["theirs"]],
         unit="a second", conditions=where, least=LEAST,
@@ -178,12 +199,32 @@ def ours(arch: str, parts: Path) -> tuple[dict[str, Any], float]:
     return numbers, seconds
 
 
-def theirs(arch: str, folder: Path) -> apart.Outcome:
-    """What torchreid's engine does, in its own environment."""
+def how_ranked(other: Sequence[apart.Outcome]) -> str:
+    """How torchreid ranked, as far as it came."""
+    if not other:
+        return "not reached"
+    return "compiled" if other[0].value["compiled"] else "in Python"
+
+
+def memory() -> float:
+    """GB of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+
+
+def theirs(arch: str, folder: Path) -> apart.Outcome | None:
+    """What torchreid's engine does, in its own environment; None if memory did not suffice.
+
+    Raises:
+        RuntimeError: it failed otherwise.
+    """
     done = subprocess.run(
         ["uv", "run", "--quiet", "--script", str(THEIRS), str(folder), arch,
          str(folder / "torchreid.pth"), str(cores())],
-        capture_output=True, text=True, check=True,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
+    if done.returncode in KILLED:
+        return None
+    if done.returncode:
+        raise RuntimeError(f"torchreid's evaluation failed:\n{done.stderr[-2000:]}")
     found = json.loads(done.stdout.splitlines()[-1])
     return apart.Outcome(found, found["seconds"], found["peak"])

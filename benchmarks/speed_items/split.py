@@ -71,23 +71,25 @@ def given() -> Path | None:
     return Path(path).expanduser() if path else None
 
 
-def write_archive(path: Path, count: int, per_identity: int = PER_IDENTITY) -> Path:
-    """Zip images of noise under Market-1501's names, so many of each identity."""
+def write_archive(
+    path: Path, count: int, per_identity: int = PER_IDENTITY, queries: int = QUERIES
+) -> Path:
+    """Zip images of noise under Market-1501's names, so many of each identity and as queries."""
     with zipfile.ZipFile(path, "w") as archive:
         for number, pixels in enumerate(noise.images(count, SIZE, seed=0)):
             file = io.BytesIO()
             Image.fromarray(pixels).save(file, "jpeg", quality=90)
-            archive.writestr(market_name(number, count, per_identity), file.getvalue())
+            archive.writestr(market_name(number, count, per_identity, queries), file.getvalue())
     return path
 
 
-def market_name(number: int, count: int, per_identity: int) -> str:
+def market_name(number: int, count: int, per_identity: int, queries: int) -> str:
     """Where Market-1501 would have an image: the second half of them is there for the test."""
     identity, place = divmod(number, per_identity)
     if number < count // 2:
         role = "bounding_box_train"
     else:
-        role = "query" if place < per_identity * QUERIES // PER_IDENTITY else "bounding_box_test"
+        role = "query" if place < queries else "bounding_box_test"
         identity += 1  # the one in the middle is cut in two
     return f"{role}/{identity + 1:04}_c{place % CAMERAS + 1}s1_{number:06}_00.jpg"
 
