@@ -13,7 +13,7 @@ from deepsort_reid.core.stage import run_stage
 from deepsort_reid.data.packed import Part, open_part, read_summary, verify_parts
 from deepsort_reid.data.sample_size import as_tag
 from deepsort_reid.evaluation import report
-from deepsort_reid.evaluation.embedding import Embedder, Kept
+from deepsort_reid.evaluation.embedding import Embedder, EmbeddingCache
 from deepsort_reid.evaluation.evaluate import evaluate
 from deepsort_reid.model import checkpoint
 from deepsort_reid.model.device import computing
@@ -37,7 +37,7 @@ def main() -> None:
     with computing() as device:
         predictor = Predictor(net, mean=description.mean, std=description.std, device=device)
         evaluation = evaluate(
-            Embedder(predictor, config.batch_size, kept(device, also)),
+            Embedder(predictor, config.batch_size, cache_of(device, also)),
             query,
             gallery,
             val,
@@ -72,8 +72,8 @@ def main() -> None:
     print(report.closing_summary(numbers, threshold))  # noqa: T201
 
 
-def kept(device: torch.device, also: Path) -> Kept:
-    """What an evaluation of this checkpoint on these parts has left."""
+def cache_of(device: torch.device, also: Path) -> EmbeddingCache:
+    """Where an evaluation of this checkpoint on these parts has left its embeddings."""
     folders = [
         Path("data/split"),
         *(also / name for name in files.read_json(also / "datasets.json")),
@@ -81,7 +81,7 @@ def kept(device: torch.device, also: Path) -> Kept:
     on_gpu = device.type == "cuda"
     computer = torch.cuda.get_device_name(device) if on_gpu else processor()
     digests = [read_summary(folder).digest for folder in folders]
-    return Kept([files.sha256(CHECKPOINT), *digests, *libraries(), computer])
+    return EmbeddingCache([files.sha256(CHECKPOINT), *digests, *libraries(), computer])
 
 
 def libraries() -> list[str]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from deepsort_reid.data.loading.augment import MEAN, STD
 from deepsort_reid.data.packed import Part
 from deepsort_reid.evaluation import embedding
-from deepsort_reid.evaluation.embedding import Embedder, Kept
+from deepsort_reid.evaluation.embedding import Embedder, EmbeddingCache
 from deepsort_reid.model.embed import Predictor
 
 MADE_OF = ("checkpoint", "images")
@@ -46,7 +46,7 @@ def embedded(
 ) -> tuple[list[Any], int]:
     """What an evaluation computes of a part, and how many images passed through its network."""
     predictor = Predictor(Counting(), mean=MEAN, std=STD, device=torch.device("cpu"))
-    embed = Embedder(predictor, 2, Kept(made_of, root))
+    embed = Embedder(predictor, 2, EmbeddingCache(made_of, root))
     found = [
         embed(images, "query").tolist(),
         embed(images, "query", mirrored=True).tolist(),

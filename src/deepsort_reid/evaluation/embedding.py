@@ -33,7 +33,7 @@ ROOMS = ("core", "data", "model")  # whose code makes an embedding
 DIGITS = 16  # of a key, in a folder's name
 
 
-class Kept:
+class EmbeddingCache:
     """What a network made of parts, by name, in a folder of its own."""
 
     def __init__(self, made_of: Sequence[str], root: Path | None = None):
@@ -78,15 +78,15 @@ class Embedder:
         predictor: the network.
     """
 
-    def __init__(self, predictor: Predictor, batch_size: int, kept: Kept | None = None):
+    def __init__(self, predictor: Predictor, batch_size: int, cache: EmbeddingCache | None = None):
         """Embed nothing yet.
 
         Args:
             predictor: the network.
             batch_size: images at a time.
-            kept: where to look before anything is computed; None computes everything.
+            cache: where to look before anything is computed; None computes everything.
         """
-        self.predictor, self.batch_size, self.kept = predictor, batch_size, kept
+        self.predictor, self.batch_size, self.cache = predictor, batch_size, cache
         self.expected: tuple[int, tuple[int, int]] | None = None
 
     def expect(self, images: int, image_size: tuple[int, int]) -> None:
@@ -127,7 +127,7 @@ class Embedder:
         self, compute: Callable[[Tensor], Tensor], part: Part, what: str, which: Indices
     ) -> Tensor:
         """Compute something of some images of a part, unless it is kept: (N, …) on the CPU."""
-        if self.kept and (found := self.kept.get(what)) is not None and len(found) == len(which):
+        if self.cache and (found := self.cache.get(what)) is not None and len(found) == len(which):
             return found
         if self.expected:
             self.predictor.prepare_for(*self.expected)
@@ -136,6 +136,6 @@ class Embedder:
             compute, part, what, batch_size=self.batch_size,
             device=self.predictor.device, which=which,
         )  # fmt: skip
-        if self.kept:
-            self.kept.put(what, computed)
+        if self.cache:
+            self.cache.put(what, computed)
         return computed

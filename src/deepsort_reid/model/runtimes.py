@@ -123,8 +123,8 @@ def of_network(
 ) -> Runtime:
     """A copy of a network of `network.build` in torch, without its classifier and train mode.
 
-    A GPU replays it from a CUDA graph for each power of two: it waits less for Python than it
-    computes for the crops that a batch lacks.
+    A GPU replays it from a CUDA graph, one for each power of two. To compute for the crops that a
+    batch lacks takes less time than to wait for Python.
 
     Args:
         net: trained or not.

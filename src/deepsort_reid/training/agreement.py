@@ -42,7 +42,7 @@ def check_agreement(made_of: Fingerprint, process: Process) -> None:
     own = f"rank {process.rank} on {socket.gethostname()}" if reasons or process.is_first else ""
     first, *others = words_of_all(f"{own} says: {reasons[0]}" if reasons else own)
     if found := [word for word in others if word]:
-        more = f", and {len(found) - 1} more ranks" if found[1:] else ""
+        more = f", and {len(found) - 1} more" if found[1:] else ""
         raise TrainingError(f"not all ranks agree with {first}: {found[0]}{more}; {REMEDY}")
 
 
