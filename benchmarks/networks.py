@@ -35,8 +35,8 @@ from deepsort_reid.model.onnx_graph import Normalised, as_onnx
 from deepsort_reid.model.runtimes import ONNX, Runtime, of_network, of_onnx, open_stated
 from deepsort_reid.model.size import embedding_weights, multiply_adds
 from deepsort_reid.training.arithmetic import choose_bfloat16
-from deepsort_reid.training.distributed import ALONE
 from deepsort_reid.training.learner import Learner
+from deepsort_reid.training.ranks.distributed import ALONE
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMM = ("mobilenetv4_conv_small", "repvit_m0_9", "vit_tiny_patch16_224", "vit_small_patch16_224")

@@ -71,12 +71,13 @@ from deepsort_reid.model.pretrained.loading import load_weights
 from deepsort_reid.model.pretrained.source import sources
 from deepsort_reid.sources.archive import Archive
 from deepsort_reid.synthetic.dataset import write_synthetic
-from deepsort_reid.training import distributed, fingerprint
+from deepsort_reid.training import fingerprint
 from deepsort_reid.training.arithmetic import choose_bfloat16
 from deepsort_reid.training.history import EpochResult
 from deepsort_reid.training.losses.teacher import Teacher
 from deepsort_reid.training.observers import Observer
 from deepsort_reid.training.optim import scale_lr
+from deepsort_reid.training.ranks import distributed
 from deepsort_reid.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]

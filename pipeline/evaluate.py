@@ -32,6 +32,12 @@ def main() -> None:
     config, source = params.evaluate, params.dataset.label
     net, description = checkpoint.load(CHECKPOINT)
     summary = read_summary(data)
+    checkpoint.check_made_by(
+        description,
+        params.train.determining,
+        data_digest=summary.digest,
+        processes=params.train.world_size,
+    )
     verify_parts(data, summary, EVALUATED)
     query, gallery, val = (open_part(data, name) for name in EVALUATED)
     with computing() as device:

@@ -4,19 +4,21 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from torch import nn
+
 from deepsort_reid.core import signals
-from deepsort_reid.core.config import Params, load_params
+from deepsort_reid.core.config import Params, TrainConfig, load_params
+from deepsort_reid.core.launch import read_launch
 from deepsort_reid.core.stage import run_stage
 from deepsort_reid.data.loading import augment
-from deepsort_reid.data.packed import PARTS, Summary, open_part, read_summary, verify_parts
+from deepsort_reid.data.packed import PARTS, Part, Summary, open_part, read_summary, verify_parts
 from deepsort_reid.model import checkpoint, retrieval
 from deepsort_reid.model.device import flush_subnormals
 from deepsort_reid.model.network import Design, build, check_image_size
 from deepsort_reid.model.pretrained.loading import load_weights
 from deepsort_reid.model.pretrained.source import sources
 from deepsort_reid.runs import logger, provenance
-from deepsort_reid.training import distributed, fingerprint
-from deepsort_reid.training.agreement import check_agreement
+from deepsort_reid.training import fingerprint
 from deepsort_reid.training.arithmetic import choose_bfloat16
 from deepsort_reid.training.checkpointer import open_checkpointer
 from deepsort_reid.training.history import EpochResult
@@ -28,6 +30,7 @@ from deepsort_reid.training.observers import (
     RunMetrics,
     opening,
 )
+from deepsort_reid.training.ranks import agreement, distributed
 from deepsort_reid.training.report import write_report
 from deepsort_reid.training.trainer import Trainer
 
@@ -37,25 +40,22 @@ DATA, REPORTS, CHECKPOINT = Path("data/split"), Path("reports"), Path("models/mo
 def main() -> None:
     """Build the network, and train it with the other ranks."""
     flush_subnormals()
-    params, summary = load_params(), read_summary(DATA)
+    params = load_params()
     config = params.train
-    train, val = open_part(DATA, "train"), open_part(DATA, "val")
-    net = build(
-        Design(**config.design), len(train.classes), image_size=train.image_size, seed=config.seed
-    )
-    check_image_size(net, config.arch, train.image_size)
-    named = sources(config)
-    if "weights" in named:
-        load_weights(net, named["weights"].verified(), label=named["weights"].place)
-    taught = checkpoint.load(named["teacher"].verified()) if "teacher" in named else None
-
+    agreement.check_number(config, read_launch(os.environ))
     with distributed.joined(deterministic=config.deterministic) as process:
-        check_agreement(
-            fingerprint.of_training(config, process, data_digest=summary.digest, bfloat16=False),
-            process,
-        )
-        if process.local_rank == 0:
-            verify_parts(DATA, summary, PARTS)
+        # Whatever fails from here on, all ranks are told.
+        with agreement.succeeding_together(process):
+            agreement.check_recorder(process, os.environ)
+            summary = read_summary(DATA)
+            train, val = open_part(DATA, "train"), open_part(DATA, "val")
+            net, taught = networks(config, train)
+            if process.local_rank == 0:
+                verify_parts(DATA, summary, PARTS)
+            made_of = fingerprint.of_training(
+                config, process, data_digest=summary.digest, bfloat16=False
+            )
+        agreement.check_agreement(made_of, process)
         teacher = Teacher(*taught, process.device) if taught else None
         bfloat16 = choose_bfloat16(
             net, config, process, image_size=train.image_size, data_digest=summary.digest
@@ -65,6 +65,20 @@ def main() -> None:
             train_and_record(trainer, params, summary)
         else:
             fit(trainer)
+
+
+def networks(
+    config: TrainConfig, train: Part
+) -> tuple[nn.Module, tuple[nn.Module, checkpoint.Description] | None]:
+    """The network to train, with its weights, and its teacher's if it has one."""
+    net = build(
+        Design(**config.design), len(train.classes), image_size=train.image_size, seed=config.seed
+    )
+    check_image_size(net, config.arch, train.image_size)
+    named = sources(config)
+    if "weights" in named:
+        load_weights(net, named["weights"].verified(), label=named["weights"].place)
+    return net, checkpoint.load(named["teacher"].verified()) if "teacher" in named else None
 
 
 def fit(

@@ -4,6 +4,7 @@ That another `lr` runs train, evaluate and export alone is seen in test_experime
 """
 
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import yaml
 from dvc.repo import Repo
 
 from deepsort_reid.core import files
-from tests.support.projects import ROOT, client, ran, run, run_of, runs
+from tests.support.projects import ROOT, client, environment, ran, run, run_of, runs
 
 PACKAGE = ROOT / "src" / "deepsort_reid"
 ROOMS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists())
@@ -135,6 +136,24 @@ def test_every_stage_gives_the_same_bytes_again(project: Path) -> None:
     after = state(project)
     assert after.keys() == before.keys()
     assert [name for name, content in after.items() if content != before[name]] == []
+
+
+@pytest.mark.slow
+def test_a_commit_of_what_these_parameters_did_not_make_is_found_out(project: Path) -> None:
+    change(project, "\nseed: 0\n", "\nseed: 7\n")
+    run(project, "dvc", "commit", "-f", "train")
+    done = subprocess.run(
+        ["dvc", "repro"],
+        cwd=project,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode
+    assert "what params.yaml makes: seed was 0, is 7 now; make its own: dvc repro -f" in done.stderr
+    assert "train" in repro(project, "-f", "train")
+    assert "summary" in repro(project)
 
 
 def change(project: Path, old: str, new: str) -> None:

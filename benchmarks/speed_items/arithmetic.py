@@ -18,8 +18,8 @@ from deepsort_reid.data.packed import Part
 from deepsort_reid.model import network
 from deepsort_reid.model.device import flush_subnormals
 from deepsort_reid.training.arithmetic import choose_bfloat16, has_bfloat16
-from deepsort_reid.training.distributed import ALONE
 from deepsort_reid.training.learner import Learner
+from deepsort_reid.training.ranks.distributed import ALONE
 from speed_items import noise
 from speed_items.rows import Row, compared, in_turns
 

@@ -28,8 +28,8 @@ from deepsort_reid.core.machine import cores
 from deepsort_reid.model import cuda_graph, network
 from deepsort_reid.model.device import synchronize
 from deepsort_reid.training import parallel
-from deepsort_reid.training.distributed import Process
 from deepsort_reid.training.learner import TrainingForward
+from deepsort_reid.training.ranks.distributed import Process
 from speed_items import launch
 from speed_items.rows import ROUNDS, Row, compared, in_turns, shown, spread
 

@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 from deepsort_reid.core.machine import cores
 from deepsort_reid.model.device import synchronize
-from deepsort_reid.training.distributed import Process, joined
+from deepsort_reid.training.ranks.distributed import Process, joined
 
 BEST_ON_CPU = 2  # ranks, as in params.yaml
 

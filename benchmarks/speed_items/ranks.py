@@ -16,7 +16,7 @@ import torch
 from deepsort_reid.core.machine import cores
 from deepsort_reid.model import network
 from deepsort_reid.training.arithmetic import choose_bfloat16
-from deepsort_reid.training.distributed import Process
+from deepsort_reid.training.ranks.distributed import Process
 from deepsort_reid.training.trainer import Trainer
 from speed_items import launch, noise
 from speed_items.rows import ROUNDS, Row, compared, in_turns

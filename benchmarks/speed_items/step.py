@@ -31,10 +31,10 @@ from deepsort_reid.runs import logger
 from deepsort_reid.training import fingerprint, parallel
 from deepsort_reid.training.arithmetic import choose_bfloat16
 from deepsort_reid.training.checkpointer import open_checkpointer
-from deepsort_reid.training.distributed import Process
 from deepsort_reid.training.learner import TrainingForward
 from deepsort_reid.training.observers import Console, Observer, RunMetrics
 from deepsort_reid.training.optim import make_optimizer, set_lr
+from deepsort_reid.training.ranks.distributed import Process
 from deepsort_reid.training.trainer import Trainer
 from speed_items import launch, noise
 from speed_items.rows import Row, compared, in_turns

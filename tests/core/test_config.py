@@ -71,7 +71,7 @@ def test_scalars_are_yaml_1_2(tmp_path: Path, text: str, value: object) -> None:
     [
         ({"epoch": 3}, "unknown key 'epoch'; did you mean 'epochs'?"),
         ({"split__sed": 3}, "unknown key 'split.sed'; did you mean 'split.seed'?"),
-        ({"qqq": 3}, "unknown key 'qqq'; known: nproc_per_node, seed,"),
+        ({"qqq": 3}, "unknown key 'qqq'; known: nnodes, nproc_per_node, seed,"),
         ({"lr": ...}, "key 'lr' is missing; every parameter must be stated"),
         ({"split": ...}, "key 'split' is missing"),
         ({"dataset__synthetic__seed": ...}, "key 'dataset.synthetic.seed' is missing"),

@@ -230,7 +230,6 @@ def test_torchruns_own_arguments_and_success(tmp_path: Path) -> None:
 def test_a_killed_rank_is_named() -> None:
     class Failure:
         message = "Signal 9 (SIGKILL) received by PID 17"
-        local_rank = 1
         exitcode = -9
 
-    assert torchrun.explain(Failure()) == "rank 1 was ended by signal 9"
+    assert torchrun.explain(1, Failure()) == "rank 1 was ended by signal 9"

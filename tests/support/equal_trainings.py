@@ -15,8 +15,8 @@ from torch import nn
 from deepsort_reid.core.config import TrainConfig
 from deepsort_reid.core.signals import Stop
 from deepsort_reid.training import trainer as training
-from deepsort_reid.training.distributed import Process
 from deepsort_reid.training.observers import Observer
+from deepsort_reid.training.ranks.distributed import Process
 from deepsort_reid.training.trainer import Trainer
 from tests.support.trainings import SIZE, part, tiny
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-from deepsort_reid.training.distributed import Process, joined
+from deepsort_reid.training.ranks.distributed import Process, joined
 
 MAX_RANKS = 3
 

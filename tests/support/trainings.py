@@ -14,9 +14,9 @@ from deepsort_reid.model import network
 from deepsort_reid.model.backbones.base import ReidNet
 from deepsort_reid.model.backbones.resnet import BasicBlock
 from deepsort_reid.model.heads import CosineClassifier, GemPool
-from deepsort_reid.training.distributed import ALONE, Process
 from deepsort_reid.training.history import EpochResult
 from deepsort_reid.training.observers import Observer
+from deepsort_reid.training.ranks.distributed import ALONE, Process
 from deepsort_reid.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]

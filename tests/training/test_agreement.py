@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from deepsort_reid.core.errors import TrainingError
-from deepsort_reid.training import agreement
-from deepsort_reid.training.agreement import check_agreement
-from deepsort_reid.training.distributed import ALONE, Process
 from deepsort_reid.training.fingerprint import Fingerprint
+from deepsort_reid.training.ranks import agreement
+from deepsort_reid.training.ranks.agreement import check_agreement
+from deepsort_reid.training.ranks.distributed import ALONE, Process
 from tests.support.ranks import on_ranks
 
 SAME = Fingerprint(

@@ -14,8 +14,8 @@ from deepsort_reid.runs import unfinished
 from deepsort_reid.training import arithmetic, bfloat16, fingerprint
 from deepsort_reid.training.arithmetic import choose_bfloat16, has_bfloat16
 from deepsort_reid.training.bfloat16 import Float32Conv2d, keep_wrong_in_float32
-from deepsort_reid.training.distributed import ALONE, Process
 from deepsort_reid.training.losses.teacher import Teacher
+from deepsort_reid.training.ranks.distributed import ALONE, Process
 from deepsort_reid.training.trainer import Trainer
 from tests.support.equal_trainings import result
 from tests.support.exports import trained

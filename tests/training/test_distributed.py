@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from deepsort_reid.training import distributed
-from deepsort_reid.training.distributed import Process
+from deepsort_reid.training.ranks import distributed
+from deepsort_reid.training.ranks.distributed import Process
 from tests.support.ranks import on_ranks
 
 

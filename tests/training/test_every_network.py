@@ -15,7 +15,7 @@ from deepsort_reid.model.backbones.base import ReidNet
 from deepsort_reid.model.checkpoint import Description
 from deepsort_reid.model.embed import Predictor
 from deepsort_reid.model.extractor import Extractor
-from deepsort_reid.training.distributed import ALONE, Process
+from deepsort_reid.training.ranks.distributed import ALONE, Process
 from deepsort_reid.training.trainer import Trainer
 from tests.support.equal_trainings import largest_difference, same, train, train_in_float64
 from tests.support.networks import EXAMPLES, TRANSFORMERS

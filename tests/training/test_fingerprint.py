@@ -8,8 +8,8 @@ import pytest
 
 from deepsort_reid.core.config import load_params
 from deepsort_reid.training import fingerprint
-from deepsort_reid.training.distributed import ALONE
 from deepsort_reid.training.fingerprint import Fingerprint, differences, of_training
+from deepsort_reid.training.ranks.distributed import ALONE
 
 ROOT = Path(__file__).parents[2]
 CONFIG = load_params(ROOT / "params.yaml").train

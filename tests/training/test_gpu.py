@@ -19,9 +19,9 @@ from deepsort_reid.model.device import set_determinism
 from deepsort_reid.training import parallel
 from deepsort_reid.training.arithmetic import choose_bfloat16
 from deepsort_reid.training.checkpointer import copied
-from deepsort_reid.training.distributed import ALONE, Process
 from deepsort_reid.training.learner import Learner
 from deepsort_reid.training.observers import Observer
+from deepsort_reid.training.ranks.distributed import ALONE, Process
 from deepsort_reid.training.trainer import Trainer
 from tests.support.ranks import on_ranks
 from tests.support.trainings import EVERYTHING, config, part

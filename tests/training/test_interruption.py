@@ -11,8 +11,8 @@ from deepsort_reid.core.config import TrainConfig
 from deepsort_reid.data.loading.augment import MEAN, STD
 from deepsort_reid.model import retrieval
 from deepsort_reid.training import parallel
-from deepsort_reid.training.distributed import ALONE, Process
 from deepsort_reid.training.observers import RetrievalCurve
+from deepsort_reid.training.ranks.distributed import ALONE, Process
 from tests.support.equal_trainings import same, train
 from tests.support.ranks import on_ranks
 from tests.support.trainings import EVERYTHING, config, part, real, tiny

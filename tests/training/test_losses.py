@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from deepsort_reid.training.distributed import Process
 from deepsort_reid.training.losses.center import CenterLoss
 from deepsort_reid.training.losses.classification import classification
 from deepsort_reid.training.losses.pairs import (
@@ -15,6 +14,7 @@ from deepsort_reid.training.losses.pairs import (
     euclidean,
     pairs_among,
 )
+from deepsort_reid.training.ranks.distributed import Process
 from tests.support.ranks import on_ranks
 
 

@@ -11,8 +11,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from deepsort_reid.model import cuda_graph
 from deepsort_reid.training import parallel
-from deepsort_reid.training.distributed import Process
 from deepsort_reid.training.learner import Learner
+from deepsort_reid.training.ranks.distributed import Process
 from tests.support.ranks import on_ranks
 from tests.support.trainings import trainer
 

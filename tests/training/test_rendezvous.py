@@ -10,15 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from deepsort_reid.core.errors import TrainingError
+from deepsort_reid.core.errors import ConfigError, TrainingError
 from deepsort_reid.core.launch import Launch
-from deepsort_reid.training import rendezvous, torchrun
+from deepsort_reid.training import torchrun
+from deepsort_reid.training.ranks import rendezvous
+from tests.support import stages
 
 SCRIPT = """
 import os
 import torch
 from deepsort_reid.core.stage import run_stage
-from deepsort_reid.training.distributed import joined, sum_over_ranks
+from deepsort_reid.training.ranks.distributed import joined, sum_over_ranks
 
 def main():
     with joined() as process:
@@ -46,7 +48,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_host_says_who_is_missing_and_gives_up(capsys: pytest.CaptureFixture[str]) -> None:
     port = free_port()
     with pytest.raises(TrainingError) as caught:
-        rendezvous.meet(Launch(0, 0, 3, 3, "127.0.0.1", port))
+        rendezvous.meet(Launch(0, 0, 3, 3, "127.0.0.1", port), "gloo")
     whom = f"2 of 3 ranks (1, 2) at 127.0.0.1:{port}"
     assert capsys.readouterr().err == f"waiting for {whom}\n"
     assert str(caught.value).startswith(f"waited 1 s for {whom}; see that every process")
@@ -61,7 +63,7 @@ def test_a_guest_says_that_nobody_answers(
 ) -> None:
     port = free_port()
     with pytest.raises(TrainingError, match="waited 1 s for rank 0 of 2 ranks at") as caught:
-        rendezvous.meet(Launch(1, 0, 2, 1, address, port))
+        rendezvous.meet(Launch(1, 0, 2, 1, address, port), "gloo")
     assert f"{address}:{port} (" in str(caught.value)
     err = capsys.readouterr().err
     assert err.startswith(f"waiting for rank 0 of 2 ranks at {address}:{port} (")
@@ -75,7 +77,7 @@ def test_a_guest_of_something_else_gives_up() -> None:
         socket.create_server(("127.0.0.1", 0)) as server,
         pytest.raises(TrainingError, match="what listens there is silent"),
     ):
-        rendezvous.meet(Launch(1, 0, 2, 1, "127.0.0.1", server.getsockname()[1]))
+        rendezvous.meet(Launch(1, 0, 2, 1, "127.0.0.1", server.getsockname()[1]), "gloo")
 
 
 @pytest.mark.usefixtures("impatient")
@@ -83,7 +85,7 @@ def test_a_port_that_is_taken_is_named() -> None:
     with socket.create_server(("", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(TrainingError, match=f"head:{port} cannot be used: .*EADDRINUSE"):
-            rendezvous.meet(Launch(0, 0, 2, 1, "head", port))
+            rendezvous.meet(Launch(0, 0, 2, 1, "head", port), "gloo")
 
 
 def test_one_voice_on_each_machine(capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,10 +100,59 @@ def test_a_standalone_launch_is_of_this_machine_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert torchrun.defaults(["--standalone", "x.py"]) == ["--nnodes=1", "--local-addr=127.0.0.1"]
-    assert torchrun.defaults(["--standalone", "--local_addr=a", "x.py"]) == ["--nnodes=1"]
-    assert torchrun.defaults(["x.py"]) == ["--rdzv-conf=join_timeout=120,timeout=120"]
-    assert torchrun.defaults(["--rdzv_conf", "timeout=9", "x.py"]) == []
+    assert torchrun.defaults(["--standalone", "x.py"], KUBEFLOW) == [
+        "--nnodes=1", "--local-addr=127.0.0.1"
+    ]  # fmt: skip
+    assert torchrun.defaults(["--standalone", "--local_addr=a", "x.py"], {}) == ["--nnodes=1"]
+    assert torchrun.defaults(["x.py"], {}) == ["--rdzv-conf=join_timeout=120,timeout=120"]
+    assert torchrun.defaults(["--rdzv_conf", "timeout=9", "x.py"], {}) == []
+    assert torchrun.defaults(["x.py"], {"PET_RDZV_CONF": "timeout=9"}) == []
+
+
+PATIENCE = "--rdzv-conf=join_timeout=120,timeout=120"
+RANKS = ["--nproc-per-node=3", "--max-restarts=0"]
+
+
+@pytest.mark.parametrize(
+    ("nnodes", "environ", "options"),
+    [
+        (1, {}, ["--standalone", "--nnodes=1", "--local-addr=127.0.0.1"]),
+        (1, {"PET_NNODES": "1"}, ["--standalone", "--nnodes=1", "--local-addr=127.0.0.1"]),
+        (2, {}, ["--nnodes=2", "--master-addr=127.0.0.1", PATIENCE]),
+        (2, {"PET_NODE_RANK": "1", "PET_MASTER_ADDR": "a"}, ["--nnodes=2", PATIENCE]),
+        (2, {"PET_RDZV_ENDPOINT": "a:1"}, ["--nnodes=2", PATIENCE]),
+    ],
+)
+def test_the_launcher_starts_as_many_as_the_parameters_say(
+    nnodes: int,
+    environ: dict[str, str],
+    options: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stages.write_params(tmp_path, {"nnodes": nnodes, "nproc_per_node": 3})
+    assert torchrun.defaults(["x.py"], environ) == [*RANKS, *options]
+    assert torchrun.defaults(["--nnodes=5", "x.py"], environ) == [*RANKS, PATIENCE]
+
+
+@pytest.mark.parametrize(
+    ("nnodes", "environ", "message"),
+    [
+        (1, {"PET_NNODES": "2"}, "PET_NNODES=2, but params.yaml says nnodes: 1; state there"),
+        (3, {"PET_NNODES": "1:3"}, "PET_NNODES=1:3, but params.yaml says nnodes: 3"),
+        (1, {"PET_NODE_RANK": "1"}, "PET_NODE_RANK=1, but .* nnodes: 1; it is the only machine"),
+        (2, {"PET_NODE_RANK": "2"}, "PET_NODE_RANK=2, but .* nnodes: 2; expected 0 to 1"),
+        (2, {"PET_NODE_RANK": "one"}, "PET_NODE_RANK=one, but .* expected 0 to 1"),
+        (2, {"PET_NODE_RANK": "1"}, "PET_NODE_RANK=1, but PET_MASTER_ADDR is not set"),
+        (2, {"PET_NODE_RANK": "1", "DVC_STAGE": "train"}, "so DVC runs there; here, run `python"),
+    ],
+)
+def test_machines_that_the_parameters_do_not_state(
+    nnodes: int, environ: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        torchrun.machines(nnodes, environ)
 
 
 # Real processes

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from deepsort_reid.data.loading.augment import normalise
 from deepsort_reid.model import network
 from deepsort_reid.model.checkpoint import Description
-from deepsort_reid.training.distributed import ALONE, Process
 from deepsort_reid.training.losses.pairs import pairs_over_ranks
 from deepsort_reid.training.losses.teacher import Teacher, similarity_preserving
+from deepsort_reid.training.ranks.distributed import ALONE, Process
 from deepsort_reid.training.trainer import Trainer
 from tests.support.exports import trained
 from tests.support.ranks import on_ranks

@@ -14,8 +14,8 @@ from deepsort_reid.core.errors import ConfigError, PackedError, TrainingError
 from deepsort_reid.core.signals import Stop
 from deepsort_reid.data.loading.augment import normalise
 from deepsort_reid.model import network
-from deepsort_reid.training.distributed import ALONE, Process
 from deepsort_reid.training.observers import Observer
+from deepsort_reid.training.ranks.distributed import ALONE, Process
 from deepsort_reid.training.trainer import Trainer
 from tests.support.equal_trainings import Build, largest_difference, train_in_float64
 from tests.support.ranks import on_ranks

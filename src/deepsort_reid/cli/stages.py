@@ -95,7 +95,7 @@ def run(stages: Sequence[str], folder: Path) -> None:
     if not (folder / PARAMS).exists():
         raise ConfigError(f"{folder / PARAMS}: no such file; `deepsort-reid train` makes it")
     for stage in stages:
-        launcher = ["-m", "deepsort_reid.training.torchrun", "--standalone"]
+        launcher = ["-m", "deepsort_reid.training.torchrun"]
         script = str(home() / "pipeline" / f"{stage}.py")
         command = [sys.executable, *(launcher if stage == "train" else ()), script]
         status = subprocess.run(command, cwd=folder, check=False).returncode  # noqa: S603

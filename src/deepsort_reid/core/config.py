@@ -61,6 +61,7 @@ class SplitConfig(Section):
 class TrainConfig(Section):
     """Stage train: the hyperparameters, at the top level of params.yaml."""
 
+    nnodes: int = Field(ge=1, description="machines that train together")
     nproc_per_node: int = Field(ge=1, description="processes (ranks) that train on a machine")
     seed: int = Field(ge=0, description="seed of weights, order of images, augmentation")
     arch: Arch = Field(
@@ -158,6 +159,16 @@ class TrainConfig(Section):
     def design(self) -> dict[str, Any]:
         """What `network.build` makes the network from, besides the number of classes."""
         return {name: getattr(self, name) for name in DESIGN}
+
+    @property
+    def world_size(self) -> int:
+        """The processes of all machines together."""
+        return self.nnodes * self.nproc_per_node
+
+    @property
+    def determining(self) -> dict[str, Any]:
+        """What a checkpoint depends on besides `world_size`: all but where the processes run."""
+        return self.model_dump(mode="json", exclude={"nnodes", "nproc_per_node"})
 
     @property
     def fitted_warmup(self) -> float:

@@ -22,8 +22,8 @@ from deepsort_reid.lineage.records import PipelineRecords
 from deepsort_reid.model.device import choose_device
 from deepsort_reid.training import fingerprint
 from deepsort_reid.training.arithmetic import has_bfloat16
-from deepsort_reid.training.distributed import Process
 from deepsort_reid.training.fingerprint import Fingerprint
+from deepsort_reid.training.ranks.distributed import Process
 
 DATA = ("download", "split")  # the stages before train
 ANY_ENVIRONMENT = "this is the environment it was made in, which nobody knows"
@@ -127,7 +127,7 @@ def identity_here(
     digest = there.data.get("split", "") if keep_data else read_summary(root / "data/split").digest
     count = params.train.nproc_per_node
     device = choose_device(0, count)
-    process = Process(0, 0, count, count, device)
+    process = Process(0, 0, params.train.world_size, count, device)
     on_gpu = device.type == "cuda"
     # Which one a CPU would take, a measurement tells when the training starts.
     taken = on_gpu or there.environment.get("arithmetic") == "bfloat16"

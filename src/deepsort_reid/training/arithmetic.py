@@ -17,9 +17,10 @@ from torch import nn
 from deepsort_reid.core.config import TrainConfig
 from deepsort_reid.model import network
 from deepsort_reid.runs import unfinished
-from deepsort_reid.training import distributed, fingerprint
+from deepsort_reid.training import fingerprint
 from deepsort_reid.training.bfloat16 import keep_wrong_in_float32
-from deepsort_reid.training.distributed import Process
+from deepsort_reid.training.ranks import distributed
+from deepsort_reid.training.ranks.distributed import Process
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,11 @@ def choose_bfloat16(
     Returns:
         whether it is bfloat16.
     """
-    if not config.amp or not has_bfloat16(process.device):
+    if not config.amp:
+        return False
+    # A machine that has none decides for all.
+    able = distributed.gather_on_cpu(torch.tensor([int(has_bfloat16(process.device))]))
+    if not able.all():
         return False
     if process.device.type == "cuda":
         return True

@@ -23,7 +23,7 @@ from deepsort_reid.core.config import TrainConfig
 from deepsort_reid.core.machine import processor
 from deepsort_reid.core.project import PACKAGE, home
 from deepsort_reid.model.pretrained.source import sources
-from deepsort_reid.training.distributed import Process
+from deepsort_reid.training.ranks.distributed import Process
 
 SCRIPT = home() / "pipeline" / "train.py"
 LIBRARIES = ("torch", "numpy")  # whose arithmetic a training is made of
@@ -83,7 +83,7 @@ def of_training(
         data[name] = source.digest()
     return Fingerprint(
         data=data,
-        params=config.model_dump(),
+        params=config.determining,
         code=code_digests(),
         environment=environment(process, config.arch, bfloat16=bfloat16),
     )

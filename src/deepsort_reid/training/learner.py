@@ -18,13 +18,14 @@ from deepsort_reid.data.loading.batches import Batch
 from deepsort_reid.model import cuda_graph, network
 from deepsort_reid.model.device import random_state, set_random_state
 from deepsort_reid.model.ema import MovingAverage
-from deepsort_reid.training import distributed, parallel
+from deepsort_reid.training import parallel
 from deepsort_reid.training.bfloat16 import keep_wrong_in_float32
-from deepsort_reid.training.distributed import Process
 from deepsort_reid.training.losses.precision import at_least_float32
 from deepsort_reid.training.losses.teacher import Teacher
 from deepsort_reid.training.losses.total import TrainingLoss
 from deepsort_reid.training.optim import lr_at, make_optimizer, scale_lr, set_lr
+from deepsort_reid.training.ranks import distributed
+from deepsort_reid.training.ranks.distributed import Process
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from deepsort_reid.training import distributed
-from deepsort_reid.training.distributed import Process
+from deepsort_reid.training.ranks import distributed
+from deepsort_reid.training.ranks.distributed import Process
 
 
 def wrap(net: nn.Module, process: Process, image_size: tuple[int, int]) -> nn.Module:

@@ -19,12 +19,12 @@ from deepsort_reid.core.progress import Progress
 from deepsort_reid.data.loading.batches import TrainBatches, ValBatches
 from deepsort_reid.data.packed import Part
 from deepsort_reid.model.device import synchronize
-from deepsort_reid.training import distributed
-from deepsort_reid.training.distributed import Process
 from deepsort_reid.training.history import EpochResult, Meter
 from deepsort_reid.training.learner import Learner
 from deepsort_reid.training.losses.teacher import Teacher
 from deepsort_reid.training.observers import Observer
+from deepsort_reid.training.ranks import distributed
+from deepsort_reid.training.ranks.distributed import Process
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ class Trainer:
             SystemExit: stopped.
         """
         self.observers, self.stop = observers, stop or signals.Stop()
-        with distributed.contact():
+        with distributed.contact(self.process):
             for observer in observers:
                 observer.on_start(self.history, self.best)
             while not self.is_done:

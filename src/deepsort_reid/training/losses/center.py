@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from deepsort_reid.training import distributed
+from deepsort_reid.training.ranks import distributed
 
 CENTER_RATE = 0.5  # alpha of the center loss, as in the paper
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deepsort_reid.training import distributed
 from deepsort_reid.training.losses.precision import at_least_float32
+from deepsort_reid.training.ranks import distributed
 
 NO_IMAGE = -1  # label of a padded row
 MIN_SQUARE = 1e-12  # below it the gradient of a distance means nothing

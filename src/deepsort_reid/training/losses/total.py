@@ -6,12 +6,12 @@ from torch import Tensor, nn
 
 from deepsort_reid.core.config import TrainConfig
 from deepsort_reid.model import network
-from deepsort_reid.training.distributed import Process
 from deepsort_reid.training.losses import pairs as over_pairs
 from deepsort_reid.training.losses import teacher as taught_by
 from deepsort_reid.training.losses.center import CenterLoss
 from deepsort_reid.training.losses.classification import classification
 from deepsort_reid.training.losses.precision import at_least_float32
+from deepsort_reid.training.ranks.distributed import Process
 
 
 class TrainingLoss:

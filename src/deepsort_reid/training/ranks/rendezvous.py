@@ -1,17 +1,20 @@
 """Where ranks meet: one waits at an address, the others come, and nobody waits in silence."""
 
+import json
 import os
 import socket
 import sys
 import threading
 import time
 from datetime import timedelta
+from typing import NamedTuple
 
 import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from deepsort_reid.core.errors import TrainingError
 from deepsort_reid.core.launch import FIRST_WORD, LOOPBACK, PATIENCE, Launch
+from deepsort_reid.training.ranks import interface
 
 PAUSE = 0.1  # seconds between two looks
 REMEDY = (
@@ -20,11 +23,35 @@ REMEDY = (
 )
 
 
-def meet(launch: Launch) -> Store:
-    """Wait for all ranks; return the store that they share, for the process group.
+class Member(NamedTuple):
+    """A rank, as it has presented itself to the others."""
+
+    host: str  # its machine's name
+    address: str  # at which other machines reach it; empty on rank 0's machine until all have met
+    local_rank: int
+    backend: str  # by which it would join the others
+
+
+class Meeting(NamedTuple):
+    """Where all ranks have met, and who they are."""
+
+    store: Store
+    members: list[Member]  # in the order of ranks
+    address: str  # of the store, as this rank reaches it
+    port: int
+    prefix: str  # of this attempt's keys in the store
+
+
+def meet(launch: Launch, backend: str) -> Meeting:
+    """Wait for all ranks.
+
+    Args:
+        launch: this process among the others.
+        backend: by which it would join them.
 
     Raises:
-        TrainingError: a rank does not come in time, or the address cannot be used; one line.
+        TrainingError: a rank does not come in time, would join by another backend, or the address
+            cannot be used; one line.
     """
     waiting = Waiting(launch)
     # torchrun's agent can keep the store that is met at: then every rank is a guest there.
@@ -36,10 +63,43 @@ def meet(launch: Launch) -> Store:
         store = opened(launch, waiting, is_host=is_host)
     except dist.DistError as error:
         raise TrainingError(f"{waiting.where} cannot be used: {reason(error)}; {REMEDY}") from None
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    shared = PrefixStore(f"attempt-{attempt}", store)
+    prefix = f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    shared = PrefixStore(prefix, store)
+    present(shared, launch, backend)
     wait_for_all(shared, launch, waiting)
-    return PrefixStore("group", shared)
+    members = presented(shared, launch)
+    address = LOOPBACK if is_host else launch.address
+    return Meeting(shared, members, address, launch.port, prefix)
+
+
+def present(store: Store, launch: Launch, backend: str) -> None:
+    """Tell the others that this rank is there, and where."""
+    address = ""
+    if not launch.is_on_one_machine and launch.rank != launch.local_rank:
+        address = interface.own_address(launch.address, launch.port, store)
+    member = Member(socket.gethostname(), address, launch.local_rank, backend)
+    store.set(f"rank-{launch.rank}", json.dumps(member))
+
+
+def presented(store: Store, launch: Launch) -> list[Member]:
+    """What the ranks, which are all there, have told.
+
+    Raises:
+        TrainingError: they would not join by one backend.
+    """
+    told = store.multi_get([f"rank-{rank}" for rank in range(launch.world_size)])
+    members = [Member(*json.loads(text)) for text in told]
+    if not launch.is_on_one_machine:
+        first = interface.address_of_first(store)
+        members = [member._replace(address=member.address or first) for member in members]
+    for rank, member in enumerate(members):
+        if member.backend != members[0].backend:
+            raise TrainingError(
+                f"rank {rank} on {member.host} would join by {member.backend}, rank 0 on "
+                f"{members[0].host} by {members[0].backend}; nccl needs a GPU for each rank, on "
+                "every machine"
+            )
+    return members
 
 
 class Waiting:
@@ -135,14 +195,13 @@ def opened(launch: Launch, waiting: Waiting, *, is_host: bool) -> Store:
 
 
 def wait_for_all(store: Store, launch: Launch, waiting: Waiting) -> None:
-    """Wait until every rank has written its number into the store.
+    """Wait until every rank has presented itself in the store.
 
     Raises:
         TrainingError: one has not in time, or rank 0 has gone meanwhile.
     """
     missing = list(range(launch.world_size))
     try:
-        store.set(f"rank-{launch.rank}", "here")
         while missing := [rank for rank in missing if not store.check([f"rank-{rank}"])]:
             names = ", ".join(map(str, missing[:8])) + (", …" if len(missing) > 8 else "")
             waiting.pause(f"{len(missing)} of {launch.world_size} ranks ({names})")

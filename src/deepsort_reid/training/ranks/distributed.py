@@ -1,21 +1,24 @@
 """Processes that train together: how they find each other, and every collective they use."""
 
 import os
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 
 from deepsort_reid.core.errors import LostContactError, TrainingError
-from deepsort_reid.core.launch import PATIENCE, Launch, read_launch
+from deepsort_reid.core.launch import LOOPBACK, PATIENCE, Launch, read_launch
 from deepsort_reid.model.device import computing
-from deepsort_reid.training.rendezvous import meet
+from deepsort_reid.training.ranks import interface
+from deepsort_reid.training.ranks.heartbeat import Heartbeat
+from deepsort_reid.training.ranks.rendezvous import Meeting, meet
 
 TIMEOUT = timedelta(minutes=10)  # a collective that takes longer has lost a rank
 
@@ -29,6 +32,7 @@ class Process:
     world_size: int
     local_world_size: int
     device: torch.device
+    hosts: Mapping[str, str] = field(default_factory=dict)  # address -> name, of several machines
 
     @property
     def is_first(self) -> bool:
@@ -70,25 +74,31 @@ def joined(*, deterministic: bool = True) -> Iterator[Process]:
         if launch.world_size == 1:
             yield process
             return
-        with contact():
-            connect(launch, device)
+        meeting = connect(launch, device)
+        if launch.is_on_one_machine:
+            heartbeat: AbstractContextManager[object] = nullcontext()
+        else:
+            heartbeat = Heartbeat(meeting, launch.rank)
+            hosts = {member.address: member.host for member in meeting.members}
+            process = replace(process, hosts=hosts)
+        with heartbeat, contact(process):
             try:
                 yield process
             finally:
                 dist.destroy_process_group()
 
 
-def connect(launch: Launch, device: torch.device) -> None:
+def connect(launch: Launch, device: torch.device) -> Meeting:
     """Meet the other processes, and form the group of all.
 
     Raises:
         TrainingError: one does not come, or they cannot reach each other.
     """
-    if launch.is_on_one_machine:
-        # Else gloo asks a name server for this machine's address.
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback_interface())
-    store = meet(launch)
     backend = backend_of(device, launch.local_world_size)
+    meeting = meet(launch, backend)
+    own = LOOPBACK if launch.is_on_one_machine else meeting.members[launch.rank].address
+    interface.choose(own)
+    store = PrefixStore("group", meeting.store)
     store.set_timeout(TIMEOUT)
     try:
         dist.init_process_group(
@@ -104,16 +114,15 @@ def connect(launch: Launch, device: torch.device) -> None:
         ) from error
     # Older torch has this for its own use alone.
     getattr(dist, "set_timeout", dist.distributed_c10d._set_pg_timeout)(TIMEOUT)
-
-
-def loopback_interface() -> str:
-    """The name of the interface by which a machine reaches itself."""
-    return next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
+    return meeting
 
 
 @contextmanager
-def contact() -> Iterator[None]:
+def contact(process: Process) -> Iterator[None]:
     """Report a lost process in one line, instead of the backend's many.
+
+    Args:
+        process: this one, which knows the others' machines.
 
     Raises:
         LostContactError: a collective inside the block failed.
@@ -123,8 +132,11 @@ def contact() -> Iterator[None]:
     except RuntimeError as error:
         if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise
+        # gloo names the peer: `Connection closed by peer [10.0.0.2]:43210`.
+        peer = re.search(r"\[([0-9a-fA-F.:]+)\]:\d", str(error))
+        on = f" on {process.hosts[peer[1]]}" if peer and peer[1] in process.hosts else ""
         raise LostContactError(
-            "another process of the training is gone; its report is above, or on its machine"
+            f"another process of the training{on} is gone; its report is above, or on its machine"
         ) from error
 
 
