@@ -109,8 +109,7 @@ def add(client: "MlflowClient", run_id: str, folder: Path) -> None:
         client.finalize_logged_model(model_id, "READY")
         version = _register(client, run, model_id)
     _link(client, client.get_run(run_id), version)
-    newest = max(int(one.version) for one in _versions(client, "name", MODEL))
-    client.set_registered_model_alias(MODEL, CANDIDATE, str(newest))
+    client.set_registered_model_alias(MODEL, CANDIDATE, _newest(client, MODEL))
 
 
 def lacking_metrics(
@@ -173,7 +172,6 @@ def promote(client: "MlflowClient", run_id: str, wish: Path) -> None:
 
 def _best(client: "MlflowClient", run: "Run", metric: str) -> str | None:
     """The version with the highest metric among the runs on a run's data; the oldest of equals."""
-    versions = {version.run_id: version.version for version in _versions(client, "name", MODEL)}
     found = []
     # Earlier versions of this project have recorded `reid/mAP` as `mAP`.
     for name in dict.fromkeys([metric, metric.rpartition("/")[2]]):
@@ -182,11 +180,12 @@ def _best(client: "MlflowClient", run: "Run", metric: str) -> str | None:
             filter_string=f"tags.{DATA_DIGEST} = '{run.data.tags.get(DATA_DIGEST, '')}'",
             order_by=[f"metrics.`{name}` DESC", "attributes.start_time ASC"],
         )
-        found += [
-            (-ranked.data.metrics[name], ranked.info.start_time, versions[ranked.info.run_id])
-            for ranked in ranking
-            if name in ranked.data.metrics and ranked.info.run_id in versions
-        ][:1]
+        for ranked in ranking:
+            # Few runs are asked for: nearly every one has a version.
+            if name in ranked.data.metrics and (version := _version_of(client, ranked.info.run_id)):
+                value = ranked.data.metrics[name]
+                found.append((-value, ranked.info.start_time, version.version))
+                break
     return min(found)[-1] if found else None
 
 
@@ -244,7 +243,7 @@ def _run_of(client: "MlflowClient", name: str) -> str:
         return str(client.get_model_version_by_alias(name, alias).run_id)
     name, _, version = name.partition("/")
     if version == "latest":
-        version = max((v.version for v in _versions(client, "name", name)), key=int)
+        version = _newest(client, name)
     return str(client.get_model_version(name, version).run_id)
 
 
@@ -264,9 +263,13 @@ def _link(
 
 
 def _version_of(client: "MlflowClient", run_id: str) -> "ModelVersion | None":
-    versions = _versions(client, "run_id", run_id)
+    versions = client.search_model_versions(f"run_id = '{run_id}'")
     return next((version for version in versions if version.name == MODEL), None)
 
 
-def _versions(client: "MlflowClient", attribute: str, value: str) -> "list[ModelVersion]":
-    return list(client.search_model_versions(f"{attribute} = '{value}'"))
+def _newest(client: "MlflowClient", name: str) -> str:
+    """The number of a model's newest version."""
+    (newest,) = client.search_model_versions(
+        f"name = '{name}'", max_results=1, order_by=["version_number DESC"]
+    )
+    return str(newest.version)
