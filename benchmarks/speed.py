@@ -24,7 +24,8 @@ from deepsort_reid.core.machine import cores, processor
 from speed_items.rows import Row
 
 ITEMS = (
-    "step", "bare", "arithmetic", "ranks", "split", "ranking", "evaluation", "scale", "overhead",
+    "step", "bare", "arithmetic", "ranks", "split", "ranking", "evaluation", "scale", "runs",
+    "meeting", "overhead",
 )  # fmt: skip
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "speed.md"

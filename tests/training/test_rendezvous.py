@@ -92,7 +92,7 @@ def test_one_voice_on_each_machine(capsys: pytest.CaptureFixture[str]) -> None:
     for rank, local_rank in ((0, 0), (1, 1), (2, 0), (3, 1)):
         waiting = rendezvous.Waiting(Launch(rank, local_rank, 4, 2, "head", 1))
         waiting.began -= 6
-        waiting.pause("somebody")
+        waiting.pause(lambda: "somebody")
     assert capsys.readouterr().err == 2 * "waiting for somebody at head:1\n"
 
 

@@ -17,7 +17,7 @@ from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined
 
 from deepsort_reid.core.errors import LostContactError
 from deepsort_reid.core.stage import report
-from deepsort_reid.training.ranks.rendezvous import Meeting, Member
+from deepsort_reid.training.ranks.rendezvous import BEAT, Meeting, Member
 
 EVERY = 5.0  # seconds between two beats of a machine
 # Seconds of silence that mean that it is gone. A link that was cut for 25 s needs up to 51: TCP
@@ -94,12 +94,12 @@ class Heartbeat:
             self.meeting.address, self.meeting.port, is_master=False,
             timeout=timedelta(seconds=SILENCE), wait_for_workers=False,
         )  # fmt: skip
-        return PrefixStore(f"{self.meeting.prefix}/beat", store)
+        return PrefixStore(f"{self.meeting.prefix}/{BEAT}", store)
 
     def _listen(self, store: PrefixStore) -> None:
         """Note whose counter has changed."""
-        present = [rank for rank in self.beating if store.check([f"{rank}"])]
-        counts = dict(zip(present, store.multi_get([f"{rank}" for rank in present]), strict=True))
+        told = store.multi_get([f"{rank}" for rank in self.beating])
+        counts = dict(zip(self.beating, told, strict=True))
         self.answered = time.monotonic()
         for rank, count in counts.items():
             if count == LEFT:

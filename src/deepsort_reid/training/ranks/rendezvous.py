@@ -6,6 +6,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from deepsort_reid.core.launch import FIRST_WORD, LOOPBACK, PATIENCE, Launch
 from deepsort_reid.training.ranks import interface
 
 PAUSE = 0.1  # seconds between two looks
+BEAT = "beat"  # where the store has the counter of each machine's first rank; see `heartbeat`
 REMEDY = (
     "see that every process is started, by one launcher, and that its machine reaches this address "
     "(MASTER_ADDR, MASTER_PORT)"
@@ -78,7 +80,10 @@ def present(store: Store, launch: Launch, backend: str) -> None:
     if not launch.is_on_one_machine and launch.rank != launch.local_rank:
         address = interface.own_address(launch.address, launch.port, store)
     member = Member(socket.gethostname(), address, launch.local_rank, backend)
+    if not launch.local_rank:
+        store.set(f"{BEAT}/{launch.rank}", "0")
     store.set(f"rank-{launch.rank}", json.dumps(member))
+    store.add("present", 1)
 
 
 def presented(store: Store, launch: Launch) -> list[Member]:
@@ -115,11 +120,11 @@ class Waiting:
         self.where = f"{launch.address}:{launch.port}"
         self.has_spoken = False
 
-    def pause(self, whom: str, why: str = "") -> None:
+    def pause(self, whom: Callable[[], str], why: str = "") -> None:
         """Wait a little longer, and say for whom once it has lasted.
 
         Args:
-            whom: who is missing, in words.
+            whom: tells who is missing, in words.
             why: what is known about the cause.
 
         Raises:
@@ -129,14 +134,14 @@ class Waiting:
         if waited >= PATIENCE:
             cause = f" ({why})" if why else ""
             raise TrainingError(
-                f"waited {PATIENCE:.0f} s for {whom} at {self.where}{cause}; {REMEDY}"
+                f"waited {PATIENCE:.0f} s for {whom()} at {self.where}{cause}; {REMEDY}"
             )
         # One voice on each machine; where rank 0 does not answer, rank 1 speaks for its own.
         is_speaker = self.launch.local_rank == 0 or (bool(why) and self.launch.rank == 1)
         if waited >= FIRST_WORD and is_speaker and not self.has_spoken:
             self.has_spoken = True
             cause = f" ({why})" if why else ""
-            print(f"waiting for {whom} at {self.where}{cause}", file=sys.stderr, flush=True)  # noqa: T201
+            print(f"waiting for {whom()} at {self.where}{cause}", file=sys.stderr, flush=True)  # noqa: T201
         time.sleep(PAUSE)
 
 
@@ -151,7 +156,7 @@ def knock(launch: Launch, waiting: Waiting) -> None:
             socket.create_connection((launch.address, launch.port), timeout=FIRST_WORD).close()
         except OSError as error:
             why = (error.strerror or str(error)).lower()
-            waiting.pause(f"rank 0 of {launch.world_size} ranks", why)
+            waiting.pause(lambda: f"rank 0 of {launch.world_size} ranks", why)
         else:
             return
 
@@ -188,7 +193,9 @@ def opened(launch: Launch, waiting: Waiting, *, is_host: bool) -> Store:
     while thread.is_alive():
         thread.join(PAUSE)
         if thread.is_alive():
-            waiting.pause(f"rank 0 of {launch.world_size} ranks", "what listens there is silent")
+            waiting.pause(
+                lambda: f"rank 0 of {launch.world_size} ranks", "what listens there is silent"
+            )
     if failures:
         raise failures[0]
     return made[0]
@@ -197,14 +204,20 @@ def opened(launch: Launch, waiting: Waiting, *, is_host: bool) -> Store:
 def wait_for_all(store: Store, launch: Launch, waiting: Waiting) -> None:
     """Wait until every rank has presented itself in the store.
 
+    Each look is one question, however many ranks there are.
+
     Raises:
         TrainingError: one has not in time, or rank 0 has gone meanwhile.
     """
-    missing = list(range(launch.world_size))
+
+    def missing() -> str:
+        ranks = [rank for rank in range(launch.world_size) if not store.check([f"rank-{rank}"])]
+        names = ", ".join(map(str, ranks[:8])) + (", …" if len(ranks) > 8 else "")
+        return f"{len(ranks)} of {launch.world_size} ranks ({names})"
+
     try:
-        while missing := [rank for rank in missing if not store.check([f"rank-{rank}"])]:
-            names = ", ".join(map(str, missing[:8])) + (", …" if len(missing) > 8 else "")
-            waiting.pause(f"{len(missing)} of {launch.world_size} ranks ({names})")
+        while store.add("present", 0) < launch.world_size:
+            waiting.pause(missing)
     except dist.DistError as error:
         raise TrainingError(
             f"the ranks that met at {waiting.where} have parted ({reason(error)}); {REMEDY}"
