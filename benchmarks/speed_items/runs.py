@@ -2,10 +2,10 @@
 
 Rows: MLflow stores in SQLite with 100, 1,000 and 10,000 runs on the same data, each with a
 registered version; by the seconds that a further run takes from its beginning to its delivery
-(records, artifacts, model, version, promotion to the best), the seconds to see that nothing waits to
-be delivered, those that MLflow takes to search the first page of its table, a hundred runs by their
-mAP, and the size of the database. The runs are copies of one that was delivered: in SQL, and of its
-folder by hard links.
+(records, artifacts, model, version, promotion to the best), the seconds to see that nothing waits
+to be delivered, those that MLflow takes to search the first page of its table, a hundred runs by
+their mAP, and the size of the database. The runs are copies of one that was delivered: in SQL, and
+of its folder by hard links.
 """
 
 import os
