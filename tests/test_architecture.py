@@ -15,7 +15,7 @@ PACKAGE = ROOT / "src" / "deepsort_reid"
 # A room imports only from itself and from rooms before it.
 ROOMS = """
     core synthetic sources runs data model training evaluation export tracking comparison lineage
-    cli
+    search cli
 """.split()
 STAGES = [
     "download",

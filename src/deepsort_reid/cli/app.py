@@ -267,6 +267,41 @@ def compare(
 
 
 @app.command()
+def search(
+    trials: Annotated[
+        int, typer.Option(min=1, help="trials of the study, earlier ones included")
+    ] = 40,
+    file: Annotated[
+        Path, typer.Option("--file", "-f", help="what varies, and in which range")
+    ] = Path("search.yaml"),
+    study: Annotated[
+        str | None, typer.Option(help="name of the study  [default: as the file is called]")
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="database of the study, postgresql://…  [default: SQLite in .search/]"),
+    ] = None,
+) -> None:
+    """Search for parameters that train a better network.
+
+    search.yaml says which parameters vary. Each trial trains a network and evaluates it on
+    identities held out of training; bad ones are pruned early. A trial at a time runs on each GPU,
+    and in MLflow below the run of the search. In the end stands the command that trains the best
+    one. A search that was interrupted goes on with the same command.
+
+    \b
+    deepsort-reid search --trials 40
+    deepsort-reid search --trials 80             (40 more)
+    deepsort-reid search --file losses.yaml
+    """
+    with needing("pipeline"):
+        from deepsort_reid.cli.search import search as searched
+
+        text = searched(file, trials=trials, name=study, url=storage)
+    typer.echo(text)
+
+
+@app.command()
 def metrics(
     runs: Annotated[
         list[str], typer.Argument(help="folders, files of metrics (JSON), or commits of git")

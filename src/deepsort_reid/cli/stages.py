@@ -5,7 +5,6 @@ are the scripts of pipeline/, which the wheel brings along.
 """
 
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from deepsort_reid.cli import recipes
 from deepsort_reid.core import config, files
 from deepsort_reid.core.errors import ConfigError
-from deepsort_reid.core.project import home
+from deepsort_reid.core.project import home, stage_command
 from deepsort_reid.core.yaml_file import parse_yaml, read_text
 
 PARAMS, CHECKPOINT = Path("params.yaml"), Path("models/model.pth")
@@ -95,9 +94,6 @@ def run(stages: Sequence[str], folder: Path) -> None:
     if not (folder / PARAMS).exists():
         raise ConfigError(f"{folder / PARAMS}: no such file; `deepsort-reid train` makes it")
     for stage in stages:
-        launcher = ["-m", "deepsort_reid.training.torchrun"]
-        script = str(home() / "pipeline" / f"{stage}.py")
-        command = [sys.executable, *(launcher if stage == "train" else ()), script]
-        status = subprocess.run(command, cwd=folder, check=False).returncode  # noqa: S603
+        status = subprocess.run(stage_command(stage), cwd=folder, check=False).returncode  # noqa: S603
         if status:
             raise SystemExit(status if status > 0 else 128 - status)

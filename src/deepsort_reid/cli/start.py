@@ -11,7 +11,7 @@ NEEDED = {  # packages of each extra of pyproject.toml by which it is known to b
     "train": ("pydantic", "ruamel", "matplotlib", "filelock", "scipy"),
     "export": ("pydantic", "ruamel", "filelock", "onnx", "onnxruntime", "onnxscript"),
     "track": ("pydantic", "ruamel", "scipy", "deep_sort_realtime", "cv2"),
-    "pipeline": ("pydantic", "ruamel", "mlflow", "trackeval", "filelock"),
+    "pipeline": ("pydantic", "ruamel", "mlflow", "trackeval", "filelock", "optuna"),
 }
 
 

@@ -80,6 +80,10 @@ class StoreError(DeepSortReidError):
     """The MLflow store cannot be opened."""
 
 
+class SearchError(DeepSortReidError):
+    """A search cannot begin or go on."""
+
+
 class LineageError(DeepSortReidError):
     """What was asked for leads to no checkpoint, or to several."""
 

@@ -1,6 +1,7 @@
 """Where the project lies, and the paths in params.yaml that begin there."""
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,13 @@ def home() -> Path:
     """
     packed, clone = PACKAGE / "project", PACKAGE.parents[1]
     return packed if packed.is_dir() else clone
+
+
+def stage_command(stage: str) -> list[str]:
+    """The command that runs a stage without DVC, in the folder of a run."""
+    launcher = ["-m", "deepsort_reid.training.torchrun"]
+    script = str(home() / "pipeline" / f"{stage}.py")
+    return [sys.executable, *(launcher if stage == "train" else ()), script]
 
 
 def outputs_of(stage: Mapping[str, Any]) -> list[str]:

@@ -16,9 +16,18 @@ from deepsort_reid.runs.names import flattened
 PARAMS, LOCK, PIPELINE = "params.yaml", "dvc.lock", "dvc.yaml"
 RECIPES = "recipes"  # the folder of named values of parameters
 CODE = ("src", "pipeline")  # where a file that git does not know yet is code
+TRIAL = "DEEPSORT_REID_TRIAL"  # in the environment of a search's trial: its number
 SHOWN = 3  # parameters in a label
 LONGEST_VALUE = 24  # characters of a value in a label
 PLAIN = re.compile(r"[\w./+-]+( [\w./+-]+)*", re.ASCII)  # what Hydra needs no quotes around
+
+
+def workspace() -> Path:
+    """The folder whose files are compared with a commit: the current one, but for a trial's.
+
+    A search's trial runs in a folder that git ignores, with the project's own code.
+    """
+    return project_root() if TRIAL in os.environ else Path.cwd()
 
 
 def base_commit() -> str | None:
@@ -38,7 +47,7 @@ def changed_files(commit: str | None) -> list[str] | None:
     if commit is None:
         return None
     others = [f":(exclude){name}" for name in (PARAMS, LOCK, *outputs())]
-    here = Path.cwd()
+    here = workspace()
     tracked = git("diff", "--name-only", "-z", "--relative", commit, "--", ".", *others, at=here)
     new = git("ls-files", "--others", "--exclude-standard", "-z", "--", *CODE, at=here)
     if tracked is None or new is None:
@@ -56,7 +65,7 @@ def changed_params(commit: str | None, params: Mapping[str, Any]) -> dict[str, A
     Returns:
         names with dots (`split.seed`) -> the values here.
     """
-    content = git_bytes("show", f"{commit}:./{PARAMS}", at=Path.cwd()) if commit else None
+    content = git_bytes("show", f"{commit}:./{PARAMS}", at=workspace()) if commit else None
     try:
         there = parse_yaml((content or b"").decode())
     except (ConfigError, UnicodeDecodeError):
@@ -144,7 +153,7 @@ def spelled(value: object) -> str:
 def outputs() -> list[str]:
     """The paths of all outputs that dvc.yaml states; none if it cannot be read."""
     try:
-        stages = read_yaml(Path(PIPELINE)).get("stages", {}).values()
+        stages = read_yaml(workspace() / PIPELINE).get("stages", {}).values()
         return [path for stage in stages for path in outputs_of(stage)]
     except (ConfigError, AttributeError, TypeError):
         return []

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from deepsort_reid.core import files, signals
 from deepsort_reid.core.errors import StoreError
+from deepsort_reid.runs import provenance
 from deepsort_reid.runs.folder import BusyError, RunFolder, is_key, milliseconds
 from deepsort_reid.runs.mlflow.mirror import Mirror
 from deepsort_reid.runs.mlflow.registry import export_model
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+CHECKPOINT = ".pth"  # what a checkpoint's name ends in
 DIGEST = 12  # characters, to be read in a list; the whole is a tag
 CLOSE_SECONDS = 20.0  # for what is left, while the store answers
 KILLED_SECONDS = 3.0  # the same for a run that somebody wants to end now
@@ -47,6 +49,10 @@ class RunLogger:
 
     Every method writes to the run's folder and comes back; none waits for the store, nor raises
     for a fault of the store's. All raise OSError if the folder cannot be written.
+
+    Attributes:
+        keeps_networks: False in a search's trial. The checkpoints of all trials would fill a disk,
+            and whoever wants the best one trains it again.
     """
 
     def __init__(self, folder: RunFolder, uri: str | None):
@@ -57,6 +63,7 @@ class RunLogger:
             uri: the store's address; None sends nothing.
         """
         self.folder, self.uri = folder, uri
+        self.keeps_networks = provenance.trial_number() is None
         self.sync = Sync(Mirror(RunFolder(folder.key), uri)) if uri else None
 
     @property
@@ -106,6 +113,8 @@ class RunLogger:
 
         Its content is recorded as it is now. A missing file is worth a warning.
         """
+        if path.suffix == CHECKPOINT and not self.keeps_networks:
+            return
         try:
             self.folder.keep(path, folder)
         except FileNotFoundError as error:
@@ -146,7 +155,7 @@ class RunLogger:
             example: images (B, 3, H, W), B > 1, in the network's dtype, to export it with.
             metadata: plain data that its users need: mean, std.
         """
-        if self.sync is None:
+        if self.sync is None or not self.keeps_networks:
             return
         try:
             import_mlflow()

@@ -12,6 +12,9 @@ from deepsort_reid.runs import changes
 
 EXPERIMENT = "DVC_EXP_NAME"  # where DVC names the experiment
 FILES = 3  # changed files that are named
+SEARCH = "DEEPSORT_REID_SEARCH"  # in the environment of a search's trial: the key of its run
+PARENT_KEY = "parent_run_key"  # the key of the run that this one is a part of
+TRIAL_TAG = "trial"  # the number of a search's trial
 RUN_KEY = "run_key"  # by which a run is found that was made without our hearing of it
 DATA_DIGEST = "data_digest"  # runs with the same one were measured on the same data
 CHECKPOINT_MD5 = "checkpoint_md5"  # by which DVC's cache and every dvc.lock name the checkpoint
@@ -61,6 +64,8 @@ def tags_of(
         "dvc_experiment": os.environ.get(EXPERIMENT),
         "dvc_stage": os.environ.get("DVC_STAGE"),
         DATA_DIGEST: data_digest,
+        PARENT_KEY: os.environ.get(SEARCH),
+        TRIAL_TAG: trial_number(),
         "mlflow.source.git.commit": commit,
         "mlflow.source.name": source_name(),
         "mlflow.source.type": "LOCAL",
@@ -84,8 +89,10 @@ def run_name(arch: str, params: Mapping[str, Any]) -> str:
 
     Returns:
         `resnet18-lr0.2`; `resnet18-0a1b2c3` with the parameters of the commit 0a1b2c3, and
-        `resnet18-0a1b2c3-changed` if files of that commit were changed.
+        `resnet18-0a1b2c3-changed` if files of that commit were changed. `trial-7` in a search.
     """
+    if number := trial_number():
+        return f"trial-{number}"
     commit = changes.base_commit()
     different = changes.changed_params(commit, params)
     if different:
@@ -94,6 +101,11 @@ def run_name(arch: str, params: Mapping[str, Any]) -> str:
     if commit is None:
         return arch
     return f"{arch}-{commit[:7]}{'-changed' if changes.changed_files(commit) else ''}"
+
+
+def trial_number() -> str | None:
+    """The number of the search's trial that this process is a part of; None outside a search."""
+    return os.environ.get(changes.TRIAL)
 
 
 def source_name() -> str:

@@ -27,7 +27,7 @@ from deepsort_reid.runs.mlflow.store import (
     uploading,
 )
 from deepsort_reid.runs.points import Point, Points
-from deepsort_reid.runs.provenance import RUN_KEY
+from deepsort_reid.runs.provenance import PARENT_KEY, RUN_KEY
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 BATCH = 100  # parameters or tags a call; MLflow's limit
 LARGEST = 1000  # points a call; MLflow's limit
+PARENT = "mlflow.parentRunId"  # the tag by which MLflow's pages show a run below another
+PARENT_SECONDS = 10.0  # for another process that makes the parent's run
 
 
 class FailedError(Exception):
@@ -231,6 +233,26 @@ class Mirror:
                 run_name=told["name"],
             )
 
+    def _parent(self, key: str | None) -> str | None:
+        """MLflow's name for the run that this one is a part of, which is made if it is not there.
+
+        Args:
+            key: of that run; None if this one stands alone.
+
+        Returns:
+            None also where that run was deleted.
+        """
+        if key is None:
+            return None
+        folder = RunFolder(key, self.folder.path.parent)
+        if folder.mlflow.get("store") == label(self.uri):
+            return str(folder.mlflow["run_id"])
+        try:
+            with folder.mirroring(PARENT_SECONDS):
+                return str(Mirror(folder, self.uri)._run().info.run_id)
+        except NoRunError:
+            return None
+
     # Records
 
     def _send_params(self, run: "Run") -> None:
@@ -243,8 +265,10 @@ class Mirror:
     def _send_tags(self, run: "Run") -> None:
         from mlflow.entities import RunTag
 
-        values = self.folder.read("tags.json").items()
-        tags = [RunTag(name, text) for name, text in values if run.data.tags.get(name) != text]
+        values = self.folder.read("tags.json")
+        if parent := self._parent(values.get(PARENT_KEY)):
+            values[PARENT] = parent
+        tags = [RunTag(n, text) for n, text in values.items() if run.data.tags.get(n) != text]
         self._send("tags", tags, BATCH, lambda some: self._log(run, tags=some))
 
     def _send_inputs(self, run: "Run") -> None:

@@ -1,0 +1,257 @@
+"""The study: every trial of a search with its values and its score, in a database of Optuna's."""
+
+import json
+import re
+import socket
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.exceptions import ExperimentalWarning, OptunaError
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from deepsort_reid.core.errors import SearchError, one_line
+from deepsort_reid.runs.mlflow.store import masked, quoted, reason
+from deepsort_reid.runs.names import flattened
+
+MADE_OF, RUN = "made_of", "run"  # attributes of a study
+VALUES, REASON, PLACE, SECONDS, CODE = "values", "reason", "place", "seconds", "code"  # of a trial
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+STARTUP = 5  # finished trials before any is pruned
+WARM_UP = 1 / 3  # share of the epochs before which no trial is pruned
+
+
+class Study:
+    """A study, and this search's part in it.
+
+    Attributes:
+        name: the study's.
+        place: names this machine and folder where others may share the study; empty if none can.
+        optuna: Optuna's own study.
+    """
+
+    def __init__(self, folder: Path, name: str, url: str | None, *, seed: int, epochs: int | None):
+        """Open a study, or begin it.
+
+        Args:
+            folder: of the search; the study lies in it if no URL is given.
+            name: the study's.
+            url: of a database that several machines may share.
+            seed: of the draws.
+            epochs: of a trial; None prunes none.
+
+        Raises:
+            SearchError: the database cannot be opened.
+        """
+        self.name, self.seed = name, seed
+        self.place = f"{socket.gethostname()}:{folder}" if url else ""
+        self.address = url or f"sqlite:///{quoted(folder / 'study.db')}"
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        with self.answering():
+            self.optuna = optuna.create_study(
+                storage=self.address,
+                study_name=name,
+                direction="maximize",
+                load_if_exists=True,
+                pruner=pruner(epochs),
+            )
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Let a fault of the database be one line.
+
+        Raises:
+            SearchError: the database cannot be opened, or fails.
+        """
+        import sqlalchemy
+
+        try:
+            yield
+        except ImportError:
+            raise SearchError(
+                f"study {masked(self.address)}: the package for this database is not installed; "
+                "for postgresql: uv sync --extra postgres"
+            ) from None
+        except (OptunaError, sqlalchemy.exc.SQLAlchemyError) as error:
+            raise SearchError(
+                f"study {masked(self.address)} cannot be used: {why(error)}; once it answers, the "
+                "same command goes on"
+            ) from error
+
+    def bind(self, made_of: Mapping[str, Any]) -> None:
+        """Note what all trials have in common, or compare it with what is noted.
+
+        Raises:
+            SearchError: something else was noted, so that the trials could not be compared.
+        """
+        here = json.loads(json.dumps(made_of))
+        known = self.optuna.user_attrs.get(MADE_OF, {})
+        for part in here:
+            if part in known and (others := different(known[part], here[part])):
+                raise SearchError(
+                    f"study {self.name!r} was begun with {part} {others}; go back to that, or "
+                    "begin another: --study NAME"
+                )
+        self.optuna.set_user_attr(MADE_OF, {**known, **here})
+
+    def run_key(self, new: str) -> str:
+        """The key of this search's run: the one that is noted, else a new one."""
+        name = f"{RUN} {self.place}".strip()
+        if name not in self.optuna.user_attrs:
+            self.optuna.set_user_attr(name, new)
+        return str(self.optuna.user_attrs[name])
+
+    # Trials
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials, by number."""
+        return self.optuna.get_trials(deepcopy=False)
+
+    def ended(self) -> list[FrozenTrial]:
+        """The trials that count: they have a score, or were pruned."""
+        return [trial for trial in self.trials() if trial.state in ENDED]
+
+    def elsewhere(self) -> list[FrozenTrial]:
+        """The trials that another search has in flight, or has left."""
+        return [trial for trial in self.in_flight() if not self.is_mine(trial)]
+
+    def left(self) -> list[FrozenTrial]:
+        """The trials that this search has in flight, or has left when it was killed."""
+        return [trial for trial in self.in_flight() if self.is_mine(trial)]
+
+    def in_flight(self) -> list[FrozenTrial]:
+        """The trials without an end."""
+        return [trial for trial in self.trials() if trial.state == TrialState.RUNNING]
+
+    def is_mine(self, trial: FrozenTrial) -> bool:
+        """Whether a trial is this search's; alone, all are."""
+        return not self.place or trial.user_attrs.get(PLACE) == self.place
+
+    def ask(self, *, parallel: bool) -> Trial:
+        """Begin a trial.
+
+        Its draw depends on the seed and on the trials before it, and not on whether this search was
+        interrupted among them.
+
+        Args:
+            parallel: whether other trials may be in flight, near whose values none is drawn.
+        """
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            self.optuna.sampler = optuna.samplers.TPESampler(
+                seed=self.seed + len(self.trials()), constant_liar=parallel or bool(self.place)
+            )
+        trial = self.optuna.ask()
+        trial.set_user_attr(PLACE, self.place)
+        return trial
+
+    def take_up(self, trial: FrozenTrial) -> Trial:
+        """A trial that was left, to go on with."""
+        return Trial(self.optuna, trial._trial_id)
+
+    def report(self, trial: Trial, points: list[tuple[int, float]]) -> bool:
+        """Note points of a trial's curve, in order; return whether it is to be pruned."""
+        known = self.trials()[trial.number].intermediate_values
+        if known and trial.should_prune():  # a search that was killed may not have come to it
+            return True
+        for step, value in points:
+            if step not in known:
+                trial.report(value, step)
+                if trial.should_prune():
+                    return True
+        return False
+
+    def tell(self, trial: Trial, score: float, seconds: float = 0.0) -> None:
+        """End a trial with its score."""
+        trial.set_user_attr(SECONDS, round(seconds, 1))
+        self.optuna.tell(trial, score)
+
+    def prune(self, trial: Trial, why: str, seconds: float = 0.0) -> None:
+        """End a trial without a score."""
+        trial.set_user_attr(REASON, why)
+        trial.set_user_attr(SECONDS, round(seconds, 1))
+        self.optuna.tell(trial, state=TrialState.PRUNED)
+
+    def fail(self, trial: Trial, why: str) -> None:
+        """End a trial that is no result and does not count."""
+        trial.set_user_attr(REASON, why)
+        self.optuna.tell(trial, state=TrialState.FAIL)
+
+    def best(self) -> FrozenTrial | None:
+        """The trial with the highest score, the first of equals; None without a score."""
+        scored = [trial for trial in self.ended() if trial.state == TrialState.COMPLETE]
+        return max(scored, key=lambda trial: (trial.value or 0.0, -trial.number), default=None)
+
+    def is_surplus(self, trial: Trial, total: int) -> bool:
+        """Whether another search began the last of the wanted trials at the same moment."""
+        before = [one for one in self.in_flight() if one.number < trial.number]
+        return bool(self.place) and len(self.ended()) + len(before) >= total
+
+    def same(self, values: Mapping[str, Any]) -> FrozenTrial | None:
+        """A trial of these values that has ended."""
+        wanted = json.loads(json.dumps(values))
+        return next((t for t in self.ended() if t.user_attrs.get(VALUES) == wanted), None)
+
+
+def tags_of(trial: FrozenTrial) -> dict[str, str]:
+    """What became of a trial, as its run says it; nothing while it is in flight."""
+    if not trial.state.is_finished():
+        return {}
+    state = "failed" if trial.state == TrialState.FAIL else trial.state.name.lower()
+    reason = trial.user_attrs.get(REASON)
+    return {"trial_state": state, **({"trial_reason": reason} if reason else {})}
+
+
+def pruner(epochs: int | None) -> optuna.pruners.BasePruner:
+    """What prunes: the median of the finished trials at the same epoch; None prunes none."""
+    if epochs is None:
+        return optuna.pruners.NopPruner()
+    return optuna.pruners.MedianPruner(STARTUP, n_warmup_steps=max(1, round(WARM_UP * epochs)))
+
+
+def different(known: Any, here: Any) -> str:
+    """What differs, in a few words; empty if nothing does."""
+    old, new = (
+        flattened(side) if isinstance(side, Mapping) else {"": side} for side in (known, here)
+    )
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            label = f"{name}=" if name else ""
+            return f"{label}{shown(old, name)}, and here is {label}{shown(new, name)}"
+    return ""
+
+
+def shown(table: Mapping[str, Any], name: str) -> str:
+    """A value, or that there is none; the beginning of a checksum."""
+    text = str(table.get(name, "(nothing)"))
+    return text[:12] if re.fullmatch("[0-9a-f]{32,64}", text) else text
+
+
+def why(error: BaseException) -> str:
+    """The first line of what a database says."""
+    cause = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    return one_line(reason(cause).partition(" (Background")[0])
+
+
+@contextmanager
+def alone(folder: Path, name: str) -> Iterator[None]:
+    """Hold the lock of a search.
+
+    Raises:
+        SearchError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / "search.lock", timeout=0):
+            yield
+    except Timeout:
+        raise SearchError(
+            f"study {name!r} is being searched by another process here; wait for it, or begin "
+            "another: --study NAME"
+        ) from None
