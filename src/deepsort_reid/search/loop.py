@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from deepsort_reid.core.errors import ConfigError, SearchError
 from deepsort_reid.search.devices import Slot
 from deepsort_reid.search.space import Space
-from deepsort_reid.search.study import CODE, REASON, VALUES, Study, tags_of
+from deepsort_reid.search.study import ARITHMETIC, CODE, REASON, VALUES, Study, tags_of
 from deepsort_reid.search.trial import Failure, Points
 
 logger = logging.getLogger(__name__)
@@ -38,6 +38,9 @@ class Job(Protocol):
 
     def score(self) -> float | None:
         """The mAP of the finished network."""
+
+    def chosen(self) -> str | None:
+        """The arithmetic that it has chosen by a measurement; None: there was no choice."""
 
     def stop(self) -> None:
         """Tell it to end."""
@@ -218,6 +221,8 @@ class Search:
             self.fail(one, Failure("nothing could be measured", is_result=False))
             return
         before = self.study.best()
+        if chosen := one.job.chosen():
+            one.trial.set_user_attr(ARITHMETIC, chosen)
         self.study.tell(one.trial, score, one.job.seconds)
         is_best = before is None or score > (before.value or 0.0)
         self.failures, one.has_ended = 0, True

@@ -15,7 +15,7 @@ from deepsort_reid.core.figure import BLUE, GREY, ORANGE, drawn
 from deepsort_reid.core.yaml_file import show
 from deepsort_reid.runs.changes import override
 from deepsort_reid.search.space import Space
-from deepsort_reid.search.study import CODE, REASON, SECONDS, VALUES, Study, tags_of
+from deepsort_reid.search.study import ARITHMETIC, CODE, REASON, SECONDS, VALUES, Study, tags_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -160,11 +160,19 @@ def table(study: Study, keys: Sequence[str]) -> list[str]:
 
 def promise(best: FrozenTrial, space: Space) -> list[str]:
     """The command of the best trial, the number that it gives, and the way to the test part."""
-    values = best.user_attrs[VALUES]
-    tested = {**space.changes(values), "split.tune_fraction": 0.0}
-    return [
+    changes, chosen = space.changes(best.user_attrs[VALUES]), best.user_attrs.get(ARITHMETIC)
+    if chosen == "float32":
+        changes["amp"] = False  # else the CPU would measure again, and might choose otherwise
+    tested = {**changes, "split.tune_fraction": 0.0}
+    lines = [
         f"best: trial {best.number}. This line trains it again, to a mAP of {best.value!r}:",
-        f"  {command(space.changes(values))}",
+        f"  {command(changes)}",
         "and this one, once, on the test part, which no trial has seen:",
         f"  {command(tested)}",
     ]
+    if chosen == "bfloat16":
+        lines.append(
+            "the CPU has chosen bfloat16 for it by a measurement: if the log says float32 the next "
+            "time, the number is another"
+        )
+    return lines

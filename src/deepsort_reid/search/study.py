@@ -20,6 +20,7 @@ from deepsort_reid.runs.names import flattened
 
 MADE_OF, RUN = "made_of", "run"  # attributes of a study
 VALUES, REASON, PLACE, SECONDS, CODE = "values", "reason", "place", "seconds", "code"  # of a trial
+ARITHMETIC = "arithmetic"  # what a CPU has chosen for a trial by a measurement
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 STARTUP = 5  # finished trials before any is pruned
 WARM_UP = 1 / 3  # share of the epochs before which no trial is pruned

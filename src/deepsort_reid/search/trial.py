@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from deepsort_reid.core import files, signals
 from deepsort_reid.core.errors import one_line
 from deepsort_reid.core.project import stage_command
@@ -18,6 +20,7 @@ from deepsort_reid.runs.folder import RunFolder, all_folders
 from deepsort_reid.runs.logger import read_reference
 from deepsort_reid.runs.provenance import PARENT_KEY, SEARCH, TRIAL_TAG
 from deepsort_reid.search import devices
+from deepsort_reid.training.arithmetic import has_bfloat16
 
 CURVE = "by_epoch/reid/mAP"
 LOG, RUN, EVALUATION = "log.txt", Path("reports/run.json"), Path("reports/evaluation.json")
@@ -133,6 +136,14 @@ class Running:
         """The mAP of the finished network; None where nothing was found to measure."""
         value = files.read_json(self.folder / EVALUATION).get("mAP")
         return None if value is None else float(value)
+
+    def chosen(self) -> str | None:
+        """The arithmetic that a CPU has chosen for the training by a measurement; None: no choice."""
+        on_cpu = not self.slot and has_bfloat16(torch.device("cpu"))
+        if not (on_cpu and files.read_json(self.folder / "params.yaml")["amp"]):
+            return None
+        identity = files.read_json(self.folder / "reports/identity.json")
+        return str(identity["environment"]["arithmetic"])
 
     def stop(self) -> None:
         """Tell the stage to end; a training keeps a state to go on from."""
