@@ -18,6 +18,7 @@ EXPECTED = {  # by pydantic's types of errors
     "string_type": "a text (quote it if it looks like a number)",
     "model_type": "a section of parameters",
     "mapping_type": "a section of parameters",
+    "dict_type": "a section of parameters",
     "string_pattern_mismatch": "a name of letters, digits, - and _",
 }
 BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}

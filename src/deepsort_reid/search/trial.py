@@ -138,7 +138,7 @@ class Running:
         return None if value is None else float(value)
 
     def chosen(self) -> str | None:
-        """The arithmetic that a CPU has chosen for the training by a measurement; None: no choice."""
+        """The arithmetic that a CPU has chosen by a measurement; None: there was no choice."""
         on_cpu = not self.slot and has_bfloat16(torch.device("cpu"))
         if not (on_cpu and files.read_json(self.folder / "params.yaml")["amp"]):
             return None
