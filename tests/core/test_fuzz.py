@@ -21,7 +21,7 @@ NAMES = (
     "sequence's description", "labels of KITTI", "annotations of VisDrone", "masks of MOTS",
     "tracks of CVAT", "labels of BDD100K", "items of Datumaro", "list of images",
     "labels of images", "table of images, CSV",
-    "table of images, TSV", "params.yaml", "weights", "weights, older format",
+    "table of images, TSV", "params.yaml", "search.yaml", "weights", "weights, older format",
     "weights, safetensors", "checkpoint", "packed array", "packed index", "split summary",
     "packed array, unverified", "resume state", "run's curves", "run's report", "report",
     "evaluation's report",

@@ -41,6 +41,7 @@ from deepsort_reid.model.pretrained.reading import read_state_dicts
 from deepsort_reid.runs import logger
 from deepsort_reid.runs.folder import RunFolder
 from deepsort_reid.runs.points import Point, Points
+from deepsort_reid.search.space import read_space
 from deepsort_reid.sources.archive import Archive
 from deepsort_reid.training.checkpointer import States
 from deepsort_reid.training.fingerprint import Fingerprint
@@ -65,6 +66,7 @@ def targets(folder: Path) -> list[Target]:
         *lists(),
         *tables(),
         params(),
+        search_space(),
         *pretrained,
         trained(folder, bombs=pretrained[0].bombs),
         *parts(folder),
@@ -292,6 +294,18 @@ def params() -> Target:
     other = re.sub(rb"(?m)^arch: .*", b"arch: deepsort", other)
     return Target("params.yaml", "params.yaml", [valid, other], read_params,
                   says=read_params_as_dvc, checksums=False, bombs=bombs.yaml())  # fmt: skip
+
+
+def search_space() -> Target:
+    """search.yaml, which people edit too."""
+    valid = (ROOT / "search.yaml").read_bytes()
+    other = re.sub(rb"(?m)^seed: .*", b"seed: 3", valid)
+    return Target("search.yaml", "search.yaml", [valid, other], read_search,
+                  says=read_params_as_dvc, checksums=False, bombs=bombs.yaml())  # fmt: skip
+
+
+def read_search(path: Path) -> object:
+    return canonical(read_space(path, ROOT / "params.yaml").config.model_dump(mode="json"))
 
 
 def read_params(path: Path) -> object:

@@ -71,6 +71,17 @@ def make(
     The parameters are the tiny ones, or else the defaults, with changes. The project is a git
     repository, or a folder of one.
     """
+    make_unrun(folder, changes, tiny=tiny, repository=repository)
+    commit(folder, "Begin")
+    out = run(folder, "dvc", "repro")
+    commit(folder, "First results")
+    return out
+
+
+def make_unrun(
+    folder: Path, changes: dict[str, Any], *, tiny: bool = True, repository: Path | None = None
+) -> None:
+    """Make a project of which nothing has run, and nothing is committed."""
     names = run(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard", "-z")
     for name in filter(None, names.split("\0")):
         if name.startswith(KEPT):
@@ -78,10 +89,6 @@ def make(
             (folder / name).write_bytes((ROOT / name).read_bytes())
     stages.write_params(folder, changes, tiny=tiny)
     run(repository or folder, "git", "init", "-q", "-b", "main")
-    commit(folder, "Begin")
-    out = run(folder, "dvc", "repro")
-    commit(folder, "First results")
-    return out
 
 
 def commit(folder: Path, message: str) -> str:
