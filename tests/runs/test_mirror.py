@@ -269,3 +269,33 @@ def test_a_run_in_another_store_waits_for_that(run, tmp_path, monkeypatch):
     with pytest.raises(FailedError, match=r"its run is in sqlite:///mlflow\.db"):
         send(run)
     assert not (tmp_path / "other.db").exists()
+
+
+# A run that is a part of another
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_part_shows_below_the_whole_whichever_is_sent_first(is_first):
+    whole, part = RunFolder(f"whole{is_first}"), RunFolder(f"part{is_first}")
+    whole.begin("search")
+    part.merge("tags.json", {"parent_run_key": whole.key})
+    part.begin("trial")
+    for folder in (part, whole) if is_first else (whole, part):
+        send(folder)
+    found = store.open_store().client.get_run(part.mlflow["run_id"])
+    assert found.data.tags["mlflow.parentRunId"] == whole.mlflow["run_id"]
+    assert len(Mirror(whole, store.tracking_uri())._runs()) == 1
+
+
+def test_a_part_of_a_deleted_run_stands_alone():
+    whole, part = RunFolder("deletedwhole"), RunFolder("orphan")
+    whole.begin("search")
+    send(whole)
+    client = store.open_store().client
+    client.delete_run(whole.mlflow["run_id"])
+    files.remove(whole.path / "mlflow.json")
+    files.remove(whole.path / "run.json")
+    part.merge("tags.json", {"parent_run_key": whole.key})
+    part.begin("trial")
+    send(part)
+    assert "mlflow.parentRunId" not in client.get_run(part.mlflow["run_id"]).data.tags

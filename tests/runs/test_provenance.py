@@ -12,7 +12,10 @@ from dvc.utils.hydra import apply_overrides
 from deepsort_reid.core.yaml_file import read_yaml
 from deepsort_reid.runs import changes, provenance
 
-NAMES = ("DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "DVC_STAGE")
+NAMES = (
+    "DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "DVC_STAGE", provenance.SEARCH,
+    changes.TRIAL,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -236,3 +239,20 @@ def test_dvc_reads_the_value_that_a_printed_command_has(tmp_path, value):
 def test_changed_files_have_their_own_names(name):
     Path(name).write_text("two\n")
     assert changes.changed_files(git("rev-parse", "HEAD")) == [name]
+
+
+def test_a_trial_leads_back_from_a_folder_that_git_ignores(repository, monkeypatch):
+    """Its own folder holds nothing that git knows: the project's is compared."""
+    monkeypatch.setenv(changes.TRIAL, "7")
+    monkeypatch.setenv(provenance.SEARCH, "0a1b")
+    folder = repository / ".search" / "trials" / "0007"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    params = {**COMMITTED, "lr": 0.4}
+    told = provenance.provenance_tags(data_digest="d", arch="resnet18", params=params)
+    assert provenance.run_name("resnet18", params) == "trial-7"
+    assert (told["parent_run_key"], told["trial"], told["git_dirty"]) == ("0a1b", "7", "false")
+    assert told["mlflow.note.content"].endswith("dvc exp run -S lr=0.4`")
+    (repository / "pipeline/train.py").write_text("two\n")
+    told = provenance.provenance_tags(data_digest="d", arch="resnet18", params=params)
+    assert told["git_dirty"] == "true"

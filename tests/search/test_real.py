@@ -91,6 +91,10 @@ def test_mlflow_has_the_trials_below_the_search(searched: Searched) -> None:
         assert one.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert one.data.tags["trial_state"] == "complete"
         assert one.info.status == "FINISHED"
+        kept = client(searched.project).list_artifacts(one.info.run_id)
+        assert {"evaluation.json", "checkpoint"} & {file.path for file in kept} == {
+            "evaluation.json"
+        }
         curve = client(searched.project).get_metric_history(
             one.info.run_id, "by_epoch/reid/mAP"
         )  # fmt: skip
