@@ -73,8 +73,12 @@ def described(space: Space) -> dict[str, Any]:
 
 
 def fixed(space: Space) -> dict[str, Any]:
-    """The parameters that all trials share, and on which their results depend."""
-    unwanted = {*NO_PART, *space.keys}
+    """The parameters that all trials share, and on which their results depend.
+
+    But for `amp`: the command of the best trial may have changed it in params.yaml, to what the
+    trials have chosen by themselves.
+    """
+    unwanted = {*NO_PART, *space.keys, "amp"}
     return {name: value for name, value in space.params.items() if name not in unwanted}
 
 
