@@ -281,7 +281,7 @@ def check_that_any_works(space: Space) -> None:
     Raises:
         ConfigError: none does.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     refusal = ""
     for _ in range(TRIES):

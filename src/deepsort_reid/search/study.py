@@ -51,7 +51,7 @@ class Study:
         self.name, self.seed = name, seed
         self.place = f"{socket.gethostname()}:{folder}" if url else ""
         self.address = url or f"sqlite:///{quoted(folder / 'study.db')}"
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         with self.answering():
             self.optuna = optuna.create_study(
                 storage=self.address,
