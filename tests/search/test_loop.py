@@ -155,7 +155,7 @@ def test_a_bad_curve_ends_its_trial_and_its_run_is_told(world: World) -> None:
     assert ended_early
     assert all(job.epoch < EPOCHS for job in ended_early)
     assert all(job.tags["trial_state"] == "pruned" for job in ended_early)
-    assert "is below the median" in str(ended_early[0].tags["trial_reason"])
+    assert "in the lowest quarter" in str(ended_early[0].tags["trial_reason"])
     world.begun.clear()
     other = world.folder / "other"
     other.mkdir()

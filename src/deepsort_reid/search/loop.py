@@ -201,7 +201,7 @@ class Search:
         is_new, one.points = len(points) != one.points, len(points)
         if is_new and self.study.report(one.trial, points):
             epoch, value = self.last_point(one.trial)
-            self.prune(one, f"{value:.1%} mAP at epoch {epoch} is below the median there")
+            self.prune(one, f"{value:.1%} mAP at epoch {epoch}, in the lowest quarter until there")
             one.job.stop()
         elif is_over and one.job.failure is not None:
             self.fail(one, one.job.failure)
