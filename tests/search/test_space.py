@@ -129,6 +129,9 @@ def test_a_bad_file_is_one_line(tmp_path: Path) -> None:
 def test_a_bad_params_yaml_is_named(tmp_path: Path) -> None:
     params = tmp_path / "params.yaml"
     params.write_text(PARAMS.read_text().replace("epochs: ", "epoch: "))
-    shutil.copy(ROOT / "search.yaml", tmp_path)
+    path = shutil.copy(ROOT / "search.yaml", tmp_path)
     with pytest.raises(ConfigError, match=r"params\.yaml: unknown key 'epoch'"):
-        read_space(tmp_path / "search.yaml", params)
+        read_space(path, params)
+    params.write_text(PARAMS.read_text().replace("nnodes: 1", "nnodes: 2"))
+    with pytest.raises(ConfigError, match="nnodes=2, but a search's trial runs on one machine"):
+        read_space(path, params)

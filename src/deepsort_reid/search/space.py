@@ -22,6 +22,7 @@ TRIES = 200  # combinations drawn to see whether any of them can work
 RANGE = "{low: 0.001, high: 0.1}"
 FORMS = f"a range such as {RANGE}, or a list of values such as [16, 32]"
 REFUSED = {  # parameters of the training -> why they are not searched
+    "nnodes": "a trial runs on one machine",
     "nproc_per_node": "it says how many GPUs a trial gets",
     "num_workers": "it changes no result",
     "deterministic": "without it no number comes out again",
@@ -135,7 +136,8 @@ def read_space(path: Path, params: Path) -> Space:
         ConfigError: either file cannot be read, a parameter is unknown or not to be searched, a
             value is not allowed, or no combination of the values can work; one line.
     """
-    config.load_params(params)
+    if (nnodes := config.load_params(params).train.nnodes) > 1:
+        raise ConfigError(f"{params}: nnodes={nnodes}, but a search's trial runs on one machine")
     stated, raw = read_yaml(path), read_yaml(params)
     try:
         found = checked(stated)

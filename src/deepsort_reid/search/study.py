@@ -209,7 +209,7 @@ def tags_of(trial: FrozenTrial) -> dict[str, str]:
 
 
 def pruner(epochs: int | None) -> optuna.pruners.BasePruner:
-    """What prunes: the lowest quarter of the finished trials at the same epoch; None prunes none."""
+    """What prunes: being in the lowest quarter of the finished trials; None prunes none."""
     if epochs is None:
         return optuna.pruners.NopPruner()
     first = max(1, round(WARM_UP * epochs))
