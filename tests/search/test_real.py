@@ -84,9 +84,9 @@ def test_each_trial_is_there_once_and_the_killed_ones_went_on(searched: Searched
 
 def test_mlflow_has_the_trials_below_the_search(searched: Searched) -> None:
     found = {one.info.run_name: one for one in runs(searched.project)}
-    assert sorted(found) == ["search-search", *(f"trial-{n}" for n in range(TRIALS))]
+    assert sorted(found) == ["search", *(f"trial-{n}" for n in range(TRIALS))]
     assert len(runs(searched.project)) == len(found)
-    parent = found.pop("search-search")
+    parent = found.pop("search")
     for one in found.values():
         assert one.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert one.data.tags["trial_state"] == "complete"

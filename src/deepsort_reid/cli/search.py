@@ -97,7 +97,7 @@ def recorded(
     slots = devices.slots(space.params["nproc_per_node"])
     with runs.open_run(
         key=place.run_key,
-        name=f"search-{study.name}",
+        name=study.name if study.name.startswith("search") else f"search-{study.name}",
         tags=provenance.source_tags(summary.digest, f"A search: study `{study.name}`"),
     ) as run:
         run.log_params({"search": described(space)})

@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import sqlalchemy
 from filelock import FileLock, Timeout
 from optuna.exceptions import ExperimentalWarning, OptunaError
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -22,6 +24,7 @@ MADE_OF, RUN = "made_of", "run"  # attributes of a study
 VALUES, REASON, PLACE, SECONDS, CODE = "values", "reason", "place", "seconds", "code"  # of a trial
 ARITHMETIC = "arithmetic"  # what a CPU has chosen for a trial by a measurement
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+AGAIN = 2.0  # seconds before a second try to open a database
 STARTUP = 5  # finished trials before any is pruned
 WARM_UP = 1 / 3  # share of the epochs before which no trial is pruned
 KEPT = 75.0  # per cent of the trials; docs/search.md has what a median would have cost
@@ -54,13 +57,11 @@ class Study:
         self.address = url or f"sqlite:///{quoted(folder / 'study.db')}"
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         with self.answering():
-            self.optuna = optuna.create_study(
-                storage=self.address,
-                study_name=name,
-                direction="maximize",
-                load_if_exists=True,
-                pruner=pruner(epochs),
-            )
+            try:
+                self.optuna = opened(self.address, name, epochs)
+            except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):
+                time.sleep(AGAIN)  # another search has made the tables at the same moment
+                self.optuna = opened(self.address, name, epochs)
 
     @contextmanager
     def answering(self) -> Iterator[None]:
@@ -69,8 +70,6 @@ class Study:
         Raises:
             SearchError: the database cannot be opened, or fails.
         """
-        import sqlalchemy
-
         try:
             yield
         except ImportError:
@@ -197,6 +196,17 @@ class Study:
         """A trial of these values that has ended."""
         wanted = json.loads(json.dumps(values))
         return next((t for t in self.ended() if t.user_attrs.get(VALUES) == wanted), None)
+
+
+def opened(address: str, name: str, epochs: int | None) -> optuna.Study:
+    """Optuna's study of this name in a database, begun if it is not there."""
+    return optuna.create_study(
+        storage=address,
+        study_name=name,
+        direction="maximize",
+        load_if_exists=True,
+        pruner=pruner(epochs),
+    )
 
 
 def tags_of(trial: FrozenTrial) -> dict[str, str]:
