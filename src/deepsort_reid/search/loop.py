@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState
 
 from deepsort_reid.core.errors import ConfigError, SearchError
 from deepsort_reid.search.devices import Slot
@@ -104,8 +104,7 @@ class Search:
         """
         try:
             with self.study.answering():
-                for left in self.study.left():
-                    self.fill(left)
+                self.go_on()
                 while self.fill() or self.running:
                     time.sleep(POLL)
                     self.watch()
@@ -114,32 +113,25 @@ class Search:
 
     # Beginning
 
-    def fill(self, left: FrozenTrial | None = None) -> bool:
-        """Begin trials as long as there is a slot and too few; return whether one was begun."""
-        has_begun = False
-        while self.wants_more(left):
-            while not (free := self.free_slots()):
+    def go_on(self) -> None:
+        """Go on with the trials that a search has left."""
+        for left in self.study.left():
+            while not self.free_slots():
                 time.sleep(POLL)
                 self.watch()
-            is_new = left is None
-            trial = (
-                self.study.take_up(left) if left else self.study.ask(parallel=len(self.slots) > 1)
-            )
-            if is_new and self.study.is_surplus(trial, self.total):
+            self.start(self.study.take_up(left), self.free_slots()[0], is_new=False)
+
+    def fill(self) -> bool:
+        """Begin trials as long as there are a slot and too few; return whether one was begun."""
+        has_begun = False
+        while self.free_slots() and self.study.count() < self.total:
+            trial = self.study.ask(parallel=len(self.slots) > 1)
+            if self.study.is_surplus(trial, self.total):
                 self.study.fail(trial, "one more than wanted")
                 continue
-            self.start(trial, free[0], is_new=is_new)
+            self.start(trial, self.free_slots()[0], is_new=True)
             has_begun = True
-            if left:
-                break
         return has_begun
-
-    def wants_more(self, left: FrozenTrial | None) -> bool:
-        """Whether another trial is to begin now."""
-        if left:
-            return True
-        count = len(self.study.ended()) + len(self.study.in_flight())
-        return bool(self.free_slots()) and count < self.total
 
     def free_slots(self) -> list[Slot]:
         """The slots on which no trial runs."""
@@ -250,6 +242,8 @@ class Search:
 
     def leave(self) -> None:
         """End what runs; the next search goes on with it."""
+        if self.running:
+            logger.info("%d in flight: the same command goes on", len(self.running))
         for one in self.running:
             one.job.stop()
         deadline = time.monotonic() + LEAVE

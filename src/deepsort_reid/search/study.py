@@ -116,6 +116,10 @@ class Study:
         """The trials that count: they have a score, or were pruned."""
         return [trial for trial in self.trials() if trial.state in ENDED]
 
+    def count(self) -> int:
+        """How many trials count, with those in flight."""
+        return len(self.ended()) + len(self.in_flight())
+
     def elsewhere(self) -> list[FrozenTrial]:
         """The trials that another search has in flight, or has left."""
         return [trial for trial in self.in_flight() if not self.is_mine(trial)]
