@@ -47,6 +47,7 @@ def search(path: Path, *, trials: int, name: str | None, url: str | None) -> str
     if not is_key(name):
         raise SearchError(f"--study {name!r}: expected letters, digits, '-' and '_'")
     root = project_root()
+    held_out.check_project(root)
     folder = root / FOLDER / name
     with alone(folder, name):
         study = open_study(folder, name, url, space)

@@ -32,7 +32,6 @@ def prepare(folder: Path, params: Mapping[str, Any], root: Path) -> Summary:
         what the split holds.
 
     Raises:
-        ConfigError: there is no DVC project.
         SearchError: a stage has failed; it has said why.
     """
     raw = download(root)
@@ -49,15 +48,22 @@ def prepare(folder: Path, params: Mapping[str, Any], root: Path) -> Summary:
     return read_summary(folder / SPLIT)
 
 
+def check_project(root: Path) -> None:
+    """Refuse a folder in which DVC cannot run the stages.
+
+    Raises:
+        ConfigError: this is no DVC project.
+    """
+    if not (root / ".dvc").is_dir() or not (root / "dvc.yaml").exists():
+        raise ConfigError(f"{root}: no DVC project; run a search where dvc.yaml stands")
+
+
 def download(root: Path) -> str:
     """Have DVC bring the archives up to date; return their checksum.
 
     Raises:
-        ConfigError: this is no DVC project.
-        SearchError: a stage has failed.
+        SearchError: the stage has failed.
     """
-    if not (root / ".dvc").is_dir() or not (root / "dvc.yaml").exists():
-        raise ConfigError(f"{root}: no DVC project; run a search where dvc.yaml stands")
     run([sys.executable, "-m", "dvc", "repro", "-q", "download"], root, "download", root)
     lock = parse_lock((root / "dvc.lock").read_bytes())
     return outputs(lock, "download")[str(RAW)]
