@@ -11,12 +11,11 @@ from typing import NamedTuple
 
 from deepsort_reid.core.stage import run_stage
 from deepsort_reid.runs.folder import JOURNAL, BusyError, RunFolder, all_folders, share_with_cache
+from deepsort_reid.runs.mlflow.failures import masked, reason
 from deepsort_reid.runs.mlflow.mirror import FailedError, Mirror, NoRunError
 from deepsort_reid.runs.mlflow.store import (
     ARTIFACTS,
     check_address,
-    masked,
-    reason,
     sqlite_file,
     tracking_uri,
 )
