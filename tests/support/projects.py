@@ -71,6 +71,16 @@ def make(
     The parameters are the tiny ones, or else the defaults, with changes. The project is a git
     repository, or a folder of one.
     """
+    begin(folder, changes, tiny=tiny, repository=repository)
+    out = run(folder, "dvc", "repro")
+    commit(folder, "First results")
+    return out
+
+
+def begin(
+    folder: Path, changes: dict[str, Any], *, tiny: bool = True, repository: Path | None = None
+) -> None:
+    """Make a project, as `make` does, in which nothing has run yet."""
     names = run(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard", "-z")
     for name in filter(None, names.split("\0")):
         if name.startswith(KEPT):
@@ -79,9 +89,6 @@ def make(
     stages.write_params(folder, changes, tiny=tiny)
     run(repository or folder, "git", "init", "-q", "-b", "main")
     commit(folder, "Begin")
-    out = run(folder, "dvc", "repro")
-    commit(folder, "First results")
-    return out
 
 
 def commit(folder: Path, message: str) -> str:

@@ -11,12 +11,19 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import requests
+import pytest
+from mlflow import MlflowClient
+from mlflow.server import get_app_client
+
+from deepsort_reid.runs.mlflow.registry import MODEL
+from deepsort_reid.runs.mlflow.store import EXPERIMENT
 
 CLUSTER = Path(__file__).parents[2] / "cluster"
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
@@ -198,39 +205,26 @@ class Stack:
         environment: what a user has to set who records runs in it, as the admin.
     """
 
-    def __init__(self, folder: Path, *, proxied: bool = True):
-        """Start nothing yet.
-
-        Args:
-            folder: receives all that is stored; PostgreSQL's user must be able to enter it.
-            proxied: whether the server takes the artifacts and hands them on to S3; otherwise its
-                clients write there themselves.
-        """
-        self.postgres, self.s3 = Postgres(folder), S3(folder)
-        place = (
-            ("--artifacts-destination",)
-            if proxied
-            else ("--no-serve-artifacts", "--default-artifact-root")
-        )
-        self.mlflow = Server(
-            folder,
-            "--app-name",
-            "basic-auth",
-            "--backend-store-uri",
-            "postgresql:///mlflow",
-            *place,
-            "s3://mlflow",
-            MLFLOW_AUTH_CONFIG_PATH=str(CLUSTER / "basic_auth.ini"),
-            MLFLOW_AUTH_ADMIN_PASSWORD=SECRET,
-            MLFLOW_FLASK_SERVER_SECRET_KEY="signs the forms",
-            **self.postgres.variables,
-            **self.s3.variables,
-        )
+    def __init__(self, folder: Path):
+        """Start nothing yet; PostgreSQL's user must be able to enter the folder."""
+        self.folder, self.postgres, self.s3 = folder, Postgres(folder), S3(folder)
+        self.mlflow = self.server("--artifacts-destination", "s3://mlflow")
         self.environment = {
             "MLFLOW_TRACKING_URI": self.mlflow.uri,
             "MLFLOW_TRACKING_USERNAME": ADMIN,
             "MLFLOW_TRACKING_PASSWORD": SECRET,
         }
+
+    def server(self, *place: str) -> Server:
+        """MLflow's server, with options that say where artifacts go."""
+        return Server(
+            self.folder,
+            "--app-name", "basic-auth", "--backend-store-uri", "postgresql:///mlflow", *place,
+            MLFLOW_AUTH_CONFIG_PATH=str(CLUSTER / "basic_auth.ini"),
+            MLFLOW_AUTH_ADMIN_PASSWORD=SECRET,
+            MLFLOW_FLASK_SERVER_SECRET_KEY="signs the forms",
+            **self.postgres.variables, **self.s3.variables,
+        )  # fmt: skip
 
     def start(self) -> None:
         self.postgres.make()
@@ -241,9 +235,43 @@ class Stack:
         for server in (self.mlflow, self.s3, self.postgres):
             server.stop()
 
-    def ask(self, path: str, **told: str) -> None:
-        """Ask MLflow's server for something as its admin."""
-        answer = requests.post(
-            f"{self.mlflow.uri}/api/2.0/mlflow/{path}", json=told, auth=(ADMIN, SECRET), timeout=30
-        )
-        answer.raise_for_status()
+    def add_user(self, name: str, permission: str | None = None) -> dict[str, str]:
+        """Make a user of MLflow's, who may do that in our experiment beside what all may do.
+
+        Returns:
+            what that user has to set.
+        """
+        password = f"a password of {name}'s"
+        user = {"MLFLOW_TRACKING_USERNAME": name, "MLFLOW_TRACKING_PASSWORD": password}
+        with pytest.MonkeyPatch.context() as patch:
+            for variable, value in self.environment.items():
+                patch.setenv(variable, value)
+            admin = get_app_client("basic-auth", self.mlflow.uri)
+            admin.create_user(name, password)
+            if permission:
+                experiment = MlflowClient(self.mlflow.uri).get_experiment_by_name(EXPERIMENT)
+                for kind, which in (
+                    ("experiment", experiment.experiment_id), ("registered_model", MODEL)
+                ):  # fmt: skip
+                    admin.grant_user_permission(name, kind, which, permission)
+        return self.environment | user
+
+
+@contextmanager
+def servers() -> Iterator[Stack]:
+    """All three, running, in a folder that is removed in the end.
+
+    Where PostgreSQL is missing the test is skipped, or fails in CI, which has to install it.
+    """
+    if not PROGRAMS:
+        told = "there is no PostgreSQL: apt-get install postgresql"
+        pytest.fail(told) if os.environ.get("CI") else pytest.skip(told)
+    folder = Path(tempfile.mkdtemp(prefix="servers-"))
+    folder.chmod(0o755)  # PostgreSQL's user has to enter it
+    stack = Stack(folder)
+    try:
+        stack.start()
+        yield stack
+    finally:
+        stack.stop()
+        shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""Sends to MLflow what no stage could send: `python -m deepsort_reid.runs.deliver`.
+"""Sends to MLflow what no stage could send: `deepsort-reid deliver`.
 
 It looks at every run's folder, says what became of each that MLflow lacked something of, and ends
 with status 0 if nothing waits any more, and with 1 if something does. What a local store has of the
