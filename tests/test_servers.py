@@ -6,6 +6,7 @@ The servers are those of `cluster/compose.yaml`, without containers; see tests/s
 import os
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from tests.support.stores import forget_mlflow
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 EPOCHS = 12
+PATIENCE = "15"  # seconds for an answer: the servers have two processors, beside other tests
 USERS, GROUP = {"ada": 20001, "bob": 20002}, 20000
 Check = Callable[..., None]
 BEST = "models:/deepsort-reid@best"
@@ -100,8 +102,7 @@ def key_of(folder: Path) -> str:
 def test_a_pipeline_whose_server_was_away_loses_and_doubles_nothing(
     project: Path, stack: Stack, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = projects.run_all(project, "deepsort-reid", "deliver", **stack.environment)
-    assert "wait" not in said
+    projects.run(project, "deepsort-reid", "deliver", **stack.environment)  # status 0: all is there
     run = run_with_key(client, key_of(project))
     assert run.info.status == "FINISHED"
     monkeypatch.setenv("DVC_ROOT", str(project))
@@ -178,7 +179,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def work(files: Path, root: Path, key: str, **variables: str) -> str:
     """Record a run in a process of its own; return what that says."""
     return projects.run_all(
-        projects.ROOT, sys.executable, "-m", "tests.support.outages", str(files), key,
+        projects.ROOT, sys.executable, "-m", "tests.support.outages", str(files), key, PATIENCE,
         DVC_ROOT=str(root), **variables,
     )  # fmt: skip
 
@@ -221,7 +222,7 @@ def test_a_wrong_password_costs_a_line_and_nothing_else(
         f"MLflow store {stack.mlflow.uri} fails ({line}); work goes on, and what it misses is kept "
         "and sent later"
     )
-    assert last.startswith("MLflow run wrong: records, 6 files")
+    assert last.startswith("MLflow run wrong: records, 11 files (2.2 MB) are kept in")
     status, told = deliver(tmp_path, **wrong)
     assert status == 1
     assert told.endswith(f" wait: {line}\n")
@@ -299,7 +300,7 @@ def test_a_fresh_clone_pulls_and_has_nothing_to_do(
 ) -> None:
     folder = clone(shared, tmp_path / "clone")
     projects.run(folder, "dvc", "pull", **stack.s3.variables)
-    for name in ("models/model.pth", "reports/evaluation.json", "data/split/query.json"):
+    for name in ("models/model.pth", "reports/evaluation.json", "data/split/query.npy"):
         assert (folder / name).read_bytes() == (shared / name).read_bytes()
     out = projects.run_all(folder, "dvc", "repro", **stack.environment)
     assert projects.ran(out) == []
@@ -328,14 +329,29 @@ def test_a_cache_that_two_users_share() -> None:
         cache.mkdir()
         os.chown(cache, 0, GROUP)
         cache.chmod(0o2775)  # what is made in it belongs to the group
+        python = python_for_all(root / "python")
         first, second = (make_home(root / name, uid, cache) for name, uid in USERS.items())
-        assert "split" in projects.ran(as_user(first, "dvc", "repro", "split"))
-        out = as_user(second, "dvc", "repro", "split", "sequences")
+        assert "split" in projects.ran(as_user(first, python, "repro", "split"))
+        out = as_user(second, python, "repro", "split", "sequences")
         assert projects.ran(out) == ["sequences"]  # the rest was in the cache
-        out = as_user(first, "dvc", "repro", "sequences")
+        out = as_user(first, python, "repro", "sequences")
         assert projects.ran(out) == []
         owners = {path.stat().st_uid for path in cache.rglob("*") if path.is_file()}
         assert owners == set(USERS.values())
+
+
+def python_for_all(place: Path) -> Path:
+    """This environment's packages, on Debian's Python: ours may lie where only root may go."""
+    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    debian = Path("/usr/bin") / name
+    if not debian.exists():
+        pytest.skip(f"there is no {debian}, which every user may run")
+    for folder in ("bin", f"lib/{name}"):
+        (place / folder).mkdir(parents=True)
+    (place / "bin/python").symlink_to(debian)
+    (place / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    (place / f"lib/{name}/site-packages").symlink_to(sysconfig.get_path("purelib"))
+    return place / "bin"
 
 
 def make_home(place: Path, uid: int, cache: Path) -> Path:
@@ -350,9 +366,10 @@ def make_home(place: Path, uid: int, cache: Path) -> Path:
     return place
 
 
-def as_user(place: Path, *command: str) -> str:
-    """Run a command in a project as the user to whom it belongs."""
+def as_user(place: Path, python: Path, *arguments: str) -> str:
+    """Run dvc in a project as the user to whom it belongs."""
     uid = str(place.stat().st_uid)
     setpriv = ("setpriv", "--reuid", uid, "--regid", str(GROUP), "--clear-groups")
-    umask = ("sh", "-c", 'umask 002 && exec "$@"', "sh")
-    return projects.run(place, *setpriv, *umask, *command, HOME=str(place), USER=f"user{uid}")
+    dvc = ("sh", "-c", 'umask 002 && exec python -m dvc "$@"', "dvc", *arguments)
+    path = f"{python}{os.pathsep}{os.environ['PATH']}"
+    return projects.run(place, *setpriv, *dvc, HOME=str(place), USER=f"user{uid}", PATH=path)

@@ -104,9 +104,9 @@ def make_files(folder: Path) -> None:
         (folder / "figures" / name).write_text("rank,share\n")
 
 
-def hasten() -> None:
-    """Try a failed store again soon."""
-    sync.EVERY, sync.FIRST_PAUSE, sync.LONGEST_PAUSE, sync.PATIENCE = 0.05, 0.2, 0.4, 1.0
+def hasten(patience: float = 1.0) -> None:
+    """Try a failed store again soon, and wait so many seconds for an answer in the end."""
+    sync.EVERY, sync.FIRST_PAUSE, sync.LONGEST_PAUSE, sync.PATIENCE = 0.05, 0.2, 0.4, patience
 
 
 def use_model(files: Path) -> None:
@@ -213,6 +213,6 @@ def below(client: Any, run_id: str, folder: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    hasten()
+    hasten(*map(float, sys.argv[3:]))
     use_model(Path(sys.argv[1]))
     work(sys.argv[2], Path(sys.argv[1]))

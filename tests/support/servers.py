@@ -23,7 +23,7 @@ from mlflow import MlflowClient
 from mlflow.server import get_app_client
 
 from deepsort_reid.runs.mlflow.registry import MODEL
-from deepsort_reid.runs.mlflow.store import EXPERIMENT
+from deepsort_reid.runs.mlflow.store import EXPERIMENT, quiet
 
 CLUSTER = Path(__file__).parents[2] / "cluster"
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
@@ -243,7 +243,7 @@ class Stack:
         """
         password = f"a password of {name}'s"
         user = {"MLFLOW_TRACKING_USERNAME": name, "MLFLOW_TRACKING_PASSWORD": password}
-        with pytest.MonkeyPatch.context() as patch:
+        with pytest.MonkeyPatch.context() as patch, quiet():
             for variable, value in self.environment.items():
                 patch.setenv(variable, value)
             admin = get_app_client("basic-auth", self.mlflow.uri)
