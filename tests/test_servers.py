@@ -233,8 +233,8 @@ def test_a_user_who_may_only_read(stack: Stack, files: Path, tmp_path: Path, che
     reader = stack.add_user("reader")
     said = work(files, tmp_path, "reader", **reader)
     line = (
-        "it answers 403 forbidden to runs/create; give the user of MLFLOW_TRACKING_USERNAME the "
-        "permission EDIT on the experiment and the registered model"
+        "it answers 403 forbidden to runs/create (Permission denied); give the user of "
+        "MLFLOW_TRACKING_USERNAME the permission EDIT on the experiment and the registered model"
     )
     assert f"fails ({line}); work goes on" in said
     check("reader", **stack.add_user("writer", "EDIT"))
@@ -295,15 +295,13 @@ def clone(shared: Path, place: Path) -> Path:
     return place
 
 
-def test_a_fresh_clone_pulls_and_has_nothing_to_do(
-    shared: Path, stack: Stack, tmp_path: Path
-) -> None:
+def test_a_fresh_clone_pulls_and_trains_nothing(shared: Path, stack: Stack, tmp_path: Path) -> None:
     folder = clone(shared, tmp_path / "clone")
     projects.run(folder, "dvc", "pull", **stack.s3.variables)
     for name in ("models/model.pth", "reports/evaluation.json", "data/split/query.npy"):
         assert (folder / name).read_bytes() == (shared / name).read_bytes()
     out = projects.run_all(folder, "dvc", "repro", **stack.environment)
-    assert projects.ran(out) == []
+    assert projects.ran(out) == ["weights"]  # a link or a word, which is in no cache
     assert projects.run(folder, "git", "status", "--porcelain") == ""
 
 

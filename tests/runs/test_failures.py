@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from deepsort_reid.core.errors import StoreError
 from deepsort_reid.runs.deliver import deliver_all
@@ -101,6 +102,24 @@ def test_who_may_not_is_told_which_permission_is_lacking(answering, monkeypatch,
     assert answering(403) == (
         f"it answers 403 forbidden to experiments/get-by-name; give {whom} the permission EDIT on "
         "the experiment and the registered model"
+    )
+
+
+def test_a_name_that_the_server_does_not_take_for_its_own(why, monkeypatch):
+    """MLflow's own word, which is no page, is passed on."""
+    body = "Invalid Host header - possible DNS rebinding attack detected"
+    failure = MlflowException(
+        "API request to endpoint /api/2.0/mlflow/experiments/get-by-name failed with error code "
+        f"403 != 200. Response body: '{body}'"
+    )
+
+    def fail(*_):
+        raise failure
+
+    monkeypatch.setattr("mlflow.MlflowClient.get_experiment_by_name", fail)
+    assert why("http://mlflow:5000") == (
+        f"it answers 403 forbidden to experiments/get-by-name ({body}); name it in the server's "
+        "--allowed-hosts"
     )
 
 

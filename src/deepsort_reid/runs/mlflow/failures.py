@@ -90,10 +90,7 @@ def reason(error: BaseException) -> str:
     if told:
         return told[0]
     if status := http_status(chain):
-        where = re.search(
-            r"API request to (?:endpoint )?\S*?/mlflow(?:-artifacts)?/(\S+)", str(error)
-        )
-        return f"it answers {status} {status.phrase.lower()}" + (f" to {where[1]}" if where else "")
+        return masked(f"it answers {status} {status.phrase.lower()}{_of_request(str(error))}")
     for cause in chain:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"its certificate is not trusted ({cause.verify_message})"
@@ -111,6 +108,13 @@ def reason(error: BaseException) -> str:
     return shortened(chain[-1] if wraps else error)
 
 
+def _of_request(text: str) -> str:
+    """What was asked of MLflow, and the words that came back, where they are few and no page."""
+    asked = re.search(r"API request to (?:endpoint )?\S*?/mlflow(?:-artifacts)?/(\S+)", text)
+    said = re.search(r"Response body: '([^'<]{1,80})'$", text)
+    return (f" to {asked[1]}" if asked else "") + (f" ({said[1]})" if said else "")
+
+
 def shortened(error: BaseException) -> str:
     """What an exception says, without what is of no use to a user."""
     unwanted = r"\.? Response body:| \[SQL: | \(Background on "
@@ -126,6 +130,8 @@ def remedy(error: BaseException, uri: str) -> str | None:
     status = http_status(chain)
     if status == HTTPStatus.UNAUTHORIZED:
         return _sign_in(uri)
+    if status == HTTPStatus.FORBIDDEN and "Invalid Host header" in str(chain[0]):
+        return "name it in the server's --allowed-hosts"
     if status == HTTPStatus.FORBIDDEN:
         who = credentials(uri)[0]
         whom = f"the user of {who}" if who else "a user that you name"
