@@ -536,7 +536,7 @@ def test_resume_puts_up_with_a_dead_store(tmp_path, monkeypatch, caplog):
     *_, last = tracker.describe().splitlines()
     assert last == (
         "still to be sent: records, 1 files (0.1 MB) (connection refused); "
-        "the next stage sends them, or `uv run python -m deepsort_reid.runs.deliver`"
+        "the next stage sends them, or `uv run deepsort-reid deliver`"
     )
 
 

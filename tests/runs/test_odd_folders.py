@@ -14,6 +14,7 @@ from deepsort_reid.core.project import project_root
 from deepsort_reid.runs import deliver
 from deepsort_reid.runs.folder import RunFolder
 from deepsort_reid.runs.mlflow import store
+from deepsort_reid.runs.mlflow.failures import masked
 from tests.support import stages
 from tests.support.networks import narrow
 
@@ -35,7 +36,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 def test_an_address_leads_back_to_its_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = store.tracking_uri()
     assert store.sqlite_file(uri) == folder / "mlflow.db"
-    assert store.masked(uri) == uri
+    assert masked(uri) == uri
     assert store.label(uri) == "sqlite:///mlflow.db"
     (folder / "mlruns").mkdir()
     place = store.quoted(folder / "mlruns")

@@ -25,7 +25,6 @@ from tests.support.outages import (
     Found,
     Net,
     Proxy,
-    Server,
     find,
     hasten,
     images,
@@ -33,6 +32,7 @@ from tests.support.outages import (
     use_model,
     work,
 )
+from tests.support.servers import Server
 from tests.support.stores import forget_mlflow, make_store
 
 ROOT = Path(__file__).parents[2]

@@ -319,30 +319,5 @@ def test_a_folder_without_permission(bad, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-# Its messages
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("http://ada:pw@host:5000/x", "http://***@host:5000/x"),
-        ("see https://token@host/a?key=1 and so on", "see https://***@host/a?*** and so on"),
-        ("sqlite:////data/mlflow.db", "sqlite:////data/mlflow.db"),
-        ("write to ada@example.org", "write to ada@example.org"),
-    ],
-)
-def test_masked(text, shown):
-    assert store.masked(text) == shown
-
-
-def test_reason_is_the_innermost_that_a_user_understands():
-    error = RuntimeError("a long story\nin lines")
-    assert store.reason(error) == "a long story in lines"
-    error.__cause__ = FileNotFoundError(2, "No such file or directory", "/x")
-    assert store.reason(error) == "no such file or directory (/x)"
-    assert len(store.reason(RuntimeError("x" * 999))) == 200
-    assert store.reason(RuntimeError()) == "RuntimeError"
-
-
 def test_nothing_is_made_in_the_current_folder():
     assert stores_here() == FOUND_HERE

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from deepsort_reid.core import files
-from tests.support.projects import client, commit, environment, make_unrun, run, runs
+from tests.support.projects import begin, client, commit, environment, run, runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # a dozen trainings of seconds each
 TRIALS = 3
@@ -59,7 +59,7 @@ def wait_for(path: str, project: Path, process: "subprocess.Popen[str]") -> None
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
     """A search that got SIGKILL in its first training and SIGTERM in its second, then ended."""
     project = tmp_path_factory.mktemp("searched")
-    make_unrun(project, SMALL)
+    begin(project, SMALL)
     (project / "search.yaml").write_text(yaml.safe_dump(SEARCH))
     commit(project, "Begin")
     for number, how in enumerate((signal.SIGKILL, signal.SIGTERM)):

@@ -1,15 +1,12 @@
-"""A real MLflow server to stop and start, a proxy to spoil the way to it, and a run to lose."""
+"""A proxy that spoils the way to an MLflow server, and a run to lose."""
 
 import json
 import os
 import shutil
-import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -43,46 +40,6 @@ class Net(torch.nn.Module):
 
 def images(count: int) -> np.ndarray:
     return np.random.default_rng(count).standard_normal((count, 3, 16, 8)).astype(np.float32)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-class Server:
-    """`mlflow server`, with a database and artifacts that stay when it is stopped."""
-
-    def __init__(self, folder: Path):
-        self.folder, self.port = folder, free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [
-            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1",
-            "--port", str(self.port), "--workers", "1",
-            "--backend-store-uri", f"sqlite:///{self.folder}/server.db",
-            "--artifacts-destination", str(self.folder / "artifacts"),
-        ]  # fmt: skip
-        environ = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
-        environ |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "1"}
-        self.process = subprocess.Popen(
-            command, env=environ, start_new_session=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline:
-            with suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=5):
-                return
-            time.sleep(0.05)
-        raise TimeoutError("mlflow server does not start")
-
-    def stop(self) -> None:
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)  # a crash
-            self.process.wait()
-            self.process = None
 
 
 class Proxy:
@@ -147,9 +104,9 @@ def make_files(folder: Path) -> None:
         (folder / "figures" / name).write_text("rank,share\n")
 
 
-def hasten() -> None:
-    """Try a failed store again soon."""
-    sync.EVERY, sync.FIRST_PAUSE, sync.LONGEST_PAUSE, sync.PATIENCE = 0.05, 0.2, 0.4, 1.0
+def hasten(patience: float = 1.0) -> None:
+    """Try a failed store again soon, and wait so many seconds for an answer in the end."""
+    sync.EVERY, sync.FIRST_PAUSE, sync.LONGEST_PAUSE, sync.PATIENCE = 0.05, 0.2, 0.4, patience
 
 
 def use_model(files: Path) -> None:
@@ -256,6 +213,6 @@ def below(client: Any, run_id: str, folder: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    hasten()
+    hasten(*map(float, sys.argv[3:]))
     use_model(Path(sys.argv[1]))
     work(sys.argv[2], Path(sys.argv[1]))

@@ -71,17 +71,16 @@ def make(
     The parameters are the tiny ones, or else the defaults, with changes. The project is a git
     repository, or a folder of one.
     """
-    make_unrun(folder, changes, tiny=tiny, repository=repository)
-    commit(folder, "Begin")
+    begin(folder, changes, tiny=tiny, repository=repository)
     out = run(folder, "dvc", "repro")
     commit(folder, "First results")
     return out
 
 
-def make_unrun(
+def begin(
     folder: Path, changes: dict[str, Any], *, tiny: bool = True, repository: Path | None = None
 ) -> None:
-    """Make a project of which nothing has run, and nothing is committed."""
+    """Make a project, as `make` does, in which nothing has run yet."""
     names = run(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard", "-z")
     for name in filter(None, names.split("\0")):
         if name.startswith(KEPT):
@@ -89,6 +88,7 @@ def make_unrun(
             (folder / name).write_bytes((ROOT / name).read_bytes())
     stages.write_params(folder, changes, tiny=tiny)
     run(repository or folder, "git", "init", "-q", "-b", "main")
+    commit(folder, "Begin")
 
 
 def commit(folder: Path, message: str) -> str:

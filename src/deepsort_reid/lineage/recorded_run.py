@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from deepsort_reid.core.errors import StoreError
+from deepsort_reid.runs.mlflow.failures import explained
 from deepsort_reid.runs.mlflow.store import (
     Store,
     local_path,
     open_store,
-    reason,
     sqlite_file,
     tracking_uri,
     where_to_look,
@@ -128,7 +128,7 @@ class RunSearch:
         except StoreError as error:
             self.failure = str(error)
         except Exception as error:  # a store fails in many ways, and the rest is told without it
-            self.failure = f"the MLflow store does not answer: {reason(error)}"
+            self.failure = f"the MLflow store does not answer: {explained(error, tracking_uri())}"
         return otherwise
 
 

@@ -1,4 +1,4 @@
-"""Sends to MLflow what no stage could send: `python -m deepsort_reid.runs.deliver`.
+"""Sends to MLflow what no stage could send: `deepsort-reid deliver`.
 
 It looks at every run's folder, says what became of each that MLflow lacked something of, and ends
 with status 0 if nothing waits any more, and with 1 if something does. What a local store has of the
@@ -11,12 +11,11 @@ from typing import NamedTuple
 
 from deepsort_reid.core.stage import run_stage
 from deepsort_reid.runs.folder import JOURNAL, BusyError, RunFolder, all_folders, share_with_cache
+from deepsort_reid.runs.mlflow.failures import masked, reason
 from deepsort_reid.runs.mlflow.mirror import FailedError, Mirror, NoRunError
 from deepsort_reid.runs.mlflow.store import (
     ARTIFACTS,
     check_address,
-    masked,
-    reason,
     sqlite_file,
     tracking_uri,
 )

@@ -12,15 +12,14 @@ from deepsort_reid.core import files, signals
 from deepsort_reid.core.errors import StoreError
 from deepsort_reid.runs import provenance
 from deepsort_reid.runs.folder import BusyError, RunFolder, is_key, milliseconds
+from deepsort_reid.runs.mlflow.failures import masked, reason
 from deepsort_reid.runs.mlflow.mirror import Mirror
 from deepsort_reid.runs.mlflow.registry import export_model
 from deepsort_reid.runs.mlflow.store import (
     check_address,
     import_mlflow,
     label,
-    masked,
     quiet,
-    reason,
     tracking_uri,
     where_to_look,
 )
@@ -41,7 +40,7 @@ CLOSE_SECONDS = 20.0  # for what is left, while the store answers
 KILLED_SECONDS = 3.0  # the same for a run that somebody wants to end now
 OWN_SECONDS = 20.0  # for an earlier attempt to leave
 KILLED = [128 + number for number in signals.SIGNALS]  # exit statuses
-REMEDY = "the next stage sends them, or `uv run python -m deepsort_reid.runs.deliver`"
+REMEDY = "the next stage sends them, or `uv run deepsort-reid deliver`"
 
 
 class RunLogger:

@@ -12,17 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from deepsort_reid.runs.folder import RunFolder, remove_torn_uploads, share_with_cache, state_of
 from deepsort_reid.runs.mlflow import registry
+from deepsort_reid.runs.mlflow.failures import explained, is_refusal, masked, reason
 from deepsort_reid.runs.mlflow.store import (
     Store,
     import_mlflow,
-    is_refusal,
     label,
     local_path,
-    masked,
     once,
     open_store,
     quiet,
-    reason,
     sqlite_file,
     uploading,
 )
@@ -170,7 +168,7 @@ class Mirror:
             raise
         except Exception as error:
             self.sent.clear()
-            raise FailedError(reason(error), self.where + what) from error
+            raise FailedError(explained(error, self.uri), self.where + what) from error
 
     # The run
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from deepsort_reid.core.errors import StoreError
 from deepsort_reid.core.yaml_file import read_yaml
-from deepsort_reid.runs.mlflow.store import masked, once, open_store, quiet, reason
+from deepsort_reid.runs.mlflow.failures import explained, masked
+from deepsort_reid.runs.mlflow.store import once, open_store, quiet
 from deepsort_reid.runs.provenance import DATA_DIGEST
 
 if TYPE_CHECKING:
@@ -88,8 +89,8 @@ def bring_registered(name: str, path: Path) -> None:
             shutil.copyfile(found, path)
     except Exception as error:
         raise StoreError(
-            f"{name}: cannot be brought from {masked(store.uri)}: {reason(error)}; expected a "
-            f"model of this project, such as models:/{MODEL}@{BEST}"
+            f"{name}: cannot be brought from {masked(store.uri)}: {explained(error, store.uri)}; "
+            f"expected a model of this project, such as models:/{MODEL}@{BEST}"
         ) from error
 
 

@@ -18,10 +18,10 @@ from urllib.parse import unquote
 from deepsort_reid.core.errors import StoreError
 from deepsort_reid.core.files import remove_stale, temporary
 from deepsort_reid.core.project import project_root
+from deepsort_reid.runs.mlflow.failures import masked, reason, remedy
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
 EXPERIMENT = "deepsort-reid"
 DATABASE = "mlflow.db"  # what `mlflow ui` opens by itself in the folder it is started in
@@ -42,14 +42,6 @@ UPLOAD_SECONDS = "120"  # MLFLOW_HTTP_REQUEST_TIMEOUT while a file travels
 CHATTER = ("mlflow", "alembic", "urllib3.connectionpool")
 SCHEMES = ("http", "https", "databricks", "sqlite", "postgresql", "mysql", "mssql")
 EXPECTED = "expected sqlite:///FILE, http://SERVER, https://SERVER or a database's address"
-
-# What MLflow answers when a request is at fault, and sending it again would not help.
-REFUSALS = frozenset({
-    "INVALID_PARAMETER_VALUE",
-    "INVALID_STATE",
-    "RESOURCE_ALREADY_EXISTS",
-    "RESOURCE_DOES_NOT_EXIST",
-})  # fmt: skip
 
 # The columns of a SQLite store that hold absolute places of artifacts.
 LOCATIONS = (
@@ -91,8 +83,9 @@ def open_store(uri: str | None = None) -> Store:
         with quiet():
             return _open(uri)
     except Exception as error:
+        advice = remedy(error, uri) or _remedy(uri)
         raise StoreError(
-            f"MLflow store {masked(uri)} cannot be opened: {reason(error)}; {_remedy(uri)}"
+            f"MLflow store {masked(uri)} cannot be opened: {reason(error)}; {advice}"
         ) from error
 
 
@@ -243,37 +236,6 @@ def label(uri: str) -> str:
     if file is not None and file.is_relative_to(project_root()):
         return f"sqlite:///{file.relative_to(project_root())}"
     return re.sub(r"://[^/\s@]+@", "://", uri).partition("?")[0].rstrip("/")
-
-
-def masked(text: str) -> str:
-    """The text with the user names, passwords and query strings of its addresses hidden."""
-    text = re.sub(r"://[^/\s@]+@", "://***@", text)
-    return re.sub(r"(://[^\s?]*\?)[^\s'\")]+", r"\1***", text)
-
-
-def reason(error: BaseException) -> str:
-    """Why it failed, in one line: the operating system's word where there is one."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
-            where = f" ({cause.filename})" if cause.filename else ""
-            return masked(f"{cause.strerror.lower()}{where}")
-        if isinstance(cause, TimeoutError | sqlite3.Error):
-            return str(cause)
-        cause = cause.__cause__ or cause.__context__
-    words = re.split(r" Response body:| \[SQL: ", " ".join(str(error).split()))[0]
-    words = words or type(error).__name__
-    return masked(words if len(words) <= 200 else words[:199] + "…")
-
-
-def is_refusal(error: "MlflowException") -> bool:
-    """Whether an error is MLflow's word that a request is at fault, and not a sick database's.
-
-    MLflow calls both a bad request; what it does not catch itself is the database's word.
-    """
-    if error.error_code == "BAD_REQUEST":
-        return re.search(r"\b(DataError|IntegrityError)\b", str(error)) is not None
-    return error.error_code in REFUSALS
 
 
 def where_to_look(uri: str, experiment_id: str | None = None, run_id: str | None = None) -> str:
