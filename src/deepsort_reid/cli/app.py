@@ -267,6 +267,53 @@ def compare(
 
 
 @app.command()
+def watch(
+    footage: Annotated[
+        Path, typer.Argument(help="new crops: a folder, zip or tar, as dataset.source; or a video")
+    ],
+    tracks: Annotated[
+        Path | None, typer.Option(help="of the video  [default: VIDEO.tracks.txt beside it]")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="old footage  [default: the split's held-out people]")
+    ] = None,
+    cameras: Annotated[
+        list[int] | None,
+        typer.Option("--camera", help="of the split, to compare with these alone; repeatable"),
+    ] = None,
+    level: Annotated[
+        float, typer.Option("--alarm", min=0.0001, max=0.5, help="share of false alarms")
+    ] = 0.01,
+    name: Annotated[str, typer.Option(help="what is watched; each has its curve")] = "footage",
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", "-w", help="[default: models/model.pth in --folder]")
+    ] = None,
+    device: Device = None,
+    folder: Folder = Path(),
+) -> None:
+    """Watch new footage: does it still look like what the network was trained on?
+
+    A two-sample test of the network's embeddings, by whole tracks. Status 3 if there is an alarm, 0
+    if not, 1 on an error. Each look is a point of an MLflow run.
+
+    \b
+    deepsort-reid watch footage/today
+    deepsort-reid watch street.mp4 --camera 2 --name street   (after deepsort-reid track street.mp4)
+    deepsort-reid watch footage/today --against footage/first-week
+    """
+    with needing("pipeline"):
+        from deepsort_reid.cli import watch as watching
+
+        outcome, run = watching.watch(
+            footage, tracks=tracks, weights=weights, folder=folder, against=against,
+            cameras=cameras or [], level=level, name=name, device=device,
+        )  # fmt: skip
+    typer.echo(watching.shown(outcome, run, as_json=as_json))
+    raise typer.Exit(watching.ALARM if outcome.alarm else 0)
+
+
+@app.command()
 def metrics(
     runs: Annotated[
         list[str], typer.Argument(help="folders, files of metrics (JSON), or commits of git")

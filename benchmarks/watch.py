@@ -1,0 +1,162 @@
+"""How often `deepsort-reid watch` alarms: without a change, and with changed camera, light, crowd.
+
+Run it in a folder where the pipeline has run on the rendered dataset:
+
+    uv run benchmarks/watch.py --folder . --pool /tmp/pool.npz
+
+It renders new people, four crops of each under one of the training's cameras, as they are and
+under each of the changes below, and keeps them in --pool. Then it draws some of them again and
+again, and looks at them as the command does. A look is one draw of people; p is from 999
+permutations here, from 9,999 in the command.
+
+The new people stand beside four references: the split's held-out people, as in the command; other
+new people, another sample of them for each look; the people that the network was trained on, which
+is the mistake that the command avoids; and in `--against` of changed footage nothing else. Each
+rate stands with Wilson's 95 % interval. Looks share people and the first reference is always the
+same one, so the looks are not independent, and the interval is too narrow for them.
+"""
+
+import argparse
+import io
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from deepsort_reid.core.config import load_params
+from deepsort_reid.core.dataset_config import SyntheticConfig
+from deepsort_reid.core.progress import track
+from deepsort_reid.data.images import open_image, resized
+from deepsort_reid.data.packed import Images, open_part
+from deepsort_reid.model.extractor import Extractor
+from deepsort_reid.monitoring.appearance import appearance
+from deepsort_reid.monitoring.footage import CROPS, chosen_tracks, numbered, of_split
+from deepsort_reid.monitoring.two_sample import compare, track_distances
+from deepsort_reid.synthetic.crop import Place, Stage, beside, compose, detect
+from deepsort_reid.synthetic.dataset import in_parallel
+from deepsort_reid.synthetic.person.people import COLOURS, Person, Rng, colour, random_person
+from deepsort_reid.synthetic.scenery import FRAME, Camera, camera, develop, random_moment
+
+STREAM = 20  # of random numbers: the dataset and the streets have others
+UNCHANGED, CHANGED = 800, 160  # people
+LEVELS = (0.01, 0.05)
+DRAWS = 999  # permutations of a look
+DARK = {"black": 5, "charcoal": 3, "navy": 2}
+
+
+def main() -> None:
+    """Render or read the people, and print the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=Path(), help="where the pipeline has run")
+    parser.add_argument("--pool", type=Path, required=True, help="the rendered crops; made if new")
+    parser.add_argument("--looks", type=int, default=200)
+    options = parser.parse_args()
+    config = load_params(options.folder / "params.yaml").dataset.synthetic
+    size = load_params(options.folder / "params.yaml").split.image_size
+    if not options.pool.exists():
+        np.savez(options.pool, **{name: rendered(config, name, size) for name in CHANGES})
+    if (options.folder / "models/model.pth").exists():
+        pool = {name: crops for name, crops in np.load(options.pool).items()}
+        measure(options.folder, pool, options.looks)
+
+
+# The changes
+
+
+def same(eye: Camera) -> Camera:
+    """The camera as it was in training."""
+    return eye
+
+
+CHANGES: dict[str, tuple[str, Callable[[Camera], Camera]]] = {
+    "none": ("new people, same cameras, same light", same),
+    "view": ("other cameras: place, height, lens and colours", same),
+    "steeper": (
+        "the same cameras, looking down more steeply",
+        lambda eye: replace(eye, horizon=eye.horizon - 250, height=eye.height * 1.45),
+    ),
+    "far": ("a third of the resolution", same),
+    "dim": ("exposure 0.85 of what it was", lambda eye: replace(eye, exposure=0.85 * eye.exposure)),
+    "dark": (
+        "exposure 0.6, and twice the noise",
+        lambda eye: replace(eye, exposure=0.6 * eye.exposure, noise=2 * eye.noise),
+    ),
+    "warm": (
+        "red 1.1 and blue 0.85 of what they were",
+        lambda eye: replace(
+            eye, gains=(1.1 * eye.gains[0], eye.gains[1], 0.85 * eye.gains[2])
+        ),
+    ),
+    "winter": ("everybody in black, grey or navy, with long sleeves", same),
+    "crowd": ("three others beside each person, one of them in front", same),
+}
+
+
+def rendered(config: SyntheticConfig, change: str, size: tuple[int, int]) -> Images:
+    """The people of a change: (people, CROPS, *size, 3)."""
+    people = UNCHANGED if change == "none" else CHANGED
+    first = 10_000 * list(CHANGES).index(change)
+    tasks = [(config, change, size, first + person, image)
+             for person in range(people) for image in range(CROPS)]  # fmt: skip
+    crops = track(in_parallel(draw, tasks, 2, chunk=16), change, len(tasks), "crops")
+    return np.stack(list(crops)).reshape(people, CROPS, *size, 3)
+
+
+def draw(task: tuple[SyntheticConfig, str, tuple[int, int], int, int]) -> Images:
+    """One crop, as a JPEG file and back, at the network's size."""
+    config, change, size, person, image = task
+    number = 1 + person % config.cameras + (config.cameras if change == "view" else 0)
+    eye = CHANGES[change][1](camera(config.seed, number))
+    who = random_person(np.random.default_rng([config.seed, STREAM, person, 0]))
+    rng = np.random.default_rng([config.seed, STREAM, person, image + 1])
+    if change == "winter":
+        who = in_winter(np.random.default_rng([config.seed, STREAM, person]), who)
+    shown = crowded if change == "crowd" else alone
+    developed = develop(eye, shown(rng, eye, who, config.image_size), random_moment(rng), rng)
+    picture = Image.fromarray(developed)
+    if change == "far":
+        picture = picture.resize((picture.width // 3, picture.height // 3))
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=eye.quality)
+    read = open_image(file.getvalue())
+    assert not isinstance(read, str)
+    return resized(read, size)
+
+
+def alone(rng: Rng, eye: Camera, who: Person, size: tuple[int, int]) -> NDArray[np.float32]:
+    """Somebody as the dataset shows them."""
+    return compose(rng, eye, who, size, spoilt=False)
+
+
+def crowded(rng: Rng, eye: Camera, who: Person, size: tuple[int, int]) -> NDArray[np.float32]:
+    """Somebody with two others behind and one in front, to the left or the right."""
+    away = rng.uniform(eye.distance(0.97 * FRAME[0]), eye.distance(0.62 * FRAME[0]))
+    place = Place(float(away), float(rng.uniform(0.15, 0.85)) * FRAME[1])
+    stage = Stage(eye, detect(rng, eye, place, who.build.height, spoilt=False), size)
+    for closer, least in ((-1.5, 0.1), (-0.8, 0.2)):
+        stage.walk_on(rng, random_person(rng), beside(rng, eye, place, closer=closer, least=least))
+    stage.walk_on(rng, who, place)
+    stage.walk_on(rng, random_person(rng), beside(rng, eye, place, closer=0.5, least=0.1))
+    return stage.picture()
+
+
+def in_winter(rng: Rng, who: Person) -> Person:
+    """Somebody in dark clothes with long sleeves."""
+    top = replace(who.top, sleeve=2.0, fabric=dark(rng, who.top.fabric))
+    return replace(who, top=top, bottom=replace(who.bottom, fabric=dark(rng, who.bottom.fabric)))
+
+
+def dark(rng: Rng, fabric):  # type: ignore[no-untyped-def]
+    """A plain dark cloth in place of another."""
+    return replace(fabric, colour=colour(rng, DARK), second=COLOURS["charcoal"], pattern="plain")
+
+
+if __name__ == "__main__":
+    main()
