@@ -18,15 +18,11 @@ same one, so the looks are not independent, and the interval is too narrow for t
 
 import argparse
 import io
-import os
-import platform
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -34,11 +30,8 @@ from deepsort_reid.core.config import load_params
 from deepsort_reid.core.dataset_config import SyntheticConfig
 from deepsort_reid.core.progress import track
 from deepsort_reid.data.images import open_image, resized
-from deepsort_reid.data.packed import Images, open_part
-from deepsort_reid.model.extractor import Extractor
-from deepsort_reid.monitoring.appearance import appearance
-from deepsort_reid.monitoring.footage import CROPS, chosen_tracks, numbered, of_split
-from deepsort_reid.monitoring.two_sample import compare, track_distances
+from deepsort_reid.data.packed import Images
+from deepsort_reid.monitoring.footage import CROPS
 from deepsort_reid.synthetic.crop import Place, Stage, beside, compose, detect
 from deepsort_reid.synthetic.dataset import in_parallel
 from deepsort_reid.synthetic.person.people import COLOURS, Person, Rng, colour, random_person
@@ -90,9 +83,7 @@ CHANGES: dict[str, tuple[str, Callable[[Camera], Camera]]] = {
     ),
     "warm": (
         "red 1.1 and blue 0.85 of what they were",
-        lambda eye: replace(
-            eye, gains=(1.1 * eye.gains[0], eye.gains[1], 0.85 * eye.gains[2])
-        ),
+        lambda eye: replace(eye, gains=(1.1 * eye.gains[0], eye.gains[1], 0.85 * eye.gains[2])),
     ),
     "winter": ("everybody in black, grey or navy, with long sleeves", same),
     "crowd": ("three others beside each person, one of them in front", same),

@@ -267,6 +267,39 @@ def compare(
 
 
 @app.command()
+def promote(
+    run: Annotated[
+        str, typer.Argument(help="a run's name, id or key, or models:/deepsort-reid@best")
+    ],
+    min_map: Annotated[str | None, typer.Option(help="least mAP: 70% or 0.7")] = None,
+    max_switches: Annotated[str | None, typer.Option(help="most identity switches")] = None,
+    least: Annotated[
+        list[str] | None, typer.Option("--min", help="METRIC=VALUE, such as HOTA=50%; repeatable")
+    ] = None,
+    most: Annotated[list[str] | None, typer.Option("--max", help="likewise")] = None,
+    than: Annotated[
+        str | None, typer.Option(help="alias or version that it must not be worse than")
+    ] = None,
+) -> None:
+    """Put a run's model into production, if its numbers are good enough.
+
+    Moves the alias production of the registered model to the run's version, and writes who, when
+    and which gates on it. Status 1, with the numbers that fail, if it is refused. To roll back,
+    promote the older run. Metrics: mAP, rank-1, mINP, val_acc, HOTA, IDF1, MOTA, switches, and all
+    that MLflow shows.
+
+    \b
+    deepsort-reid promote resnet10d-lr0.2 --min-map 70% --max-switches 20
+    deepsort-reid promote models:/deepsort-reid@best --min HOTA=50% --than production
+    """
+    with needing("pipeline"):
+        from deepsort_reid.cli import promote as promoting
+
+        gates = promoting.gates_of(min_map, max_switches, least or [], most or [])
+        typer.echo(promoting.promote(run, gates, than=than))
+
+
+@app.command()
 def watch(
     footage: Annotated[
         Path, typer.Argument(help="new crops: a folder, zip or tar, as dataset.source; or a video")

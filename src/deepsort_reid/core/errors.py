@@ -80,6 +80,10 @@ class StoreError(DeepSortReidError):
     """The MLflow store cannot be opened."""
 
 
+class PromotionError(DeepSortReidError):
+    """A run's model does not go into production."""
+
+
 class LineageError(DeepSortReidError):
     """What was asked for leads to no checkpoint, or to several."""
 

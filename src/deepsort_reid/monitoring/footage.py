@@ -173,7 +173,9 @@ def of_archive(archive: Archive, image_size: Size, dataset: DatasetConfig) -> Fo
     crops = [images[name] for _, names in kept for name in names]
     return Footage(
         label=archive.label,
-        crops=np.stack([crop for crop, _ in crops]) if crops else np.empty((0, *image_size, 3), np.uint8),
+        crops=np.stack([crop for crop, _ in crops])
+        if crops
+        else np.empty((0, *image_size, 3), np.uint8),
         tracks=numbered(names for _, names in kept),
         camids=np.array([camid for (_, camid), _ in kept], np.int64),
         heights=np.array([height for _, height in crops], np.int64),

@@ -75,6 +75,11 @@ def checkpoint_tags(path: Path) -> dict[str, str]:
     return {CHECKPOINT_MD5: md5(path)}
 
 
+def measured_tags(stage: str, checkpoint: Path) -> dict[str, str]:
+    """The tag that says on which checkpoint a stage has measured what it adds to a run."""
+    return {f"{stage}.{CHECKPOINT_MD5}": md5(checkpoint)}
+
+
 def run_name(arch: str, params: Mapping[str, Any]) -> str:
     """A name that says what is run: the network, and what differs from the committed parameters.
 
