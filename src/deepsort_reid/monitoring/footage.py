@@ -1,8 +1,8 @@
 """Tracks to compare, a few crops of each: of held-out people, of a dataset, or of a video.
 
-A track is one person under one camera. A person whom several cameras saw gives one track, of a
-camera that is drawn by chance: two tracks of one person are not independent of each other. A track
-gives a few crops, spread over its length.
+A track is one person under one camera. Two tracks of one person are not independent of each other,
+so whoever compares tracks takes one of each person: see `Footage.draw`. A track gives a few crops,
+spread over its length.
 """
 
 import logging
@@ -28,6 +28,7 @@ from deepsort_reid.sources.archive import Archive, pack
 logger = logging.getLogger(__name__)
 
 CROPS = 4  # of a track
+MOST = 250  # people; of more, some that are evenly spread
 TRAINING = "training"  # the label of held-out people
 TESTED = ("query", "gallery")  # the parts that no training has seen
 Size = tuple[int, int]  # height and width, pixels
@@ -39,45 +40,52 @@ class Footage:
 
     label: str  # where it comes from, in messages
     crops: Images  # (N, H, W, 3) at the network's size
-    tracks: NDArray[np.int64]  # (N,) whose crop it is: 0 to count - 1, ascending
-    camids: NDArray[np.int64]  # (count,) the camera of each track; -1 unknown
+    tracks: NDArray[np.int64]  # (N,) whose crop it is: 0 to G - 1, ascending
+    people: NDArray[np.int64]  # (G,) who each track is
+    camids: NDArray[np.int64]  # (G,) the camera of each track; -1 unknown
     heights: NDArray[np.int64] | None = None  # (N,) of the crops before resizing; None: unknown
 
     @property
     def count(self) -> int:
-        """How many tracks there are."""
-        return len(self.camids)
+        """How many people there are."""
+        return len(np.unique(self.people))
+
+    @property
+    def needs_draws(self) -> bool:
+        """Whether somebody has more than one track."""
+        return self.count < len(self.people)
+
+    def draw(self, seed: int) -> NDArray[np.int64]:
+        """A track of each person, by chance: (count,) numbers of tracks, ascending."""
+        order = np.random.default_rng(seed).permutation(len(self.people))
+        first = np.unique(self.people[order], return_index=True)[1]
+        return np.sort(order[first])
 
 
 def chosen_tracks(
-    people: Sequence[object], camids: Sequence[int], *, cameras: Collection[int] = (), seed: int = 0
-) -> dict[tuple[object, int], list[int]]:
-    """A track of each person, and the images to take of it.
+    people: Sequence[int], camids: Sequence[int], cameras: Collection[int] = ()
+) -> dict[tuple[int, int], list[int]]:
+    """The tracks of people, and the images to take of each.
 
     Args:
         people: (N,) who is on each image; the images of a track in the order of time.
         camids: (N,) the camera of each.
         cameras: the only cameras to look at; none: all.
-        seed: decides on the camera of those whom several saw.
 
     Returns:
         person and camera -> `CROPS` indices of images at most, evenly spread.
     """
-    seen: dict[object, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    seen: dict[tuple[int, int], list[int]] = defaultdict(list)
     for index, (person, camid) in enumerate(zip(people, camids, strict=True)):
         if not cameras or camid in cameras:
-            seen[person][camid].append(index)
-    rng = np.random.default_rng(seed)
-    found = {}
-    for person, by_camera in seen.items():
-        camid = sorted(by_camera)[int(rng.integers(len(by_camera)))]
-        found[person, camid] = spread(by_camera[camid])
-    return found
+            seen[person, camid].append(index)
+    kept = set(spread(sorted({person for person, _ in seen}), MOST))
+    return {key: spread(found, CROPS) for key, found in seen.items() if key[0] in kept}
 
 
-def spread(items: Sequence[int]) -> list[int]:
-    """At most `CROPS` of some items, evenly spread."""
-    places = np.linspace(0, len(items) - 1, min(CROPS, len(items))).round().astype(int)
+def spread(items: Sequence[int], most: int) -> list[int]:
+    """At most so many of some items, evenly spread."""
+    places = np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int)
     return [items[place] for place in places.tolist()]
 
 
@@ -112,12 +120,13 @@ def of_split(folder: Path, cameras: Collection[int] = ()) -> Footage:
     )
     camids = [row[1] for row in rows]
     check_cameras(cameras, set(camids), str(folder))
-    tracks = chosen_tracks([row[0] for row in rows], camids, cameras=cameras)
+    tracks = chosen_tracks([row[0] for row in rows], camids, cameras)
     taken = [rows[index] for indices in tracks.values() for index in indices]
     return Footage(
         label=TRAINING,
         crops=np.stack([parts[number].images[index] for *_, number, index in taken]),
         tracks=numbered(tracks.values()),
+        people=np.array([person for person, _ in tracks]),
         camids=np.array([camid for _, camid in tracks]),
     )
 
@@ -177,6 +186,7 @@ def of_archive(archive: Archive, image_size: Size, dataset: DatasetConfig) -> Fo
         if crops
         else np.empty((0, *image_size, 3), np.uint8),
         tracks=numbered(names for _, names in kept),
+        people=np.array([person for (person, _), _ in kept], np.int64),
         camids=np.array([camid for (_, camid), _ in kept], np.int64),
         heights=np.array([height for _, height in crops], np.int64),
     )

@@ -5,6 +5,10 @@ based on distances", JSPI 143, 2013), a maximum mean discrepancy (Gretton et al.
 Two-Sample Test", JMLR 13, 2012) with minus the distance as its kernel (Sejdinovic et al., Annals of
 Statistics 41, 2013). It needs no bandwidth, and is 0 only where the two distributions are equal.
 
+Before that the embeddings are whitened, by their covariance over both groups, which is the same
+whichever tracks are called new. A network is trained to give little room to what it should not see,
+such as the camera, and most of it to who is who; as they are, distances hardly show the former.
+
 The crops of one track are alike. So tracks change sides in the test, never single crops: each is
 one observation, whatever its number of crops. If the tracks of both groups are independent and
 come from one distribution, p is at most a with probability at most a, for every a.
@@ -21,6 +25,8 @@ Ints = NDArray[np.int64]
 
 PERMUTATIONS = 9_999  # so p is 0.0001 at least
 CHUNK = 1_000  # permutations, or rows of distances, at a time
+RIDGE = 0.3  # added to the variances before whitening, as a share of their mean
+TINY = 1e-12  # of embeddings that are all the same
 ROUNDING = 1e-9  # by which a permutation's statistic may lie below an equal one
 
 
@@ -51,20 +57,35 @@ class Difference:
     moved: Moved
 
 
-def track_distances(embeddings: Floats, tracks: Ints) -> Floats:
+def whitened(embeddings: Floats) -> Floats:
+    """Embeddings with nearly the same variance in all directions that they use.
+
+    Returns:
+        (N, at most N): the axes are the principal ones, so only distances mean something.
+    """
+    centred = embeddings - embeddings.mean(axis=0)
+    vectors, sizes, _ = np.linalg.svd(centred, full_matrices=False)
+    variances = sizes**2 / len(centred)
+    ridge = RIDGE * variances.sum() / embeddings.shape[1]
+    scaled: Floats = vectors * (sizes / np.sqrt(variances + ridge + TINY))
+    return scaled
+
+
+def track_distances(vectors: Floats, tracks: Ints) -> Floats:
     """The mean Euclidean distance between the crops of any two tracks: (G, G), 0 on the diagonal.
 
     Args:
-        embeddings: (N, D) of unit length.
+        vectors: (N, D) of the crops.
         tracks: (N,) whose crop each is: 0 to G - 1, ascending.
     """
     starts = np.flatnonzero(np.r_[True, np.diff(tracks) > 0])
     counts = np.diff(np.r_[starts, len(tracks)])
+    squares = (vectors**2).sum(axis=1)
     rows = []
-    for first in range(0, len(embeddings), CHUNK):
-        cosines = embeddings[first : first + CHUNK] @ embeddings.T
-        distances = np.sqrt((2 - 2 * cosines).clip(0))
-        rows.append(np.add.reduceat(distances, starts, axis=1) / counts)
+    for first in range(0, len(vectors), CHUNK):
+        some = slice(first, first + CHUNK)
+        squared = squares[some, None] + squares - 2 * vectors[some] @ vectors.T
+        rows.append(np.add.reduceat(np.sqrt(squared.clip(0)), starts, axis=1) / counts)
     means: Floats = np.add.reduceat(np.concatenate(rows), starts, axis=0) / counts[:, None]
     np.fill_diagonal(means, 0)
     return means

@@ -13,7 +13,7 @@ from deepsort_reid.data.images import resized
 from deepsort_reid.data.samples import NO_CAMERA
 from deepsort_reid.data.video.mot_table import read_boxes
 from deepsort_reid.data.video.sequence import Boxes
-from deepsort_reid.monitoring.footage import CROPS, Footage, Size, numbered
+from deepsort_reid.monitoring.footage import CROPS, MOST, Footage, Size, numbered, spread
 from deepsort_reid.tracking.detectors import read_text
 from deepsort_reid.tracking.live import open_footage
 
@@ -68,6 +68,7 @@ def of_video(video: Path, table: Path, image_size: Size) -> Footage:
         if crops
         else np.empty((0, *image_size, 3), np.uint8),
         tracks=numbered(tracks),
+        people=np.arange(len(tracks)),
         camids=np.full(len(tracks), NO_CAMERA),
         heights=np.array([len(crop) for crop in crops], np.int64),
     )
@@ -80,7 +81,7 @@ def boxes_of_tracks(boxes: Boxes) -> list[list[int]]:
     person is half hidden or half out of the picture.
     """
     found = []
-    for identity in np.unique(boxes.ids[boxes.ids > 0]):
+    for identity in spread(np.unique(boxes.ids[boxes.ids > 0]).tolist(), MOST):
         own = np.flatnonzero(boxes.ids == identity)
         count = min(CROPS, len(own))
         places = ((np.arange(count) + 0.5) * len(own) / count).astype(int)

@@ -1,6 +1,6 @@
 """New footage beside old: embedded, compared, and told by how much it differs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -15,9 +15,19 @@ from deepsort_reid.model import checkpoint
 from deepsort_reid.model.extractor import Extractor
 from deepsort_reid.monitoring.appearance import NAMES, appearance
 from deepsort_reid.monitoring.footage import Footage
-from deepsort_reid.monitoring.two_sample import Difference, compare, energy, track_distances
+from deepsort_reid.monitoring.two_sample import (
+    PERMUTATIONS,
+    Difference,
+    Moved,
+    compare,
+    energy,
+    track_distances,
+    whitened,
+)
 
-LEAST = 5  # tracks on each side, and of a camera
+LEAST = 5  # people on each side, and tracks of a camera
+DRAWS = 5  # of a track of each person, where somebody has several
+AVERAGED = ("old", "new", "shifts")  # of `Moved`
 Floats = NDArray[np.float64]
 
 
@@ -39,7 +49,7 @@ class Outcome:
     Attributes:
         old: where the old footage comes from.
         new: where the new footage comes from.
-        tracks: how many tracks each side has, old and new.
+        tracks: how many people each side has, old and new: a track of each is compared at a time.
         crops: likewise.
         level: the share of false alarms that is put up with.
         p_value: of no change.
@@ -85,76 +95,124 @@ def look(extractor: Extractor, old: Footage, new: Footage, *, level: float) -> O
         level: the share of false alarms to put up with: an alarm is p at most so large.
 
     Raises:
-        DatasetError: there are too few tracks.
+        DatasetError: there are too few people.
     """
     for side in (old, new):
         check_enough(side)
-    embeddings = [extractor(side.crops, order="rgb").astype(np.float64) for side in (old, new)]
-    tracks = np.concatenate([old.tracks, old.count + new.tracks])
-    distances = track_distances(np.concatenate(embeddings), tracks)
-    is_new = np.arange(old.count + new.count) >= old.count
-    numbers = np.concatenate([of_tracks(side) for side in (old, new)])
-    found = compare(distances, is_new, numbers)
+    sides = (embedded(extractor, old), embedded(extractor, new))
+    draws = DRAWS if old.needs_draws or new.needs_draws else 1
+    found = [compare_draw(*sides, seed) for seed in range(draws)]
+    cameras = [between_cameras(sides[0], seed) for seed in range(draws)]
     return Outcome(
         old=old.label,
         new=new.label,
         tracks=(old.count, new.count),
         crops=(len(old.crops), len(new.crops)),
         level=level,
-        p_value=found.p_value,
-        distance=found.distance,
-        effect=found.effect,
-        cameras=between_cameras(distances[~is_new][:, ~is_new], old.camids),
-        changes=changes(found),
+        p_value=float(combined(np.array([one.p_value for one in found]))),
+        distance=float(np.mean([one.distance for one in found])),
+        effect=float(np.mean([one.effect for one in found])),
+        cameras=float(np.mean([effect for effect in cameras if effect is not None]))
+        if all(effect is not None for effect in cameras)
+        else None,
+        changes=changes([one.moved for one in found]),
         height=None if new.heights is None else float(np.median(new.heights)),
         image_height=extractor.image_size[0],
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """Footage as the network sees it, and as a person does."""
+
+    footage: Footage
+    embeddings: Floats  # (N, D)
+    numbers: Floats  # (G, K) of each track, see `appearance`
+
+    def draw(self, seed: int) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
+        """A track of each person: embeddings (n, D), the track of each from 0, which tracks."""
+        chosen = self.footage.draw(seed)
+        kept = np.isin(self.footage.tracks, chosen)
+        tracks = np.searchsorted(chosen, self.footage.tracks[kept])
+        return self.embeddings[kept], tracks, chosen
+
+
+def embedded(extractor: Extractor, footage: Footage) -> Embedded:
+    """Embed footage."""
+    embeddings = extractor(footage.crops, order="rgb").astype(np.float64)
+    sums = np.zeros((len(footage.people), len(NAMES)))
+    np.add.at(sums, footage.tracks, appearance(footage.crops))
+    return Embedded(footage, embeddings, sums / np.bincount(footage.tracks)[:, None])
+
+
+def compare_draw(
+    old: Embedded, new: Embedded, seed: int, permutations: int = PERMUTATIONS
+) -> Difference:
+    """Compare a track of each person on both sides, drawn by a seed."""
+    (first, of_first, chosen), (second, of_second, others) = old.draw(seed), new.draw(seed)
+    vectors = whitened(np.concatenate([first, second]))
+    tracks = np.concatenate([of_first, len(chosen) + of_second])
+    is_new = np.arange(len(chosen) + len(others)) >= len(chosen)
+    numbers = np.concatenate([old.numbers[chosen], new.numbers[others]])
+    return compare(track_distances(vectors, tracks), is_new, numbers, seed=seed, draws=permutations)
+
+
+def combined(p_values: Floats) -> Floats:
+    """The p-values of several draws as one: twice their median, the same of a single draw.
+
+    Source: Meinshausen, Meier and Bühlmann, "p-Values for High-Dimensional Regression", JASA 104,
+    2009: it holds however the draws depend on each other.
+
+    Args:
+        p_values: (draws, …).
+    """
+    if len(p_values) == 1:
+        return np.asarray(p_values[0])
+    return (2 * np.median(p_values, axis=0)).clip(max=1)
+
+
 def check_enough(footage: Footage) -> None:
-    """Refuse footage with hardly a track.
+    """Refuse footage with hardly a person.
 
     Raises:
         DatasetError: it has fewer than `LEAST`.
     """
     if footage.count < LEAST:
         raise DatasetError(
-            f"{footage.label}: {footage.count} tracks; expected at least {LEAST}, and better 20 or "
-            "more: a folder for each person, or a longer video"
+            f"{footage.label}: {footage.count} people or tracks; expected at least {LEAST}, "
+            "and better 20 or more: a folder for each person, or a longer video"
         )
 
 
-def of_tracks(footage: Footage) -> Floats:
-    """What the crops of each track look like, on average: (G, K)."""
-    sums = np.zeros((footage.count, len(NAMES)))
-    np.add.at(sums, footage.tracks, appearance(footage.crops))
-    return sums / np.bincount(footage.tracks, minlength=footage.count)[:, None]
+def changes(moved: Sequence[Moved]) -> tuple[Change, ...]:
+    """What has become of the numbers of the crops, the largest shift first.
 
-
-def changes(found: Difference) -> tuple[Change, ...]:
-    """What has become of the numbers of the crops, the largest shift first."""
-    moved = found.moved
-    columns = (moved.old, moved.new, moved.shifts, moved.p_values)
+    Args:
+        moved: of each draw.
+    """
+    columns = [np.mean([getattr(one, name) for one in moved], axis=0) for name in AVERAGED]
+    columns.append(combined(np.array([one.p_values for one in moved])))
     rows = zip(NAMES, *(column.tolist() for column in columns), strict=True)
     return tuple(sorted((Change(*row) for row in rows), key=lambda row: -abs(row.shift)))
 
 
-def between_cameras(distances: Floats, camids: NDArray[np.int64]) -> float | None:
+def between_cameras(old: Embedded, seed: int) -> float | None:
     """The mean effect between two cameras that have seen enough tracks; None: there are no two.
 
     It is the measure of what the network has learned to put up with.
 
     Args:
-        distances: (G, G) between tracks.
-        camids: (G,) the camera of each.
+        old: the footage that it is used to.
+        seed: of the draw.
     """
+    embeddings, tracks, chosen = old.draw(seed)
+    distances, camids = track_distances(whitened(embeddings), tracks), old.footage.camids[chosen]
     known, counts = np.unique(camids[camids != NO_CAMERA], return_counts=True)
-    enough = known[counts >= LEAST]
     effects = []
-    for one, other in combinations(enough.tolist(), 2):
-        chosen = np.isin(camids, (one, other))
-        is_other = camids[chosen] == other
-        among = distances[chosen][:, chosen]
+    for one, other in combinations(known[counts >= LEAST].tolist(), 2):
+        pair = np.isin(camids, (one, other))
+        is_other = camids[pair] == other
+        among = distances[pair][:, pair]
         distance = float(energy(among, is_other[None])[0])
         effects.append(distance / (2 * float(among[is_other][:, ~is_other].mean())))
     return max(0.0, float(np.mean(effects))) if effects else None
