@@ -1,10 +1,12 @@
 """Crops of the tracks that `deepsort-reid track` has found in a video."""
 
 from collections import defaultdict
+from collections.abc import Collection
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.core.progress import Progress
@@ -39,38 +41,46 @@ def of_video(video: Path, table: Path, image_size: Size) -> Footage:
             "them, not detections"
         )
     wanted = boxes_of_tracks(boxes)
-    by_frame: dict[int, list[int]] = defaultdict(list)
-    for track in wanted:
-        for box in track:
-            by_frame[int(boxes.frames[box])].append(box)
-    found = {}
-    last = 0
-    with closing(open_footage(video)) as film, Progress("read", max(by_frame), "frames") as done:
-        for last, picture in enumerate(film, start=1):
-            for box in by_frame.get(last, ()):
-                crop = cut(picture, tuple(boxes.ltwh[box].tolist()))
-                if crop is not None:
-                    found[box] = crop
-            done.advance()
-            if last == max(by_frame):
-                break
-    if last < max(by_frame):
-        raise DatasetError(
-            f"{table}: has boxes in frame {max(by_frame):,}, but {video} ends at frame {last:,}; "
-            "name the video that was tracked"
-        )
+    found = cut_out(video, table, boxes, [box for track in wanted for box in track])
     tracks = [[box for box in track if box in found] for track in wanted]
     tracks = [track for track in tracks if track]
     crops = [found[box] for track in tracks for box in track]
+    empty = np.empty((0, *image_size, 3), np.uint8)
     return Footage(
         label=str(video),
-        crops=np.stack([resized(crop, image_size) for crop in crops])
-        if crops
-        else np.empty((0, *image_size, 3), np.uint8),
+        crops=np.stack([resized(crop, image_size) for crop in crops]) if crops else empty,
         tracks=numbered(tracks),
         people=np.arange(len(tracks)),
         camids=np.full(len(tracks), NO_CAMERA),
         heights=np.array([len(crop) for crop in crops], np.int64),
+    )
+
+
+def cut_out(
+    video: Path, table: Path, boxes: Boxes, wanted: Collection[int]
+) -> dict[int, NDArray[np.uint8]]:
+    """Cut boxes out of a video: number of the box -> (h, w, 3); none that lies mostly outside.
+
+    Raises:
+        SourceError: the video cannot be read.
+        DatasetError: it ends before the last box.
+    """
+    by_frame: dict[int, list[int]] = defaultdict(list)
+    for box in wanted:
+        by_frame[int(boxes.frames[box])].append(box)
+    found, frame, last = {}, 0, max(by_frame)
+    with closing(open_footage(video)) as film, Progress("read", last, "frames") as progress:
+        for frame, picture in enumerate(film, start=1):
+            for box in by_frame.get(frame, ()):
+                crop = cut(picture, tuple(boxes.ltwh[box].tolist()))
+                if crop is not None:
+                    found[box] = crop
+            progress.advance()
+            if frame == last:
+                return found
+    raise DatasetError(
+        f"{table}: has boxes in frame {last:,}, but {video} ends at frame {frame:,}; name the "
+        "video that was tracked"
     )
 
 
