@@ -12,7 +12,7 @@ from deepsort_reid.runs.gates import Gate
 from deepsort_reid.runs.mlflow.promotion import PRODUCTION, promote
 from deepsort_reid.runs.mlflow.registry import MODEL
 from deepsort_reid.runs.mlflow.store import Store, open_store
-from deepsort_reid.runs.provenance import CHECKPOINT_MD5, DATA_DIGEST
+from deepsort_reid.runs.provenance import CHECKPOINT_MD5, DATA_DIGEST, measured_tag
 from tests.support.stores import forget_mlflow
 
 GOOD = {"reid/mAP": 0.701, "track/id_switches": 12}
@@ -43,8 +43,8 @@ def trained(store: Store, metrics: dict[str, float], *, status: str = "FINISHED"
     path = Path("model.pth")
     path.write_text("weights")
     own = {CHECKPOINT_MD5: files.md5(path), DATA_DIGEST: "data"}
-    own |= {f"{stage}.{CHECKPOINT_MD5}": files.md5(path) for stage in ("evaluate", "track")}
-    own |= {name.replace("__", "."): text for name, text in tags.items()}
+    own |= {measured_tag(stage): files.md5(path) for stage in ("evaluate", "track")}
+    own |= tags
     for name, text in own.items():
         store.client.set_tag(run_id, name, text)
     path.write_text(content)
@@ -102,7 +102,7 @@ def test_what_fails_is_said_in_one_line_and_nothing_moves(store: Store) -> None:
         ({"status": "FAILED"}, "it is FAILED, not FINISHED"),
         ({"registered": False}, "it has no version of the registered model deepsort-reid"),
         ({"content": "others"}, "its checkpoint is 5e2bab0ecb94, but it says that it made 63f4"),
-        ({"evaluate__checkpoint_md5": "f" * 32}, "its mAP was measured on checkpoint ffffffffffff"),
+        ({"evaluate_checkpoint_md5": "f" * 32}, "its mAP was measured on checkpoint ffffffffffff"),
     ],
 )
 def test_a_run_that_cannot_be_promoted(store: Store, about: dict[str, str], message: str) -> None:

@@ -13,7 +13,7 @@ from deepsort_reid.core.errors import PromotionError, StoreError
 from deepsort_reid.runs.gates import Gate, not_worse
 from deepsort_reid.runs.mlflow.registry import CHECKPOINT, MODEL, version_of
 from deepsort_reid.runs.mlflow.store import Store, masked, quiet, reason, uploading
-from deepsort_reid.runs.provenance import CHECKPOINT_MD5, DATA_DIGEST, user_name
+from deepsort_reid.runs.provenance import CHECKPOINT_MD5, DATA_DIGEST, measured_tag, user_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -171,7 +171,7 @@ def stage_of(gate: Gate) -> str:
 
 def measured_on(run: "Run", gate: Gate) -> str | None:
     """The MD5 of the checkpoint that a gate's metric was measured on; None if no tag says it."""
-    return run.data.tags.get(f"{stage_of(gate)}.{CHECKPOINT_MD5}")
+    return run.data.tags.get(measured_tag(stage_of(gate)))
 
 
 def doubts(run: "Run", gates: Sequence[Gate]) -> Iterator[str]:
