@@ -315,7 +315,7 @@ def watch(
         typer.Option("--camera", help="of the split, to compare with these alone; repeatable"),
     ] = None,
     level: Annotated[
-        float, typer.Option("--alarm", min=0.0001, max=0.5, help="share of false alarms")
+        float, typer.Option("--alarm", min=0.001, max=0.5, help="share of false alarms")
     ] = 0.01,
     name: Annotated[str, typer.Option(help="what is watched; each has its curve")] = "footage",
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,

@@ -49,7 +49,8 @@ def details(outcome: Outcome) -> Iterator[str]:
     (old, new), cameras = outcome.tracks, outcome.cameras
     if cameras:
         times = outcome.effect / cameras
-        yield f"they differ {times:.1f} times as much as two of training's own cameras"
+        whose = "training's own" if outcome.old == TRAINING else "the old footage's"
+        yield f"they differ {times:.1f} times as much as two of {whose} cameras"
     else:
         yield f"energy distance {outcome.distance:.3f}; 0 where nothing differs"
     others = outcome.moved[1 if outcome.alarm else 0 :][:SHOWN]
