@@ -18,7 +18,7 @@ from deepsort_reid.evaluation.evaluate import evaluate
 from deepsort_reid.model import checkpoint
 from deepsort_reid.model.device import computing
 from deepsort_reid.model.embed import Predictor
-from deepsort_reid.runs import logger, unfinished
+from deepsort_reid.runs import logger, provenance, unfinished
 
 CHECKPOINT = Path("models/model.pth")
 EVALUATED = ("query", "gallery", "val")
@@ -64,6 +64,7 @@ def main() -> None:
         tracker.log_numbers(report.numbers_of_run(metrics))
         tracker.log_numbers(report.numbers_elsewhere(report.contents(evaluation)))
         tracker.set_tags({"too_few": as_tag(evaluation.too_few())})
+        tracker.set_tags(provenance.measured_tags("evaluate", CHECKPOINT))
         for name in [*names, "images_per_identity.png"]:
             tracker.log_artifact(folder / name)
         tracker.promote(

@@ -10,17 +10,18 @@ from deepsort_reid.data.packed import open_part, read_summary, verify_parts
 from deepsort_reid.evaluation.threshold import read_threshold
 from deepsort_reid.model import checkpoint
 from deepsort_reid.model.device import computing
-from deepsort_reid.runs import logger
+from deepsort_reid.runs import logger, provenance
 from deepsort_reid.sources.archive import Archive, archive_in
 from deepsort_reid.tracking import compare, report
 
+CHECKPOINT = Path("models/model.pth")
 COMPARED = ("query", "gallery")  # to find a threshold for the untrained network
 
 
 def main() -> None:
     """Track in three ways, write the reports, add them to the training's run."""
     params, data, folder = load_params(), Path("data/split"), Path("reports")
-    net, about = checkpoint.load(Path("models/model.pth"))
+    net, about = checkpoint.load(CHECKPOINT)
     threshold = params.track.max_cosine_distance
     if threshold is None:
         threshold = read_threshold(folder / "evaluation.json")
@@ -56,6 +57,7 @@ def main() -> None:
         )
         tracker.log_numbers(report.numbers_of_run(trial))
         tracker.set_tags(report.tags(trial))
+        tracker.set_tags(provenance.measured_tags("track", CHECKPOINT))
         for name in names:
             tracker.log_artifact(folder / name)
     print(report.closing_table(trial))  # noqa: T201

@@ -14,8 +14,8 @@ PACKAGE = ROOT / "src" / "deepsort_reid"
 
 # A room imports only from itself and from rooms before it.
 ROOMS = """
-    core synthetic sources runs data model training evaluation export tracking comparison lineage
-    search cli
+    core synthetic sources runs data model training evaluation export tracking comparison monitoring
+    lineage search cli
 """.split()
 STAGES = [
     "download",

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from deepsort_reid.cli import production
+from deepsort_reid.cli.options import Device, Folder, Weights
 from deepsort_reid.cli.start import needing
 
 app = typer.Typer(
@@ -23,16 +25,6 @@ app = typer.Typer(
     """,
 )
 
-Weights = Annotated[
-    Path, typer.Option("--weights", "-w", help="checkpoint of this project: models/model.pth")
-]
-Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda or cuda:N  [default: a GPU if there is one]")
-]
-Folder = Annotated[
-    Path,
-    typer.Option("--folder", "-f", help="run's folder, with params.yaml, data, …"),
-]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is there already")]
 
 Video = Annotated[
@@ -299,6 +291,9 @@ def search(
 
         text = searched(file, trials=trials, name=study, url=storage)
     typer.echo(text)
+
+
+app.add_typer(production.app)
 
 
 @app.command()

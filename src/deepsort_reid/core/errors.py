@@ -84,6 +84,10 @@ class SearchError(DeepSortReidError):
     """A search cannot begin or go on."""
 
 
+class PromotionError(DeepSortReidError):
+    """A run's model does not go into production."""
+
+
 class LineageError(DeepSortReidError):
     """What was asked for leads to no checkpoint, or to several."""
 

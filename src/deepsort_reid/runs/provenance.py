@@ -80,6 +80,16 @@ def checkpoint_tags(path: Path) -> dict[str, str]:
     return {CHECKPOINT_MD5: md5(path)}
 
 
+def measured_tags(stage: str, checkpoint: Path) -> dict[str, str]:
+    """The tag that says on which checkpoint a stage has measured what it adds to a run."""
+    return {measured_tag(stage): md5(checkpoint)}
+
+
+def measured_tag(stage: str) -> str:
+    """The name of that tag: `evaluate_checkpoint_md5`."""
+    return f"{stage}_{CHECKPOINT_MD5}"
+
+
 def run_name(arch: str, params: Mapping[str, Any]) -> str:
     """A name that says what is run: the network, and what differs from the committed parameters.
 

@@ -17,7 +17,8 @@ from optuna.exceptions import ExperimentalWarning, OptunaError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from deepsort_reid.core.errors import SearchError, one_line
-from deepsort_reid.runs.mlflow.store import masked, quoted, reason
+from deepsort_reid.runs.mlflow.failures import masked, reason
+from deepsort_reid.runs.mlflow.store import quoted
 from deepsort_reid.runs.names import flattened
 
 MADE_OF, RUN = "made_of", "run"  # attributes of a study

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from deepsort_reid.core.errors import StoreError
 from deepsort_reid.core.yaml_file import read_yaml
 from deepsort_reid.runs.mlflow.failures import explained, masked
-from deepsort_reid.runs.mlflow.store import once, open_store, quiet
+from deepsort_reid.runs.mlflow.store import Store, once, open_store, quiet
 from deepsort_reid.runs.provenance import DATA_DIGEST
 
 if TYPE_CHECKING:
@@ -84,13 +84,34 @@ def bring_registered(name: str, path: Path) -> None:
     store = open_store()
     try:
         with quiet(), tempfile.TemporaryDirectory() as folder:
-            run_id = _run_of(store.client, name)
+            run_id = run_of(store.client, name)
             found = store.client.download_artifacts(run_id, CHECKPOINT, folder)
             shutil.copyfile(found, path)
     except Exception as error:
         raise StoreError(
             f"{name}: cannot be brought from {masked(store.uri)}: {explained(error, store.uri)}; "
             f"expected a model of this project, such as models:/{MODEL}@{BEST}"
+        ) from error
+
+
+def run_id_of(store: Store, name: str) -> str:
+    """The run that a registered model came from.
+
+    Args:
+        store: the open store.
+        name: as for `bring_registered`.
+
+    Raises:
+        StoreError: there is no such model, or the store fails.
+    """
+    try:
+        with quiet():
+            return run_of(store.client, name)
+    except Exception as error:
+        reason = explained(error, store.uri)
+        raise StoreError(
+            f"{name}: not in {masked(store.uri)}: {reason}; expected a model of this project, such as "
+            f"models:/{MODEL}@{BEST}"
         ) from error
 
 
@@ -103,7 +124,7 @@ def model_of(run: "Run") -> str | None:
 def add(client: "MlflowClient", run_id: str, folder: Path) -> None:
     """Add the model in a folder to a run, and register it, as far as that was not done before."""
     run = client.get_run(run_id)
-    version = _version_of(client, run_id)
+    version = version_of(client, run_id)
     if version is None:
         model_id = model_of(run) or _create(client, run)
         _upload(client, run_id, model_id, folder)
@@ -160,7 +181,7 @@ def promote(client: "MlflowClient", run_id: str, wish: Path) -> None:
         wish: a file whose first line is the metric's name; the rest describes the version.
     """
     metric, _, description = wish.read_text(encoding="utf-8").partition("\n")
-    run, version = client.get_run(run_id), _version_of(client, run_id)
+    run, version = client.get_run(run_id), version_of(client, run_id)
     if version and metric in run.data.metrics:
         value = f"{run.data.metrics[metric]:.4f}"
         client.set_model_version_tag(MODEL, version.version, metric, value)
@@ -183,7 +204,7 @@ def _best(client: "MlflowClient", run: "Run", metric: str) -> str | None:
         )
         for ranked in ranking:
             # Few runs are asked for: nearly every one has a version.
-            if name in ranked.data.metrics and (version := _version_of(client, ranked.info.run_id)):
+            if name in ranked.data.metrics and (version := version_of(client, ranked.info.run_id)):
                 value = ranked.data.metrics[name]
                 found.append((-value, ranked.info.start_time, version.version))
                 break
@@ -237,8 +258,8 @@ def _register(client: "MlflowClient", run: "Run", model_id: str) -> "ModelVersio
         )
 
 
-def _run_of(client: "MlflowClient", name: str) -> str:
-    """The run that a registered model came from, by MLflow's own way to write the model's name."""
+def run_of(client: "MlflowClient", name: str) -> str:
+    """The id of the run that a model came from, by MLflow's own way to write the model's name."""
     name, mark, alias = name.removeprefix("models:/").partition("@")
     if mark:
         return str(client.get_model_version_by_alias(name, alias).run_id)
@@ -263,7 +284,8 @@ def _link(
         client.set_logged_model_tags(model_id, tags)
 
 
-def _version_of(client: "MlflowClient", run_id: str) -> "ModelVersion | None":
+def version_of(client: "MlflowClient", run_id: str) -> "ModelVersion | None":
+    """The version of a run's model; None if it was not registered."""
     versions = client.search_model_versions(f"run_id = '{run_id}'")
     return next((version for version in versions if version.name == MODEL), None)
 

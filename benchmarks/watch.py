@@ -1,0 +1,425 @@
+"""How often `deepsort-reid watch` alarms: without a change, and with changed camera, light, crowd.
+
+Run it on a folder where the pipeline has run on the rendered dataset:
+
+    PYTHONPATH=. uv run benchmarks/watch.py --folder . --pool /tmp/pool.npz
+
+It renders new people, four crops of each under one of the training's cameras, as they are and
+under each of the changes below, and keeps the crops in --pool. Then it draws people out of these
+again and again, and looks at each draw as the command does, with 499 permutations in place of
+9,999. The references are drawn from other people than the new ones. A rate stands with Wilson's
+95 % interval; the looks of a row share people, so they are not quite independent.
+
+On the split of a real dataset, whose people are not rendered, only the last table is printed: each
+camera's people beside other people, under the other cameras and under the same one.
+"""
+
+import argparse
+import io
+import os
+import platform
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from deepsort_reid.core.config import load_params
+from deepsort_reid.core.dataset_config import SyntheticConfig
+from deepsort_reid.core.machine import processor
+from deepsort_reid.core.progress import track
+from deepsort_reid.data.images import open_image, resized
+from deepsort_reid.data.packed import Images, open_part
+from deepsort_reid.evaluation.distances import Embedded as Embedding
+from deepsort_reid.evaluation.ranking import ranking
+from deepsort_reid.model.extractor import Extractor
+from deepsort_reid.monitoring.appearance import NAMES
+from deepsort_reid.monitoring.footage import CROPS, Footage, chosen_tracks, of_split
+from deepsort_reid.monitoring.two_sample import Difference, compare, whitened
+from deepsort_reid.monitoring.watch import (
+    DRAWS,
+    Embedded,
+    between_cameras,
+    combined,
+    compare_draw,
+    embedded,
+)
+from deepsort_reid.synthetic.crop import Place, Stage, beside, compose, detect
+from deepsort_reid.synthetic.dataset import in_parallel
+from deepsort_reid.synthetic.person.people import (
+    COLOURS,
+    Fabric,
+    Person,
+    Rng,
+    colour,
+    random_person,
+)
+from deepsort_reid.synthetic.scenery import FRAME, Camera, camera, develop, random_moment
+
+STREAM = 20  # of random numbers: the dataset and the streets have others
+UNCHANGED, CHANGED = 800, 160  # people
+LEVEL = 0.01  # of an alarm
+LEVELS = (LEVEL, 0.05)
+PERMUTATIONS = 499  # of a look; p is 0.002 at least
+DARK = {"black": 5, "charcoal": 3, "navy": 2}
+
+
+def main() -> None:
+    """Render or read the people, and print the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=Path(), help="where the pipeline has run")
+    parser.add_argument("--pool", type=Path, help="the rendered crops; made if it is not there")
+    parser.add_argument("--looks", type=int, default=200)
+    options = parser.parse_args()
+    params = load_params(options.folder / "params.yaml")
+    pool = options.pool
+    if pool and not pool.exists():
+        config, size = params.dataset.synthetic, params.split.image_size
+        np.savez(pool, **{name: rendered(config, name, size) for name in CHANGES})
+    print(
+        f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"torch {torch.__version__}; {PERMUTATIONS} permutations a look, seed 0\n"
+    )
+    began = time.monotonic()
+    extractor = Extractor(options.folder / "models/model.pth")
+    split = options.folder / "data/split"
+    if pool:
+        people = {
+            name: group_of(
+                crops.reshape(-1, *crops.shape[2:]), range(len(crops)), [-1] * len(crops),
+                [CROPS] * len(crops), extractor,
+            )
+            for name, crops in np.load(pool).items()
+        }  # fmt: skip
+        held_out = embedded(extractor, of_split(split))
+        false_alarms(people["none"], held_out, of_trained(extractor, split), options.looks)
+        by_reference(people["none"], options.looks // 5)
+        power(people, held_out, options.looks // 5)
+        statistics(people, held_out, options.looks // 5)
+    by_camera(extractor, split, options.looks // 4)
+    print(f"{time.monotonic() - began:.0f} s")
+
+
+# The changes
+
+
+def same(eye: Camera) -> Camera:
+    """The camera as it was in training."""
+    return eye
+
+
+CHANGES: dict[str, tuple[str, Callable[[Camera], Camera]]] = {
+    "none": ("new people, same cameras, same light", same),
+    "view": ("other cameras: place, height, lens and colours", same),
+    "steeper": (
+        "the same cameras, looking down more steeply",
+        lambda eye: replace(eye, horizon=eye.horizon - 250, height=eye.height * 1.45),
+    ),
+    "far": ("a third of the resolution", same),
+    "dim": ("exposure 0.85 of what it was", lambda eye: replace(eye, exposure=0.85 * eye.exposure)),
+    "dark": (
+        "exposure 0.6, and twice the noise",
+        lambda eye: replace(eye, exposure=0.6 * eye.exposure, noise=2 * eye.noise),
+    ),
+    "warm": (
+        "red 1.1 and blue 0.85 of what they were",
+        lambda eye: replace(eye, gains=(1.1 * eye.gains[0], eye.gains[1], 0.85 * eye.gains[2])),
+    ),
+    "winter": ("everybody in black, grey or navy, with long sleeves", same),
+    "crowd": ("three others beside each person, one of them in front", same),
+}
+
+
+def rendered(config: SyntheticConfig, change: str, size: tuple[int, int]) -> Images:
+    """The people of a change: (people, CROPS, *size, 3)."""
+    people = UNCHANGED if change == "none" else CHANGED
+    first = 10_000 * list(CHANGES).index(change)
+    tasks = [(config, change, size, first + person, image)
+             for person in range(people) for image in range(CROPS)]  # fmt: skip
+    crops = track(in_parallel(draw, tasks, 2, chunk=16), change, len(tasks), "crops")
+    return np.stack(list(crops)).reshape(people, CROPS, *size, 3)
+
+
+def draw(task: tuple[SyntheticConfig, str, tuple[int, int], int, int]) -> Images:
+    """One crop, as a JPEG file and back, at the network's size."""
+    config, change, size, person, image = task
+    number = 1 + person % config.cameras + (config.cameras if change == "view" else 0)
+    eye = CHANGES[change][1](camera(config.seed, number))
+    who = random_person(np.random.default_rng([config.seed, STREAM, person, 0]))
+    rng = np.random.default_rng([config.seed, STREAM, person, image + 1])
+    if change == "winter":
+        who = in_winter(np.random.default_rng([config.seed, STREAM, person]), who)
+    shown = crowded if change == "crowd" else alone
+    developed = develop(eye, shown(rng, eye, who, config.image_size), random_moment(rng), rng)
+    picture = Image.fromarray(developed)
+    if change == "far":
+        picture = picture.resize((picture.width // 3, picture.height // 3))
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=eye.quality)
+    read = open_image(file.getvalue())
+    assert not isinstance(read, str)
+    return resized(read, size)
+
+
+def alone(rng: Rng, eye: Camera, who: Person, size: tuple[int, int]) -> NDArray[np.float32]:
+    """Somebody as the dataset shows them."""
+    return compose(rng, eye, who, size, spoilt=False)
+
+
+def crowded(rng: Rng, eye: Camera, who: Person, size: tuple[int, int]) -> NDArray[np.float32]:
+    """Somebody with two others behind and one in front, to the left or the right."""
+    away = rng.uniform(eye.distance(0.97 * FRAME[0]), eye.distance(0.62 * FRAME[0]))
+    place = Place(float(away), float(rng.uniform(0.15, 0.85)) * FRAME[1])
+    stage = Stage(eye, detect(rng, eye, place, who.build.height, spoilt=False), size)
+    for closer, least in ((-1.5, 0.1), (-0.8, 0.2)):
+        stage.walk_on(rng, random_person(rng), beside(rng, eye, place, closer=closer, least=least))
+    stage.walk_on(rng, who, place)
+    stage.walk_on(rng, random_person(rng), beside(rng, eye, place, closer=0.5, least=0.1))
+    return stage.picture()
+
+
+def in_winter(rng: Rng, who: Person) -> Person:
+    """Somebody in dark clothes with long sleeves."""
+    top = replace(who.top, sleeve=2.0, fabric=dark(rng, who.top.fabric))
+    return replace(who, top=top, bottom=replace(who.bottom, fabric=dark(rng, who.bottom.fabric)))
+
+
+def dark(rng: Rng, fabric: Fabric) -> Fabric:
+    """A plain dark cloth in place of another."""
+    return replace(fabric, colour=colour(rng, DARK), second=COLOURS["charcoal"], pattern="plain")
+
+
+# The looks
+
+
+def group_of(crops: Images, people: Sequence[int], camids: Sequence[int], each: Sequence[int],
+             extractor: Extractor) -> Embedded:  # fmt: skip
+    """Tracks with so many crops each, embedded."""
+    tracks = np.repeat(np.arange(len(each)), each)
+    footage = Footage("", crops, tracks, np.array(people), np.array(camids))
+    return embedded(extractor, footage)
+
+
+def some(group: Embedded, chosen: NDArray[np.int64]) -> Embedded:
+    """Some of the tracks."""
+    chosen = np.sort(chosen)
+    footage = group.footage
+    kept = np.isin(footage.tracks, chosen)
+    part = replace(
+        footage,
+        crops=footage.crops[kept],
+        tracks=np.searchsorted(chosen, footage.tracks[kept]),
+        people=footage.people[chosen],
+        camids=footage.camids[chosen],
+    )
+    return Embedded(part, group.embeddings[kept], group.numbers[chosen])
+
+
+def broken(group: Embedded, pieces: int) -> Embedded:
+    """The same crops as so many tracks for each one, as a tracker leaves them that fails."""
+    footage = group.footage
+    place = np.arange(len(footage.tracks)) % CROPS * pieces // CROPS
+    tracks = footage.tracks * pieces + place
+    count = pieces * len(footage.people)
+    part = replace(
+        footage, tracks=tracks, people=np.arange(count), camids=np.repeat(footage.camids, pieces)
+    )
+    return Embedded(part, group.embeddings, np.repeat(group.numbers, pieces, axis=0))
+
+
+def look(old: Embedded, new: Embedded) -> tuple[float, list[Difference]]:
+    """The command's p-value, and what each draw has found."""
+    count = DRAWS if old.footage.needs_draws or new.footage.needs_draws else 1
+    found = [compare_draw(old, new, seed, PERMUTATIONS) for seed in range(count)]
+    return float(combined(np.array([one.p_value for one in found]))), found
+
+
+def draws(group: Embedded, looks: int, *sizes: int) -> Iterable[list[Embedded]]:
+    """Yield groups of those sizes, without a person in two of them, for each look."""
+    for seed in range(looks):
+        order = np.random.default_rng([seed, 1]).permutation(len(group.footage.people))
+        ends = np.cumsum(sizes)
+        yield [some(group, order[end - size : end]) for size, end in zip(sizes, ends, strict=True)]
+
+
+def rate(p_values: Sequence[float], level: float) -> str:
+    """The share of alarms with Wilson's 95 % interval, in per cent."""
+    n, z = len(p_values), 1.96
+    share = sum(p <= level for p in p_values) / n
+    middle = (share + z * z / 2 / n) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / 4 / n / n) ** 0.5
+    low, high = max(0.0, middle - half), min(1.0, middle + half)
+    return f"{100 * share:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def of_trained(extractor: Extractor, split: Path) -> Embedded:
+    """The people that the network was trained on."""
+    part = open_part(split, "train")
+    tracks = chosen_tracks(part.pids.tolist(), part.camids.tolist())
+    crops = np.stack([part.images[index] for track in tracks.values() for index in track])
+    people, camids = zip(*tracks, strict=True)
+    return group_of(crops, people, camids, [len(track) for track in tracks.values()], extractor)
+
+
+def false_alarms(new: Embedded, held_out: Embedded, trained: Embedded, looks: int) -> None:
+    """New people of the same world beside each reference."""
+    print("False alarms, per cent of the looks\n")
+    print("| reference | new tracks | looks | alarm at 0.01 | alarm at 0.05 |")
+    print("|---|---|---|---|---|")
+    kinds: list[tuple[str, Callable[[list[Embedded]], tuple[Embedded, Embedded]], int, int]] = [
+        (f"the {held_out.footage.count} held-out people", lambda g: (held_out, g[0]), 32, looks),
+        ("32 others for each look", lambda g: (g[1], g[0]), 16, looks),
+        ("32 others for each look", lambda g: (g[1], g[0]), 32, looks),
+        ("32 others for each look", lambda g: (g[1], g[0]), 64, looks),
+        (f"{trained.footage.count} people of training", lambda g: (trained, g[0]), 32, looks // 4),
+        ("32 others, each crop a track", lambda g: (broken(g[1], 4), broken(g[0], 4)), 32, looks),
+        ("32 others, new tracks in 2 pieces", lambda g: (g[1], broken(g[0], 2)), 32, looks),
+    ]
+    for name, sides, size, count in kinds:
+        found = [look(*sides(groups))[0] for groups in draws(new, count, size, 32)]
+        rates = " | ".join(rate(found, level) for level in LEVELS)
+        print(f"| {name} | {size} | {count} | {rates} |", flush=True)
+    print()
+
+
+def by_reference(new: Embedded, looks: int) -> None:
+    """False alarms beside one and the same reference, for several."""
+    print(f"False alarms by reference: 12 of 32 people, 32 new tracks a look, {looks} looks each\n")
+    order = np.random.default_rng(2).permutation(len(new.footage.people))
+    shares = []
+    for number in range(12):
+        old, others = some(new, order[32 * number : 32 * number + 32]), some(new, order[384:])
+        found = [look(old, groups[0])[0] for groups in draws(others, looks, 32)]
+        shares.append([np.mean([p <= level for p in found]) for level in LEVELS])
+    for level, column in zip(LEVELS, np.sort(np.array(shares), axis=0).T, strict=True):
+        listed = ", ".join(f"{100 * share:.1f}" for share in column)
+        print(f"alarm at {level}: {listed} per cent, mean {100 * column.mean():.1f}", flush=True)
+    print()
+
+
+def power(people: dict[str, Embedded], held_out: Embedded, looks: int) -> None:
+    """Changed people beside the held-out ones."""
+    cameras = np.mean([between_cameras(held_out, seed) or np.nan for seed in range(DRAWS)])
+    print(f"Alarms at {LEVEL} beside the held-out people, per cent of {looks} looks; two of the")
+    print(f"training's cameras differ by an effect of {cameras:.4f}\n")
+    print("| change | 16 new tracks | 32 | 64 | effect | times cameras | named | mAP |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name, (told, _) in CHANGES.items():
+        cells, found = [], []
+        for size in (16, 32, 64):
+            seen = [look(held_out, groups[0]) for groups in draws(people[name], looks, size)]
+            cells.append(f"{100 * np.mean([p <= LEVEL for p, _ in seen]):.0f}")
+            found = [one for _, each in seen for one in each]
+        effect = float(np.mean([one.effect for one in found]))
+        named, times = Counter(largest(one) for one in found).most_common(1)[0]
+        cells += [f"{effect:.3f}", f"{effect / cameras:.1f}",
+                  f"{named} in {100 * times / len(found):.0f} %",
+                  f"{100 * within(people[name]):.1f}"]  # fmt: skip
+        print(f"| {told} | {' | '.join(cells)} |", flush=True)
+    print()
+
+
+def largest(found: Difference) -> str:
+    """The number of the crops that the command names first."""
+    moved = found.moved
+    sure = np.where(moved.p_values <= LEVEL, np.abs(moved.shifts), 0)
+    if not sure.any():
+        return "nothing"
+    place = int(sure.argmax())
+    return f"{NAMES[place]} {'up' if moved.shifts[place] > 0 else 'down'}"
+
+
+def within(group: Embedded) -> float:
+    """The mAP of finding a person's other crops among those of the first 160 people."""
+    chosen = some(group, np.arange(CHANGED))
+    tracks = chosen.footage.tracks
+    is_query = np.arange(len(tracks)) % CROPS == 0
+    sides = [
+        Embedding(torch.from_numpy(chosen.embeddings[side]).float(), 1 + tracks[side], None)
+        for side in (is_query, ~is_query)
+    ]
+    return ranking(*sides).mAP
+
+
+def statistics(people: dict[str, Embedded], held_out: Embedded, looks: int) -> None:
+    """Other statistics than the energy distance of whitened embeddings, by the same permutations.
+
+    All of them on one and the same draw of the held-out people.
+    """
+    print(f"Alarms at {LEVEL} with other statistics, 32 new tracks, per cent of {looks} looks\n")
+    others: dict[str, Callable[[NDArray[np.float64], NDArray[np.int64]], NDArray[np.float64]]] = {
+        "energy distance, whitened": lambda e, t: averaged(whitened(e), t, lambda d: d),
+        "energy distance, as they are": lambda e, t: averaged(e, t, lambda d: d),
+        "distance of means, whitened": lambda e, t: averaged(whitened(e), t, lambda d: d**2),
+        "Gaussian MMD, whitened": lambda e, t: averaged(whitened(e), t, gaussian),
+    }
+    print(f"| statistic | {' | '.join(CHANGES)} |\n|---|{'---|' * len(CHANGES)}")
+    first, of_first, chosen = held_out.draw(0)
+    for name, of in others.items():
+        cells = []
+        for group in people.values():
+            alarms = 0
+            for (new,) in draws(group, looks, 32):
+                second, of_second, more = new.draw(0)
+                tracks = np.concatenate([of_first, len(chosen) + of_second])
+                is_new = np.arange(len(chosen) + len(more)) >= len(chosen)
+                distances = of(np.concatenate([first, second]), tracks)
+                found = compare(distances, is_new, np.zeros((len(is_new), 1)), draws=PERMUTATIONS)
+                alarms += found.p_value <= LEVEL
+            cells.append(f"{100 * alarms / looks:.0f}")
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+    print()
+
+
+def gaussian(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Minus a Gaussian kernel, with the median distance as its bandwidth."""
+    found: NDArray[np.float64] = -np.exp(-(distances**2) / 2 / np.median(distances) ** 2)
+    return found
+
+
+def averaged(
+    vectors: NDArray[np.float64],
+    tracks: NDArray[np.int64],
+    of: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+) -> NDArray[np.float64]:
+    """As `track_distances`, of a function of the distances between crops."""
+    squares = (vectors**2).sum(axis=1)
+    values = of(np.sqrt((squares[:, None] + squares - 2 * vectors @ vectors.T).clip(0)))
+    starts, counts = np.flatnonzero(np.r_[True, np.diff(tracks) > 0]), np.bincount(tracks)
+    sums = np.add.reduceat(np.add.reduceat(values, starts, axis=1), starts, axis=0)
+    means: NDArray[np.float64] = sums / counts / counts[:, None]
+    np.fill_diagonal(means, 0)
+    return means
+
+
+def by_camera(extractor: Extractor, split: Path, looks: int) -> None:
+    """Each camera's people beside others: under the other cameras, and under the same one."""
+    everyone = embedded(extractor, of_split(split))
+    pids, camids = everyone.footage.people, everyone.footage.camids
+    known, counts = np.unique(camids, return_counts=True)
+    print(f"Alarms at {LEVEL} on the split's own cameras, per cent of {looks} looks\n")
+    print("| camera | new tracks | beside others, other cameras | beside others, same camera |")
+    print("|---|---|---|---|")
+    for number, count in zip(known.tolist(), counts.tolist(), strict=True):
+        size = min(32, count // 2)
+        cells: list[list[float]] = [[], []]
+        for seed in range(looks):
+            order = np.random.default_rng([seed, number]).permutation(len(pids))
+            here = order[camids[order] == number]
+            new, rest = some(everyone, here[:size]), here[size : size + 100]
+            away = order[(camids[order] != number) & ~np.isin(pids[order], pids[here[:size]])]
+            away = away[np.unique(pids[away], return_index=True)[1]][:100]
+            cells[0].append(look(some(everyone, away), new)[0])
+            cells[1].append(look(some(everyone, rest), new)[0])
+        shown = " | ".join(rate(found, LEVEL) for found in cells)
+        print(f"| {number} | {size} of {count} people | {shown} |", flush=True)
+    print()
+
+
+if __name__ == "__main__":
+    main()
