@@ -110,8 +110,8 @@ def run_id_of(store: Store, name: str) -> str:
     except Exception as error:
         reason = explained(error, store.uri)
         raise StoreError(
-            f"{name}: not in {masked(store.uri)}: {reason}; expected a model of this project, such as "
-            f"models:/{MODEL}@{BEST}"
+            f"{name}: not in {masked(store.uri)}: {reason}; expected a model of this project, such "
+            f"as models:/{MODEL}@{BEST}"
         ) from error
 
 
