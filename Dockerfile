@@ -41,9 +41,10 @@ RUN apt-get update \
     && useradd --create-home --uid 1000 user
 # The large layer, which only an edit of pyproject.toml changes; after it the small one.
 COPY --from=dependencies /opt/venv /opt/venv
-RUN --mount=type=bind,from=project,target=/mnt \
+COPY --from=project /wheel /tmp/wheel
+RUN --mount=type=bind,from=dependencies,target=/mnt \
     /mnt/usr/local/bin/uv pip install --python /opt/venv --no-cache --no-deps --compile-bytecode \
-    /mnt/wheel/*.whl
+    /tmp/wheel/*.whl
 # A user of any number, whom the image does not know, has a name, and folders for the caches that
 # libraries insist on.
 ENV PATH=/opt/venv/bin:$PATH USER=user HOME=/home/user XDG_CACHE_HOME=/tmp/cache MPLCONFIGDIR=/tmp/matplotlib \

@@ -69,7 +69,7 @@ in_image() {
 mkdir "$work/context" && context
 timed "base" make_base
 timed "build" build
-echo >>"$work/context/README.md"
+echo "An edit." >>"$work/context/README.md"
 timed "build again after an edit of README.md" build
 grep --before-context=1 "Using cache" "$work/log" | sed --quiet 's/.*STEP [^:]*: /  from the cache: /p'
 echo "size: $(buildah images --format '{{.Size}}' "$image")"
@@ -81,6 +81,9 @@ chown -R "$uid:$uid" "$work/project"
 container=$(buildah from --pull-never "$image")
 buildah config --volume /project- "$container" # which would lie over the one below
 in_image python -c "import boto3, dvc_s3, psycopg2, s3fs; print('s3 and postgres are there')"
+in_image python -c "from importlib.metadata import metadata
+assert 'An edit.' in metadata('deepsort-reid').get_payload()
+print('the edit is in the image')"
 in_image deepsort-reid recipe quick
 timed "dvc repro of the recipe quick, user $uid" in_image dvc repro
 in_image dvc metrics show

@@ -1,8 +1,6 @@
 """cluster/slurm.sbatch on a real SLURM: it ends well, queues again where it is stopped, or ends."""
 
 import os
-import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,3 +56,49 @@ def outputs(project: Path) -> dict[str, bytes]:
 def text_of(project: Path) -> str:
     path = project / "output.txt"
     return path.read_text() if path.exists() else ""
+
+
+def wait_for_epoch(cluster: slurm.Cluster, project: Path, epoch: int) -> None:
+    """Wait until the training has printed an epoch's line."""
+    cluster.wait_for(lambda: f"\n{epoch:5}  " in text_of(project), 200)
+
+
+def test_a_job_that_is_told_to_stop_queues_again_and_ends_in_the_same_bytes(
+    cluster: slurm.Cluster, split: Path, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    project = projects.copy(split, tmp_path / "project")
+    job = cluster.submit(project)
+    wait_for_epoch(cluster, project, 2)
+    # What --signal does two minutes before the job's time is up.
+    cluster.command("scancel", "--batch", "--signal=TERM", job)
+    cluster.wait(job, "PENDING")
+    assert cluster.wait(job, *ENDED)["JobState"] == "COMPLETED", text_of(project)
+    assert cluster.job(job)["Restarts"] == "1"
+    assert "going on with an interrupted training: epoch " in text_of(project)
+    assert "Traceback" not in text_of(project)
+    assert outputs(project) == undisturbed
+
+
+def test_a_job_that_is_cancelled_stays_so(
+    cluster: slurm.Cluster, split: Path, tmp_path: Path
+) -> None:
+    project = projects.copy(split, tmp_path / "project")
+    job = cluster.submit(project)
+    wait_for_epoch(cluster, project, 1)
+    cluster.command("scancel", job)
+    cluster.wait(job, "CANCELLED")
+    cluster.wait_for(lambda: set(cluster.nodes()) == {"idle"}, 60)
+    assert cluster.job(job)["Restarts"] == "0"
+    assert cluster.job(job)["JobState"] == "CANCELLED"
+
+
+def test_two_nodes_train_together(
+    cluster: slurm.Cluster, split: Path, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    project = projects.copy(split, tmp_path / "project")
+    stages.write_params(project, CHANGES | {"nnodes": 2, "nproc_per_node": 1})
+    job = cluster.submit(project, "--nodes=2")
+    assert cluster.wait(job, *ENDED)["JobState"] == "COMPLETED", text_of(project)
+    found = outputs(project)
+    assert found["reports/history.csv"] == undisturbed["reports/history.csv"]
+    assert found["models/model.pth"] == undisturbed["models/model.pth"]
