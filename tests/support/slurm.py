@@ -146,7 +146,8 @@ def running(folder: Path) -> Iterator[Cluster]:
     ]  # fmt: skip
     daemons: list[subprocess.Popen[bytes]] = []
     try:
-        daemons.append(cluster.start("munged", "--foreground", *munge))
+        # --force: a folder that only this user can enter will do.
+        daemons.append(cluster.start("munged", "--foreground", "--force", *munge))
         cluster.wait_for(lambda: (folder / "munge.socket").exists())
         daemons.append(cluster.start("slurmctld", "-D"))
         daemons += [cluster.start("slurmd", "-D", "-N", node) for node in NODES]
