@@ -1,6 +1,8 @@
 """The files for Kubernetes and SkyPilot are what their schedulers take, and fit the project."""
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -44,3 +46,30 @@ def test_a_shell_can_read_it(name: str) -> None:
         ["bash", "-n"], input=shell_scripts()[name], text=True, capture_output=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+READ = """
+import sky
+task = sky.Task.from_yaml("skypilot.yaml")
+(resources,) = task.resources
+print(task.num_nodes, resources.use_spot, resources.job_recovery["strategy"], *task.storage_mounts)
+"""
+
+
+@pytest.mark.slow
+def test_skypilot_reads_its_task(tmp_path: Path) -> None:
+    """SkyPilot checks a file against its schema as it reads it; it is installed for this alone."""
+    done = subprocess.run(
+        ["uv", "run", "--no-project", "--python", sys.executable, "--with", "skypilot==0.14.1",
+         "python", "-c", READ],
+        cwd=CLUSTER, env=os.environ | {"HOME": str(tmp_path), "UV_CACHE_DIR": cache()},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["2", "True", "EAGER_NEXT_REGION", "/bucket"]
+
+
+def cache() -> str:
+    """uv's cache, which would be looked for in the home folder."""
+    done = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
