@@ -29,14 +29,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[slurm.Cluster]
 def split(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose pipeline ends with the training, and which has run up to it."""
     folder = tmp_path_factory.mktemp("split")
-    projects.bring_files(folder)
+    projects.begin(folder, CHANGES)
     pipeline = yaml.safe_load((folder / "dvc.yaml").read_text())
     wanted = ("download", "also", "split", "weights", "train")
     kept = {name: stage for name, stage in pipeline["stages"].items() if name in wanted}
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": kept}))
-    stages.write_params(folder, CHANGES)
-    projects.run(folder, "git", "init", "-q", "-b", "main")
-    projects.commit(folder, "Begin")
     projects.run(folder, "dvc", "repro", "split", "weights")
     return folder
 
