@@ -19,7 +19,7 @@ from tests.support.servers import free_port
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "sinfo", "scancel", "scontrol")
 SBIN = "/usr/sbin"  # not in every user's PATH
-NODES = (platform.node(), "other")
+NODES = (platform.node(), f"{platform.node()}-2")  # in the order of SLURM, by name
 
 # The ranks meet at the first node, whose name must be known: it is this machine's own.
 CONFIGURATION = """\
@@ -43,7 +43,7 @@ SlurmdParameters=config_overrides
 SchedulerParameters=sched_interval=1
 ReturnToService=2
 NodeName={host} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=8
-NodeName=other NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=8
+NodeName={host}-2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=8
 PartitionName=all Nodes=ALL Default=YES
 """
 
@@ -150,7 +150,11 @@ def running(folder: Path) -> Iterator[Cluster]:
         daemons.append(cluster.start("munged", "--foreground", "--force", *munge))
         cluster.wait_for(lambda: (folder / "munge.socket").exists())
         daemons.append(cluster.start("slurmctld", "-D"))
-        daemons += [cluster.start("slurmd", "-D", "-N", node) for node in NODES]
+        # A core for each node: the number of threads follows from it, and the bytes from that.
+        cores = sorted(os.sched_getaffinity(0))
+        for node, core in zip(NODES, (cores[0], cores[-1]), strict=True):
+            pinned = ("taskset", "--cpu-list", str(core), "slurmd")
+            daemons.append(cluster.start(*pinned, "-D", "-N", node))
         cluster.wait_for(lambda: cluster.nodes() == ["idle", "idle"])
         yield cluster
     finally:
