@@ -80,7 +80,7 @@ git -C "$work/project" init --quiet
 chown -R "$uid:$uid" "$work/project"
 container=$(buildah from --pull-never "$image")
 buildah config --volume /project- "$container" # which would lie over the one below
-in_image python -c "import boto3, dvc_s3, psycopg2, s3fs; print('s3 and postgres are there')"
+in_image python -c "import boto3, dvc_s3, psycopg, s3fs; print('s3 and postgres are there')"
 in_image python -c "from importlib.metadata import metadata
 assert 'An edit.' in metadata('deepsort-reid').get_payload()
 print('the edit is in the image')"

@@ -114,6 +114,7 @@ def tree() -> str:
         **rooms,
         "tests/": "a folder for each room",
         "benchmarks/": "what is measured against what",
+        "cluster/": "files for SLURM, Kubernetes, SkyPilot and docker compose",
         "examples/": "a service that loads the network in production",
         "docs/": "the pages above",
         ".ci/run": "everything that a change must pass",
