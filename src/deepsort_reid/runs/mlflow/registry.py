@@ -15,7 +15,7 @@ from deepsort_reid.runs.mlflow.store import Store, once, open_store, quiet
 from deepsort_reid.runs.provenance import DATA_DIGEST
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy as np
     import torch
@@ -33,6 +33,7 @@ TRAINING = "training"  # the context of the dataset that a network was trained o
 VERSIONS = "mlflow.modelVersions"  # the tag by which a model's page knows its versions
 CHECKPOINT = "checkpoint/model.pth"  # among the artifacts of the run that trained a model
 BESIDE_WEIGHTS = 8 << 20  # bytes: the graph, the example and the rest of an exported model
+PAGE = 5  # runs that are asked for at a time
 NOTE = "mlflow.note.content"  # the tag that pages show as description
 
 
@@ -197,18 +198,33 @@ def _best(client: "MlflowClient", run: "Run", metric: str) -> str | None:
     found = []
     # Earlier versions of this project have recorded `reid/mAP` as `mAP`.
     for name in dict.fromkeys([metric, metric.rpartition("/")[2]]):
-        ranking = client.search_runs(
-            [run.info.experiment_id],
-            filter_string=f"tags.{DATA_DIGEST} = '{run.data.tags.get(DATA_DIGEST, '')}'",
-            order_by=[f"metrics.`{name}` DESC", "attributes.start_time ASC"],
-        )
-        for ranked in ranking:
-            # Few runs are asked for: nearly every one has a version.
-            if name in ranked.data.metrics and (version := version_of(client, ranked.info.run_id)):
+        for ranked in _ranking(client, run, name):
+            if version := version_of(client, ranked.info.run_id):
                 value = ranked.data.metrics[name]
                 found.append((-value, ranked.info.start_time, version.version))
                 break
     return min(found)[-1] if found else None
+
+
+def _ranking(client: "MlflowClient", run: "Run", metric: str) -> "Iterator[Run]":
+    """The runs on a run's data that have a metric, a share, the highest and oldest first.
+
+    In small pages: nearly every run has a version, and each comes with all that it records.
+    """
+    token = None
+    while True:
+        page = client.search_runs(
+            [run.info.experiment_id],
+            filter_string=f"tags.{DATA_DIGEST} = '{run.data.tags.get(DATA_DIGEST, '')}' "
+            f"AND metrics.`{metric}` >= 0",
+            order_by=[f"metrics.`{metric}` DESC", "attributes.start_time ASC"],
+            max_results=PAGE,
+            page_token=token,
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def _create(client: "MlflowClient", run: "Run") -> str:
