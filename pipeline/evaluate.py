@@ -32,8 +32,8 @@ def main() -> None:
     config, source = params.evaluate, params.dataset.label
     net, description = checkpoint.load(CHECKPOINT)
     summary = read_summary(data)
-    checkpoint.check_made_by(
-        description,
+    provenance.check_made_by(
+        description.identity,
         params.train.determining,
         data_digest=summary.digest,
         processes=params.train.world_size,

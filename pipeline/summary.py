@@ -7,6 +7,7 @@ from deepsort_reid.core.config import load_params
 from deepsort_reid.core.stage import run_stage
 from deepsort_reid.lineage import headline
 from deepsort_reid.runs.logger import store_address
+from deepsort_reid.runs.provenance import check_made_by
 
 PARTS = {"run": "run", "training": "train", "identity": "identity", "split": "split"}
 
@@ -15,6 +16,8 @@ def main() -> None:
     """Collect what the stages have reported, and print it."""
     params, folder = load_params(), Path("reports")
     parts = {name: files.read_json(folder / f"{file}.json") for name, file in PARTS.items()}
+    train = params.train
+    check_made_by(parts["identity"], train.determining, processes=train.world_size)
     evaluation, track = (
         files.read_json(folder / f"{name}.json") for name in ("evaluation", "track")
     )

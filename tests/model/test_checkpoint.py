@@ -159,33 +159,6 @@ def test_a_checkpoint_of_an_earlier_version_loads(tmp_path: Path) -> None:
     assert list(torch.load(tmp_path / "again.pth", weights_only=True)) == list(content)
 
 
-@pytest.mark.parametrize(
-    ("changes", "processes", "digest", "message"),
-    [
-        ({"lr": 0.2}, 2, "ab", "lr was 0.1, is 0.2 now; make its own: dvc repro -f train"),
-        ({"freeze_layers": ["conv1"]}, 2, "ab", r"freeze_layers was \[\], is \['conv1'\]"),
-        ({}, 4, "ab", "the number of processes was 2, is 4"),
-        ({}, 2, "cd", "was trained on another data/split"),
-    ],
-)
-def test_a_checkpoint_that_something_else_has_made(
-    changes: dict[str, object], processes: int, digest: str, message: str
-) -> None:
-    params = {"lr": 0.1, "freeze_layers": []}
-    identity = {"params": params, "environment": {"processes": 2}}
-    about = dataclasses.replace(description(), identity=identity, data_digest="ab")
-    checkpoint.check_made_by(about, params, data_digest="ab", processes=2)
-    checkpoint.check_made_by(about, {**params, "newer": 1}, data_digest="ab", processes=2)
-    with pytest.raises(WeightsError, match=message):
-        checkpoint.check_made_by(about, params | changes, data_digest=digest, processes=processes)
-
-
-@pytest.mark.parametrize("identity", [{}, {"params": 7}, {"params": {"lr": 1}, "environment": []}])
-def test_a_checkpoint_of_nobody_knows_what_passes(identity: dict[str, object]) -> None:
-    about = dataclasses.replace(description(), identity=identity)
-    checkpoint.check_made_by(about, {"lr": 2}, data_digest="ab", processes=1)
-
-
 def test_weights_of_another_network(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "m.pth", build(Design(), 3).state_dict(), description(classes=4))
     with pytest.raises(WeightsError, match="do not fit its own arch"):

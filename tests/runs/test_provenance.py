@@ -256,3 +256,37 @@ def test_a_trial_leads_back_from_a_folder_that_git_ignores(repository, monkeypat
     (repository / "pipeline/train.py").write_text("two\n")
     told = provenance.provenance_tags(data_digest="d", arch="resnet18", params=params)
     assert told["git_dirty"] == "true"
+
+
+MADE_OF = {
+    "params": {"lr": 0.1, "freeze_layers": []},
+    "environment": {"processes": 2},
+    "data": {"split": "ab"},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "processes", "digest", "message"),
+    [
+        ({"lr": 0.2}, 2, "ab", "lr was 0.1, is 0.2 now; make its own: dvc repro -f train"),
+        ({"freeze_layers": ["conv1"]}, 2, "ab", r"freeze_layers was \[\], is \['conv1'\]"),
+        ({}, 4, "ab", "the number of processes was 2, is 4"),
+        ({}, 2, "cd" * 32, "data/split was ab, is cdcdcdcdcdcd now"),
+    ],
+)
+def test_a_checkpoint_that_something_else_has_made(
+    changes: dict[str, object], processes: int, digest: str, message: str
+) -> None:
+    params = MADE_OF["params"]
+    for same in (params, {**params, "newer": 1}):
+        provenance.check_made_by(MADE_OF, same, processes=2, data_digest="ab")
+        provenance.check_made_by(MADE_OF, same, processes=2)
+    with pytest.raises(WeightsError, match=message):
+        provenance.check_made_by(
+            MADE_OF, {**params, **changes}, processes=processes, data_digest=digest
+        )
+
+
+@pytest.mark.parametrize("identity", [{}, {"params": 7}, {"params": {"lr": 1}, "environment": []}])
+def test_a_checkpoint_that_says_nothing_passes(identity: dict[str, object]) -> None:
+    provenance.check_made_by(identity, {"lr": 2}, processes=1, data_digest="ab")

@@ -144,40 +144,6 @@ def as_plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def check_made_by(
-    about: Description, params: Mapping[str, Any], *, data_digest: str, processes: int
-) -> None:
-    """Refuse a checkpoint that other parameters or data have made than those that are here.
-
-    DVC records whatever lies there when it is told to (`dvc commit`), and then takes it for the
-    result of what params.yaml says.
-
-    Args:
-        about: the checkpoint's own description; one without an identity passes.
-        params: the training's, as `TrainConfig.determining` gives them.
-        data_digest: SHA-256 of the split.
-        processes: that train together.
-
-    Raises:
-        WeightsError: it was made of something else; the line names the first thing.
-    """
-    there, environment = (about.identity.get(part) for part in ("params", "environment"))
-    if not isinstance(there, Mapping) or not isinstance(environment, Mapping):
-        return
-    made_of = {**there, "the number of processes": environment.get("processes")}
-    here = {**params, "the number of processes": processes}
-    for name in here:
-        if name in made_of and made_of[name] != here[name]:
-            raise WeightsError(
-                f"models/model.pth is not what params.yaml makes: {name} was {made_of[name]}, is "
-                f"{here[name]} now; make its own: dvc repro -f train"
-            )
-    if about.data_digest != data_digest:
-        raise WeightsError(
-            "models/model.pth was trained on another data/split; make its own: dvc repro -f train"
-        )
-
-
 def load(path: Path) -> tuple[nn.Module, Description]:
     """Rebuild a trained network, in eval mode on the CPU.
 

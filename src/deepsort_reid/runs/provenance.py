@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from deepsort_reid.core.errors import WeightsError
 from deepsort_reid.core.files import md5
 from deepsort_reid.runs import changes
 
@@ -164,3 +165,51 @@ def way_back(
     names = ", ".join(f"`{name}`" for name in files[:FILES])
     more = f" and {len(files) - FILES} more" if len(files) > FILES else ""
     return f"{back}, with the uncommitted changes of {names}{more}"
+
+
+def check_made_by(
+    identity: Mapping[str, Any],
+    params: Mapping[str, Any],
+    *,
+    processes: int,
+    data_digest: str | None = None,
+) -> None:
+    """Refuse a checkpoint that other parameters or data have made than those that are here.
+
+    DVC records whatever lies there when it is told to (`dvc commit`), and then takes it for the
+    result of what params.yaml says.
+
+    Args:
+        identity: the fingerprint of the checkpoint's training; one that says nothing passes.
+        params: the training's here, as `TrainConfig.determining` gives them.
+        processes: that train together.
+        data_digest: SHA-256 of the split; None: it is not compared.
+
+    Raises:
+        WeightsError: it was made of something else; the line names the first thing.
+    """
+    there, environment, data = (identity.get(part) for part in ("params", "environment", "data"))
+    if not (
+        isinstance(there, Mapping)
+        and isinstance(environment, Mapping)
+        and isinstance(data, Mapping)
+    ):
+        return
+    number = "the number of processes"
+    made_of = {**there, number: environment.get("processes"), "data/split": data.get("split")}
+    here = {**params, number: processes}
+    if data_digest is not None:
+        here["data/split"] = data_digest
+    for name in here:
+        if name in made_of and made_of[name] != here[name]:
+            was, now = (shortened(values[name]) for values in (made_of, here))
+            raise WeightsError(
+                f"models/model.pth is not what params.yaml makes: {name} was {was}, is {now} now; "
+                "make its own: dvc repro -f train"
+            )
+
+
+def shortened(value: object) -> str:
+    """A value in a few characters; digests by their first twelve."""
+    text = str(value)
+    return text[:12] if len(text) == 64 else text

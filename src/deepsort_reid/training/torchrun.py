@@ -151,7 +151,7 @@ def waiting_for_machines(options: Any, where: str) -> str:
         options: torchrun's.
         where: the address at which all meet.
     """
-    if options.master_addr != LOOPBACK or MASTER_ADDR in os.environ or ENDPOINT in os.environ:
+    if options.rdzv_endpoint or options.master_addr != LOOPBACK or MASTER_ADDR in os.environ:
         return f"waiting for the other machines of {options.nnodes} at {where}"
     port = options.master_port or PORT
     at = f"{MASTER_ADDR}={socket.gethostname()}"
