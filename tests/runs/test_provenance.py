@@ -9,6 +9,7 @@ import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
 
+from deepsort_reid.core.errors import WeightsError
 from deepsort_reid.core.yaml_file import read_yaml
 from deepsort_reid.runs import changes, provenance
 
