@@ -1,6 +1,7 @@
 """What can go wrong, each in one line that says what to do about it."""
 
 import difflib
+import re
 from collections.abc import Sequence
 
 MOST_KNOWN = 40  # names that are listed
@@ -16,6 +17,12 @@ def one_line(text: str) -> str:
         text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
     shown = (c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text)
     return " ".join("".join(shown).split())
+
+
+def shortened(value: object) -> str:
+    """A value as text, a digest in hexadecimal by its first twelve digits."""
+    text = str(value)
+    return text[:12] if re.fullmatch("[0-9a-f]{32,64}", text) else text
 
 
 def nearest_hint(name: str, known: Sequence[str], most: int = 1) -> str:

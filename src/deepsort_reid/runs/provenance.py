@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deepsort_reid.core.errors import WeightsError
+from deepsort_reid.core.errors import WeightsError, shortened
 from deepsort_reid.core.files import md5
 from deepsort_reid.runs import changes
 
@@ -207,9 +207,3 @@ def check_made_by(
                 f"models/model.pth is not what params.yaml makes: {name} was {was}, is {now} now; "
                 "make its own: dvc repro -f train"
             )
-
-
-def shortened(value: object) -> str:
-    """A value in a few characters; digests by their first twelve."""
-    text = str(value)
-    return text[:12] if len(text) == 64 else text

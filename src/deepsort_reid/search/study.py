@@ -1,7 +1,6 @@
 """The study: every trial of a search with its values and its score, in a database of Optuna's."""
 
 import json
-import re
 import socket
 import time
 import warnings
@@ -16,7 +15,7 @@ from filelock import FileLock, Timeout
 from optuna.exceptions import ExperimentalWarning, OptunaError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from deepsort_reid.core.errors import SearchError, one_line
+from deepsort_reid.core.errors import SearchError, one_line, shortened
 from deepsort_reid.runs.mlflow.failures import masked, reason
 from deepsort_reid.runs.mlflow.store import quoted
 from deepsort_reid.runs.names import flattened
@@ -245,8 +244,7 @@ def different(known: Any, here: Any) -> str:
 
 def shown(table: Mapping[str, Any], name: str) -> str:
     """A value, or that there is none; the beginning of a checksum."""
-    text = str(table.get(name, "(nothing)"))
-    return text[:12] if re.fullmatch("[0-9a-f]{32,64}", text) else text
+    return shortened(table.get(name, "(nothing)"))
 
 
 def why(error: BaseException) -> str:

@@ -20,6 +20,7 @@ import torch
 from deepsort_reid.core import files
 from deepsort_reid.core.arch import TIMM
 from deepsort_reid.core.config import TrainConfig
+from deepsort_reid.core.errors import shortened
 from deepsort_reid.core.machine import processor
 from deepsort_reid.core.project import PACKAGE, home
 from deepsort_reid.model.pretrained.source import sources
@@ -194,6 +195,4 @@ def show(table: Mapping[str, Any], name: str) -> str:
     """A value in a few characters; digests by their first twelve."""
     if name not in table:
         return "missing"
-    text = str(table[name])
-    is_digest = len(text) == 64 and set(text) <= set("0123456789abcdef")
-    return text[:12] if is_digest else text
+    return shortened(table[name])

@@ -123,7 +123,7 @@ def promotable(client: "MlflowClient", run: "Run") -> "ModelVersion":
     if version is None:
         raise PromotionError(
             f"run {name} is not promoted: it has no version of the registered model {MODEL}; if it "
-            "trained one, send it: uv run python -m deepsort_reid.runs.deliver"
+            "trained one, send it: uv run deepsort-reid deliver"
         )
     stated = run.data.tags.get(CHECKPOINT_MD5)
     kept = checkpoint_md5(client, run.info.run_id)

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from types import TracebackType
 from typing import Self
 
 import torch.distributed as dist
@@ -59,12 +58,7 @@ class Heartbeat:
             thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop, and tell the others that this machine's silence means nothing any more."""
         self.stopping.set()
         for thread in self.threads:

@@ -11,6 +11,9 @@ from typing import Any
 import psutil
 from torch.distributed import Store  # type: ignore[attr-defined]
 
+from deepsort_reid.core.errors import TrainingError
+from deepsort_reid.core.launch import PATIENCE
+
 VARIABLE = "GLOO_SOCKET_IFNAME"
 FIRST = "address-of-rank-0"
 
@@ -22,14 +25,22 @@ def own_address(address: str, port: int, store: Store) -> str:
         address: the name or address of rank 0's machine.
         port: at which it is met there.
         store: is told how rank 0's machine is reached.
+
+    Raises:
+        TrainingError: it cannot be reached any more.
     """
-    with socket.create_connection((address, port)) as connection:
-        store.set(FIRST, connection.getpeername()[0])
-        return str(connection.getsockname()[0])
+    try:
+        with socket.create_connection((address, port), timeout=PATIENCE) as connection:
+            store.set(FIRST, connection.getpeername()[0])
+            return str(connection.getsockname()[0])
+    except OSError as error:
+        raise TrainingError(
+            f"{address}:{port}, where rank 0 is, cannot be reached any more: {error}"
+        ) from error
 
 
 def address_of_first(store: Store) -> str:
-    """The address of rank 0's machine, as the others reach it; waits for one of them."""
+    """The address of rank 0's machine, as the others reach it and have told the store."""
     return store.get(FIRST).decode()
 
 
