@@ -11,7 +11,7 @@ from tests.support.projects import client, ran, run, run_of
 LEFT = {
     "SLURM_JOB_ID": "42", "SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_LOCALID": "1",
     "SLURM_NTASKS": "2", "MASTER_ADDR": "job-master-0", "MASTER_PORT": "23456", "WORLD_SIZE": "2",
-    "RANK": "1", "PET_NNODES": "2", "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2",
+    "RANK": "1", "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2",
 }  # fmt: skip
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # two whole pipelines
 

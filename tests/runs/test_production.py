@@ -2,9 +2,6 @@
 
 import base64
 import os
-import signal
-import socket
-import subprocess
 import sys
 import time
 import urllib.error
@@ -25,6 +22,7 @@ from deepsort_reid.runs.mlflow.registry import MODEL
 from deepsort_reid.runs.mlflow.store import open_store
 from deepsort_reid.runs.provenance import CHECKPOINT_MD5, measured_tags
 from tests.support.exports import crops, trained
+from tests.support.servers import Process, Server
 from tests.support.stores import forget_mlflow
 
 pytestmark = pytest.mark.slow
@@ -33,52 +31,38 @@ SECRET = "a secret of this test"
 SECONDS = 120.0
 
 
+class Service(Process):
+    """The example, which serves the network that is in production."""
+
+    def command(self) -> list[str]:
+        return [sys.executable, str(EXAMPLE), str(self.port)]
+
+    def environment(self) -> dict[str, str]:
+        return {"WEBHOOK_SECRET": SECRET, "MLFLOW_TRACKING_URI": os.environ["MLFLOW_TRACKING_URI"]}
+
+    def has_said(self, words: str) -> bool:
+        return words in self.log.read_text()
+
+
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An MLflow server on SQLite that may call services of this machine; its address."""
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """An MLflow server on SQLite that may call services of this machine."""
     forget_mlflow(monkeypatch)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    port = free_port()
-    address = f"http://127.0.0.1:{port}"
-    own = {
-        "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": base64.urlsafe_b64encode(bytes(32)).decode(),
-        "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http",
-        "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
-        "MLFLOW_WEBHOOK_CACHE_TTL": "1",  # seconds that it may not know of a new webhook
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    }
-    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1",
-               "--backend-store-uri", f"sqlite:///{tmp_path}/server.db",
-               "--artifacts-destination", str(tmp_path / "artifacts")]  # fmt: skip
-    with running(command, os.environ | own, tmp_path / "server.log"):
-        until(lambda: urllib.request.urlopen(f"{address}/health").status == 200)
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-        yield address
-
-
-class running:  # noqa: N801
-    """A process group of its own while the block runs, its output in a file."""
-
-    def __init__(self, command: list[str], environment: dict[str, str], log: Path):
-        self.command, self.environment, self.log = command, environment, log
-
-    def __enter__(self) -> subprocess.Popen[bytes]:
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                self.command, env=self.environment, stdout=log, stderr=log, start_new_session=True
-            )
-        return self.process
-
-    def __exit__(self, *_: object) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    server = Server(
+        tmp_path,
+        MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY=base64.urlsafe_b64encode(bytes(32)).decode(),
+        MLFLOW_WEBHOOK_ALLOWED_SCHEMES="http",
+        MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS="true",
+        MLFLOW_WEBHOOK_CACHE_TTL="1",  # seconds that it may not know of a new webhook
+    )
+    server.start()
+    try:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+        yield server
+    finally:
+        server.stop()
 
 
 def until(is_so) -> None:
@@ -126,29 +110,30 @@ def command(*arguments: str) -> int:
     return 0
 
 
+@pytest.mark.usefixtures("server")
 def test_promoted_refused_rolled_back_and_loaded(
-    server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train("old", 1, 0.651)
     train("new", 2, 0.701)
     assert command("promote", "old") == 0
-    log, port = tmp_path / "service.log", free_port()
-    environment = os.environ | {"WEBHOOK_SECRET": SECRET}
-    client = open_store().client
-    client.create_webhook(
-        "reload", f"http://127.0.0.1:{port}", ["model_version_alias.created"], secret=SECRET
+    service = Service(tmp_path)
+    open_store().client.create_webhook(
+        "reload", service.uri, ["model_version_alias.created"], secret=SECRET
     )
-    with running([sys.executable, str(EXAMPLE), str(port)], environment, log):
-        until(lambda: "loaded at start" in log.read_text())
+    service.start()
+    try:
+        until(lambda: service.has_said("loaded at start"))
         assert command("promote", "old", "--min-map", "70%") == 1
         assert "mAP is 65.1 %, --min-map asks for 70 %" in capsys.readouterr().err
         assert command("promote", "new", "--min-map", "70%", "--max-switches", "20") == 0
-        until(lambda: "loaded version 2" in log.read_text())
+        until(lambda: service.has_said("loaded version 2"))
         assert command("promote", "old") == 0  # the rollback
-        until(lambda: "loaded version 1" in log.read_text())
-        forged = urllib.request.Request(f"http://127.0.0.1:{port}", b"{}", method="POST")
+        until(lambda: service.has_said("loaded version 1"))
+        forged = urllib.request.Request(service.uri, b"{}", method="POST")
         with pytest.raises(urllib.error.HTTPError, match="401"):
             urllib.request.urlopen(forged)
-    mlflow.set_tracking_uri(server)
+    finally:
+        service.stop()
     net = mlflow.pytorch.load_model(f"models:/{MODEL}@production")
     assert net(made_images()).shape[0] == 8
