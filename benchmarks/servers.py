@@ -9,7 +9,6 @@ changes from round to round. Needs Debian's package postgresql.
 
 import argparse
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))
 
+from deepsort_reid.core.machine import processor  # noqa: E402
 from tests.support import projects  # noqa: E402
 from tests.support.servers import servers  # noqa: E402
 
@@ -41,9 +41,7 @@ def main() -> None:
                 projects.run(folder, "dvc", "repro", **variables[kind])
                 seconds[kind].append(time.monotonic() - begun)
                 print(f"{kind}: {seconds[kind][-1]:.1f} s", flush=True)
-    print(
-        f"\n{platform.processor() or platform.machine()}, {os.cpu_count()} processors, n = {rounds}"
-    )
+    print(f"\n{processor()}, {os.cpu_count()} processors, n = {rounds}")
     for kind, found in seconds.items():
         print(f"{kind:8} {statistics.median(found):6.1f} s ({min(found):.1f} to {max(found):.1f})")
 
