@@ -18,9 +18,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))
 
-from deepsort_reid.core.machine import processor  # noqa: E402
 from tests.support import projects  # noqa: E402
 from tests.support.servers import servers  # noqa: E402
+
+from deepsort_reid.core.machine import processor  # noqa: E402
 
 
 def main() -> None:
