@@ -80,6 +80,8 @@ def test_each_trial_is_there_once_and_the_killed_ones_went_on(searched: Searched
     lines = (searched.project / ".search/search/trials.csv").read_text().splitlines()
     assert [line.partition(",")[0] for line in lines] == ["trial", *map(str, range(TRIALS))]
     assert not list((searched.project / ".resume").glob("*/"))
+    for log in searched.project.glob(".search/search/trials/*/log.txt"):
+        assert "is not in MLflow" not in log.read_text()
 
 
 def test_mlflow_has_the_trials_below_the_search(searched: Searched) -> None:
@@ -91,10 +93,9 @@ def test_mlflow_has_the_trials_below_the_search(searched: Searched) -> None:
         assert one.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert one.data.tags["trial_state"] == "complete"
         assert one.info.status == "FINISHED"
-        kept = client(searched.project).list_artifacts(one.info.run_id)
-        assert {"evaluation.json", "checkpoint"} & {file.path for file in kept} == {
-            "evaluation.json"
-        }
+        kept = {file.path for file in client(searched.project).list_artifacts(one.info.run_id)}
+        assert {"evaluation.json", "images_per_identity.png"} <= kept
+        assert "checkpoint" not in kept
         curve = client(searched.project).get_metric_history(
             one.info.run_id, "by_epoch/reid/mAP"
         )  # fmt: skip

@@ -258,20 +258,39 @@ class Stack:
 
 
 @contextmanager
-def servers() -> Iterator[Stack]:
-    """All three, running, in a folder that is removed in the end.
+def open_folder() -> Iterator[Path]:
+    """A folder that PostgreSQL's user may enter, removed in the end.
 
     Where PostgreSQL is missing the test is skipped, or fails in CI, which has to install it.
     """
     if not PROGRAMS:
         told = "there is no PostgreSQL: apt-get install postgresql"
         pytest.fail(told) if os.environ.get("CI") else pytest.skip(told)
-    folder = Path(tempfile.mkdtemp(prefix="servers-"))
-    folder.chmod(0o755)  # PostgreSQL's user has to enter it
-    stack = Stack(folder)
-    try:
-        stack.start()
-        yield stack
-    finally:
-        stack.stop()
-        shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory(prefix="servers-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+@contextmanager
+def postgres() -> Iterator[Postgres]:
+    """PostgreSQL alone, running."""
+    with open_folder() as folder:
+        server = Postgres(folder)
+        try:
+            server.make()
+            yield server
+        finally:
+            server.stop()
+
+
+@contextmanager
+def servers() -> Iterator[Stack]:
+    """All three, running."""
+    with open_folder() as folder:
+        stack = Stack(folder)
+        try:
+            stack.start()
+            yield stack
+        finally:
+            stack.stop()

@@ -101,8 +101,8 @@ def parse_gate(text: str, side: Side) -> Gate:
     name = next((known for known in METRICS if known.lower() == name.lower()), name)
     if name not in METRICS and "/" not in name:
         raise ConfigError(
-            f"{option} {text}: no metric {name!r}; {nearest_hint(name, list(METRICS))} A metric of "
-            "MLflow's has a section: export/onnx_speedup"
+            f"{option} {text}: no metric {name!r}; {nearest_hint(name, list(METRICS))}; any other "
+            "is named as MLflow shows it, with its section: export/onnx_speedup"
         )
     return Gate(name, side, bound_of(name, value, f"{option} {name}"), f"{option} {name}")
 

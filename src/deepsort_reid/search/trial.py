@@ -194,17 +194,18 @@ def begin(number: int, params: Mapping[str, Any], slot: devices.Slot, place: Pla
         is_begun = False
     if not is_begun:
         files.remove(folder)
-        link_data(place.base / "data", folder / "data")
+        for name in ("data", "reports"):
+            link(place.base / name, folder / name)
         files.write_json(written, params)  # JSON is YAML too; last, since it says that all is here
     running.stages = list(stages(folder, place.keys))
     return running
 
 
-def link_data(base: Path, data: Path) -> None:
-    """Let a trial have the data that all share; stage weights may replace its own links."""
-    data.mkdir(parents=True)
+def link(base: Path, folder: Path) -> None:
+    """Let a trial have what all share in a folder; stage weights may replace its own links."""
+    folder.mkdir(parents=True)
     for path in sorted(base.iterdir()):
-        (data / path.name).symlink_to(path.resolve() if path.is_dir() else path)
+        (folder / path.name).symlink_to(path.resolve() if path.is_dir() else path)
 
 
 def stages(folder: Path, keys: list[str]) -> Iterator[str]:
