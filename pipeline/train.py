@@ -122,7 +122,7 @@ def train_and_record(trainer: Trainer, params: Params, summary: Summary) -> None
         ) as run:
             run.log_params({**params.raw, "derived": derived(trainer)})
             run.log_dataset(
-                name=Path(params.dataset.label).name.partition(".")[0] or summary.layout,
+                name=params.dataset.short_name,
                 source=params.dataset.label,
                 digest=summary.digest,
                 profile=summary.flat(),

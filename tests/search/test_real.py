@@ -103,6 +103,7 @@ def test_mlflow_has_the_trials_below_the_search(searched: Searched) -> None:
     artifacts = client(searched.project).list_artifacts(parent.info.run_id)
     assert {"history.png", "trials.csv", "search.yaml"} <= {one.path for one in artifacts}
     assert parent.info.status == "FINISHED"
+    assert [one.dataset.name for one in parent.inputs.dataset_inputs] == ["synthetic"]
     history = client(searched.project).get_metric_history(parent.info.run_id, "search/mAP")
     assert [point.step for point in history] == list(range(TRIALS))
     assert not client(searched.project).search_model_versions()

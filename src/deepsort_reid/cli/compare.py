@@ -168,7 +168,7 @@ def record(found: Comparison, data: Data, made: Sequence[Path]) -> str:
         run.log_params({"networks": {one.network.name: one.network.place
                                      for one in found.networks}})  # fmt: skip
         run.log_dataset(
-            name=Path(data.params.dataset.label).name.partition(".")[0] or data.summary.layout,
+            name=data.params.dataset.short_name,
             source=data.params.dataset.label,
             digest=data.summary.digest,
             profile=data.summary.flat(),

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from deepsort_reid.core import config
 from deepsort_reid.core.errors import SearchError
 from deepsort_reid.core.project import project_root
 from deepsort_reid.data.packed import Summary
@@ -94,6 +95,7 @@ def recorded(
     study: Study, space: Space, place: trial.Place, summary: Summary, trials: int, path: Path
 ) -> str:
     """Run the trials, and record them in the search's run."""
+    dataset = config.parse(space.params).dataset
     code = hashlib.sha256(json.dumps(code_digests()).encode()).hexdigest()
     slots = devices.slots(space.params["nproc_per_node"])
     with runs.open_run(
@@ -103,8 +105,8 @@ def recorded(
     ) as run:
         run.log_params({"search": described(space)})
         run.log_dataset(
-            name=summary.layout, source=str(space.params["dataset"]["source"]),
-            digest=summary.digest, profile=summary.flat(), context="search",
+            name=dataset.short_name, source=dataset.label, digest=summary.digest,
+            profile=summary.flat(), context="search",
         )  # fmt: skip
         run.log_artifact(path)
         logger.info("%s", opening(study, trials, slots))

@@ -116,6 +116,11 @@ class DatasetConfig(Section):
             return self.source
         return " + ".join(source.name for source in self.source)
 
+    @property
+    def short_name(self) -> str:
+        """The label without folders and ending: `market` of `../data/market.tar.gz`."""
+        return Path(self.label).name.partition(".")[0] or self.label
+
     def license_of(self, source: SourceConfig) -> str | None:
         """The licence of one of `sources`: its own, or the one stated for all of them."""
         return source.license or self.license
