@@ -6,13 +6,13 @@ importing torch takes seconds.
 
 import multiprocessing
 import os
-import socket
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 from deepsort_reid.training.ranks.distributed import Process, joined
+from tests.support.ports import free_port
 
 MAX_RANKS = 3
 
@@ -24,9 +24,7 @@ def on_ranks(world_size: int, function: Callable[..., Any], *arguments: Any) -> 
 
     What the function changes outside itself, it must change back.
     """
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
+    port = free_port()
     if not _pools:
         spawn = multiprocessing.get_context("spawn")
         _pools.append(ProcessPoolExecutor(MAX_RANKS, mp_context=spawn))

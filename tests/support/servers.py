@@ -24,6 +24,7 @@ from mlflow.server import get_app_client
 
 from deepsort_reid.runs.mlflow.registry import MODEL
 from deepsort_reid.runs.mlflow.store import EXPERIMENT, quiet
+from tests.support.ports import free_port
 
 CLUSTER = Path(__file__).parents[2] / "cluster"
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
@@ -35,11 +36,6 @@ QUIET = {  # for MLflow's server
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "1",
 }
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 class Process:

@@ -6,15 +6,19 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
+import torch.distributed as dist
 
 from deepsort_reid.core.errors import ConfigError, TrainingError
 from deepsort_reid.core.launch import Launch
 from deepsort_reid.training import torchrun
-from deepsort_reid.training.ranks import rendezvous
+from deepsort_reid.training.ranks import interface, rendezvous
 from tests.support import stages
+from tests.support.ports import free_port
 
 SCRIPT = """
 import os
@@ -29,12 +33,6 @@ def main():
 
 run_stage(main, (), environ=os.environ)
 """
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @pytest.fixture
@@ -94,6 +92,42 @@ def test_one_voice_on_each_machine(capsys: pytest.CaptureFixture[str]) -> None:
         waiting.began -= 6
         waiting.pause(lambda: "somebody")
     assert capsys.readouterr().err == 2 * "waiting for somebody at head:1\n"
+
+
+@pytest.mark.parametrize(
+    ("own", "first", "told"),
+    [
+        ("10.0.0.2", "10.0.0.1", ("10.0.0.2", "10.0.0.1")),
+        ("fe80::2%eth0", "fe80::1%eth0", ("fe80::2%eth0", "fe80::1%eth0")),
+        ("10.0.0.1", "10.0.0.1", ("", None)),  # rank 0's own machine
+        ("127.0.0.1", "127.0.1.1", ("", None)),  # the same, as Debian's /etc/hosts names it
+        ("::1", "::1%lo", ("", None)),
+    ],
+)
+def test_only_another_machine_tells_how_the_first_is_reached(
+    own: str, first: str, told: tuple[str, str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = MagicMock()
+    connection.__enter__.return_value = connection
+    connection.getsockname.return_value, connection.getpeername.return_value = (own, 1), (first, 2)
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: connection)
+    store = dist.HashStore()
+    assert interface.own_address("head", 2, store) == told[0]
+    assert store.check([interface.FIRST]) == (told[1] is not None)
+    if told[1]:
+        assert interface.address_of_first(store) == told[1]
+
+
+def test_machines_that_are_one_need_no_address() -> None:
+    """As two nodes of a cluster whose daemons run on one host."""
+    port = free_port()
+
+    def meet(rank: int) -> rendezvous.Meeting:
+        return rendezvous.meet(Launch(rank, 0, 2, 1, "127.0.0.1", port), "gloo")
+
+    with ThreadPoolExecutor() as pool:
+        meetings = list(pool.map(meet, range(2)))
+    assert [member.address for one in meetings for member in one.members] == 4 * ["127.0.0.1"]
 
 
 def test_a_standalone_launch_is_of_this_machine_alone(

@@ -4,6 +4,7 @@ gloo asks a name server for this machine's own address otherwise. Where /etc/hos
 127.0.1.1, as Debian's installer does, the other machines are told that address, and reach none.
 """
 
+import ipaddress
 import os
 import socket
 from typing import Any
@@ -19,24 +20,27 @@ FIRST = "address-of-rank-0"
 
 
 def own_address(address: str, port: int, store: Store) -> str:
-    """This machine's address, as seen by rank 0's machine; for a rank on another one.
+    """This machine's address, as seen by rank 0's machine; empty on that machine itself.
 
     Args:
         address: the name or address of rank 0's machine.
         port: at which it is met there.
-        store: is told how rank 0's machine is reached.
+        store: is told how rank 0's machine is reached from another one.
 
     Raises:
         TrainingError: it cannot be reached any more.
     """
     try:
         with socket.create_connection((address, port), timeout=PATIENCE) as connection:
-            store.set(FIRST, connection.getpeername()[0])
-            return str(connection.getsockname()[0])
+            there, here = str(connection.getpeername()[0]), str(connection.getsockname()[0])
     except OSError as error:
         raise TrainingError(
             f"{address}:{port}, where rank 0 is, cannot be reached any more: {error}"
         ) from error
+    if here == there or ipaddress.ip_address(there.partition("%")[0]).is_loopback:
+        return ""
+    store.set(FIRST, there)
+    return here
 
 
 def address_of_first(store: Store) -> str:

@@ -29,7 +29,7 @@ class Member(NamedTuple):
     """A rank, as it has presented itself to the others."""
 
     host: str  # its machine's name
-    address: str  # at which other machines reach it; empty on rank 0's machine until all have met
+    address: str  # at which other machines reach it; until all have met, empty on rank 0's machine
     local_rank: int
     backend: str  # by which it would join the others
 
@@ -95,7 +95,8 @@ def presented(store: Store, launch: Launch) -> list[Member]:
     told = store.multi_get([f"rank-{rank}" for rank in range(launch.world_size)])
     members = [Member(*json.loads(text)) for text in told]
     if not launch.is_on_one_machine:
-        first = interface.address_of_first(store)
+        are_apart = any(member.address for member in members)
+        first = interface.address_of_first(store) if are_apart else LOOPBACK
         members = [member._replace(address=member.address or first) for member in members]
     for rank, member in enumerate(members):
         if member.backend != members[0].backend:
