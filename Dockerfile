@@ -33,7 +33,7 @@ COPY src src
 RUN --mount=type=cache,target=/root/.cache/uv uv build --wheel --out-dir /wheel
 
 FROM ${BASE}
-# git: DVC's experiments are commits. tini passes signals on, so that `docker stop` ends a run well.
+# git: DVC's experiments are commits. tini passes a signal on to all processes.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends git tini \
     && rm -rf /var/lib/apt/lists/* \
@@ -54,5 +54,7 @@ USER user
 WORKDIR /project
 VOLUME /project
 EXPOSE 5000
+# As Ctrl-C: DVC waits until its stage has saved its state. Of SIGTERM it would die and leave the stage.
+STOPSIGNAL SIGINT
 ENTRYPOINT ["tini", "-g", "--"]
 CMD ["dvc", "repro"]

@@ -48,6 +48,48 @@ def test_a_shell_can_read_it(name: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+DVC = """#!/bin/sh
+echo "dvc $*" >>calls
+[ "$1" != status ] || [ -e is_trained ]
+"""
+PYTHON = """#!/bin/sh
+echo train >>calls
+touch is_trained # as rank 0 does elsewhere
+exit $([ -e has_failed ] && echo 0 || { touch has_failed; echo 1; })
+"""
+
+
+@pytest.fixture
+def pod(tmp_path: Path) -> Path:
+    """The project's folder as a pod of the TrainJob has it; it notes what is called."""
+    (tmp_path / "bin").mkdir()
+    for name, text in {"dvc": DVC, "python": PYTHON, "sleep": "#!/bin/sh\n"}.items():
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+    return tmp_path
+
+
+def run_node(pod: Path, rank: int) -> list[str]:
+    """Run a node's script to its good end; what it has called, but for its shell."""
+    command = ["bash", "-c", content("trainjob.yaml")["spec"]["trainer"]["args"][0]]
+    environ = {"PATH": f"{pod}/bin:/usr/bin:/bin", "PET_NODE_RANK": str(rank)}
+    environ["PET_MASTER_ADDR"] = "job-node-0-0.job"
+    (pod / "calls").write_text("")
+    subprocess.run(command, cwd=pod, env=environ, check=True, timeout=30)
+    return (pod / "calls").read_text().splitlines()
+
+
+def test_the_first_node_runs_the_pipeline_and_another_one_trains_until_it_succeeds(
+    pod: Path,
+) -> None:
+    repro = ["dvc repro split weights", "dvc status --quiet train", "dvc repro"]
+    assert run_node(pod, 0) == repro
+    assert not list(pod.glob(".trained-*"))
+    assert run_node(pod, 1) == ["train", "train"]  # the first node was late
+    assert run_node(pod, 0) == repro  # started again, after the training
+    assert run_node(pod, 1) == []
+
+
 READ = """
 import sky
 task = sky.Task.from_yaml("skypilot.yaml")

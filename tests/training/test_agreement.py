@@ -1,14 +1,16 @@
 """Ranks with other data, parameters or code are refused before the first step, by name."""
 
 import re
+import time
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from deepsort_reid.core.errors import TrainingError
 from deepsort_reid.training.fingerprint import Fingerprint
-from deepsort_reid.training.ranks import agreement
+from deepsort_reid.training.ranks import agreement, distributed
 from deepsort_reid.training.ranks.agreement import check_agreement
 from deepsort_reid.training.ranks.distributed import ALONE, Process
 from tests.support.ranks import on_ranks
@@ -63,6 +65,22 @@ def test_those_who_agree_train() -> None:
 
 def test_one_rank_agrees_with_itself() -> None:
     check_agreement(SAME, ALONE)
+
+
+def prepared_in_turn(process: Process) -> bool:
+    """Rank 1 prepares for longer than collectives may take."""
+    limit, distributed.TIMEOUT = distributed.TIMEOUT, timedelta(seconds=1)
+    try:
+        distributed.wait_at_most(distributed.TIMEOUT)
+        with agreement.succeeding_together(process):
+            time.sleep(3 * process.rank)
+        return True
+    finally:
+        distributed.TIMEOUT = limit
+
+
+def test_a_rank_may_take_long_to_read_the_data() -> None:
+    assert on_ranks(2, prepared_in_turn) == [True, True]
 
 
 def test_a_long_reason_is_cut_off() -> None:

@@ -1,5 +1,6 @@
 """Ranks that wait say for whom, give up in one line, and need no name server on one machine."""
 
+import argparse
 import os
 import shutil
 import socket
@@ -190,6 +191,15 @@ def test_machines_that_the_parameters_do_not_state(
 
 
 # Real processes
+
+
+@pytest.mark.parametrize("machines", ["3", "3:3", "1:3"])
+def test_who_waits_says_what_to_run_elsewhere(machines: str) -> None:
+    options = argparse.Namespace(
+        rdzv_endpoint="", master_addr="127.0.0.1", master_port=None, nnodes=machines
+    )
+    told = torchrun.waiting_for_machines(options, "127.0.0.1:29500")
+    assert "PET_NODE_RANK=1 … 2 PET_MASTER_ADDR=" in told
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from deepsort_reid.comparison.onnx_file import open_onnx
 from deepsort_reid.comparison.roboflow import open_folder
 from deepsort_reid.comparison.torch_file import USUAL_SIZE, open_checkpoint, open_torch
 from deepsort_reid.comparison.wanted import Wanted
-from deepsort_reid.core.errors import DeepSortReidError, WeightsError
+from deepsort_reid.core.errors import DeepSortReidError, WeightsError, first_line
 from deepsort_reid.export.roboflow import CONFIG
 from deepsort_reid.model.pretrained.kinds import foreign_kind, is_safetensors
 from deepsort_reid.model.pretrained.source import REGISTERED
@@ -116,7 +116,7 @@ def tried(network: Network) -> Network:
     except Exception as error:  # each runtime fails in its own ways
         raise WeightsError(
             f"{network.place}: cannot embed an image of {height}×{width} "
-            f"({str(error).strip().partition(chr(10))[0][:200]}); state another size: "
+            f"({first_line(error)}); state another size: "
             f"--set {network.name}.image_size=[256,128]"
         ) from None
     if found.ndim != 2 or not found.shape[1]:

@@ -19,6 +19,11 @@ def one_line(text: str) -> str:
     return " ".join("".join(shown).split())
 
 
+def first_line(error: BaseException) -> str:
+    """The beginning of a library's message, without the stack or the help that follows."""
+    return str(error).strip().partition("\n")[0][:200]
+
+
 def shortened(value: object) -> str:
     """A value as text, a digest in hexadecimal by its first twelve digits."""
     text = str(value)

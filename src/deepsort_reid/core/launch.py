@@ -7,6 +7,7 @@ from typing import NamedTuple
 from deepsort_reid.core.errors import TrainingError
 
 LOOPBACK, PORT = "127.0.0.1", 29500  # the port is torch's own default
+HERE = ("localhost", LOOPBACK, "::1")  # what names this machine, on any machine
 FIRST_WORD = 5.0  # seconds of waiting for others before a word is said
 PATIENCE = 120.0  # seconds that others have to come
 SPECIAL_STEPS = 0xFFFFFFF0  # SLURM's numbers of batch, interactive and other shells begin here
@@ -121,13 +122,22 @@ def place_on_machine(
     """The rank on this machine, and how many ranks are on it.
 
     Kubeflow's operators start one process in each pod, and say nothing of either.
+
+    Raises:
+        TrainingError: a number is not set, or is none.
     """
+    address = environ.get("MASTER_ADDR")
     if names[0] == SLURM[0]:
         local_world_size = tasks_on_node(environ, world_size)
     elif names[3] in environ:
         local_world_size = whole_number(environ, names[3], names)
-    elif names[2] in environ or environ.get("MASTER_ADDR") in ("localhost", LOOPBACK, "::1"):
+    elif address in HERE or (address is None and names[2] in environ):
         local_world_size = world_size
+    elif names[2] in environ:
+        raise TrainingError(
+            f"the environment has {names[2]}={environ[names[2]]} and MASTER_ADDR, but {names[3]} "
+            f"is not set; set it to the number of processes on this machine, or {hint(names)}"
+        )
     else:
         local_world_size = 1
     if names[2] in environ:

@@ -9,7 +9,7 @@ from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode
 
-from deepsort_reid.core.errors import ConfigError
+from deepsort_reid.core.errors import ConfigError, first_line
 
 MAX_BYTES = 1 << 16  # of a file; ruamel.yaml takes a second or so for that much
 SHOWN = 100  # characters of a value in a message
@@ -75,8 +75,7 @@ def parse_yaml(text: str) -> Any:
         raise ConfigError("nested too deeply; sections stand two deep at most") from None
     # An explicit tag, `!!int abc`, makes ruamel.yaml convert what does not look like it: any error.
     except (YAMLError, ValueError, LookupError, AttributeError, TypeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(f"not a YAML text: {reason}") from None
+        raise ConfigError(f"not a YAML text: {first_line(error)}") from None
 
 
 def read_text(path: Path) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deepsort_reid.core.errors import ConfigError, nearest_hint
+from deepsort_reid.core.errors import ConfigError, first_line, nearest_hint
 from deepsort_reid.model.backbones.base import ReidNet as ReidNet
 from deepsort_reid.model.backbones.registry import backbone
 from deepsort_reid.model.heads import CosineClassifier, bnneck
@@ -83,10 +83,9 @@ def check_image_size(net: ReidNet, arch: str, image_size: tuple[int, int]) -> No
             net.eval()(torch.zeros(1, 3, *image_size))
     except (AssertionError, RuntimeError, ValueError) as error:
         height, width = image_size
-        reason = str(error).partition("\n")[0][:200]
         raise ConfigError(
-            f"arch={arch} cannot take images of {height}×{width} pixels ({reason}); change "
-            "split.image_size"
+            f"arch={arch} cannot take images of {height}×{width} pixels ({first_line(error)}); "
+            "change split.image_size"
         ) from None
     finally:
         net.train(was_training)

@@ -12,7 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deepsort_reid.core.errors import DeepSortReidError, MissingPackageError, WeightsError
+from deepsort_reid.core.errors import (
+    DeepSortReidError,
+    MissingPackageError,
+    WeightsError,
+    first_line,
+)
 from deepsort_reid.data.loading.augment import MEAN, STD
 from deepsort_reid.data.packed import Images
 from deepsort_reid.model.checkpoint import CHECKS
@@ -240,8 +245,3 @@ def metadata(session: Any) -> dict[str, Any]:
         if CHECKS[name](value):
             found[name] = value
     return found
-
-
-def first_line(error: Exception) -> str:
-    """The beginning of an error's text."""
-    return str(error).strip().partition("\n")[0][:200]

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from deepsort_reid.core.errors import first_line
 from deepsort_reid.model import network
-from deepsort_reid.model.onnx_file import OnnxRun, Taken, first_line, session
+from deepsort_reid.model.onnx_file import OnnxRun, Taken, session
 
 if TYPE_CHECKING:
     from onnx import ModelProto

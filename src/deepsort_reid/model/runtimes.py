@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deepsort_reid.core.errors import ConfigError, WeightsError
+from deepsort_reid.core.errors import ConfigError, WeightsError, first_line
 from deepsort_reid.data.packed import Images
 from deepsort_reid.model import checkpoint, cuda_graph, network, onnx_file
 from deepsort_reid.model.embed import Predictor
@@ -206,8 +206,7 @@ def of_program(path: Path, device: torch.device) -> Runtime:
         module = program.module().to(device)
         image_size = (int(height), int(width))
     except Exception as error:  # of whatever torch meets in the file
-        reason = onnx_file.first_line(error)
-        raise WeightsError(f"{path}: torch.export cannot load it ({reason})") from None
+        raise WeightsError(f"{path}: torch.export cannot load it ({first_line(error)})") from None
     if channels != 3:
         raise WeightsError(f"{path}: takes {channels} channels; expected 3")
 

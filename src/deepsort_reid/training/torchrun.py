@@ -3,8 +3,8 @@
 `python -m deepsort_reid.training.torchrun ARGUMENTS` takes torchrun's own arguments
 (https://docs.pytorch.org/docs/stable/elastic/run.html) and variables (`PET_…`), and does what it
 does. Besides, `--nnodes`, `--nproc-per-node` and `--max-restarts` come from params.yaml where they
-are not given, each rank gets its share of the cores, a launcher that dies takes its ranks with it,
-and a rank's error is the last line, not a page of launcher's report.
+are not given as arguments, each rank gets its share of the cores, a launcher that dies takes its
+ranks with it, and a rank's error is the last line, not a page of launcher's report.
 """
 
 import logging
@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     options = run.parse_args(arguments)  # type: ignore[no-untyped-call]
     where = options.rdzv_endpoint or f"{options.master_addr}:{options.master_port or PORT}"
     try:
-        with word_of_waiting(waiting_for_machines(options, where)):
+        with nullcontext() if options.standalone else word_of_waiting(options, where):
             run.run(options)  # type: ignore[no-untyped-call]
     except ChildFailedError as error:
         print(f"error: {explain(*cause(error.failures))}", file=sys.stderr, flush=True)  # noqa: T201
@@ -156,16 +156,22 @@ def waiting_for_machines(options: Any, where: str) -> str:
     port = options.master_port or PORT
     at = f"{MASTER_ADDR}={socket.gethostname()}"
     at += "" if port == PORT else f" PET_MASTER_PORT={port}"
-    last = int(options.nnodes) - 1
+    last = int(str(options.nnodes).rpartition(":")[2]) - 1
     numbers = "1" if last == 1 else f"1 … {last}"
     return f"waiting for the other machines: {NODE_RANK}={numbers} {at} uv run {COMMAND}"
 
 
 @contextmanager
-def word_of_waiting(text: str) -> Iterator[None]:
-    """Say a text after a while, unless the launchers of all machines have met by then."""
+def word_of_waiting(options: Any, where: str) -> Iterator[None]:
+    """Say after a while for whom this waits, unless the launchers of all machines have met by then.
+
+    Args:
+        options: torchrun's.
+        where: the address at which all meet.
+    """
     from torch.distributed.elastic.metrics.api import MetricData, MetricHandler, configure
 
+    text = waiting_for_machines(options, where)
     timer = threading.Timer(FIRST_WORD, print, [text], {"file": sys.stderr, "flush": True})
     timer.daemon = True
 
@@ -187,7 +193,7 @@ def word_of_waiting(text: str) -> Iterator[None]:
 
 def missed(error: Exception, machines: str, where: str) -> str:
     """Why the launchers of several machines have not met, in one line."""
-    reason = str(error.__cause__ or error).partition("\n")[0]
+    reason = errors.first_line(error.__cause__ or error)
     if "Timeout" in type(error).__name__:
         reason = "nobody else came in time"
     return errors.one_line(

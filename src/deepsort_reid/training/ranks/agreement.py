@@ -90,7 +90,8 @@ def succeeding_together(process: Process) -> Iterator[None]:
         yield
     except (DeepSortReidError, OSError) as error:
         failure = error
-    words = words_of_all(f"{place(process)}: {failure}" if failure else "")
+    with distributed.patient():
+        words = words_of_all(f"{place(process)}: {failure}" if failure else "")
     if failure:
         raise failure
     if found := [word for word in words if word]:

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 
-from deepsort_reid.core.errors import LostContactError, TrainingError
+from deepsort_reid.core.errors import LostContactError, TrainingError, first_line
 from deepsort_reid.core.launch import LOOPBACK, PATIENCE, Launch, read_launch
 from deepsort_reid.model.device import computing
 from deepsort_reid.training.ranks import interface
@@ -21,6 +21,7 @@ from deepsort_reid.training.ranks.heartbeat import Heartbeat
 from deepsort_reid.training.ranks.rendezvous import Meeting, meet
 
 TIMEOUT = timedelta(minutes=10)  # a collective that takes longer has lost a rank
+PREPARING = timedelta(days=1)  # the same while ranks read all the data before the first step
 
 
 @dataclass(frozen=True)
@@ -109,12 +110,33 @@ def connect(launch: Launch, device: torch.device) -> Meeting:
     except RuntimeError as error:
         raise TrainingError(
             f"the ranks have met at {launch.address}:{launch.port}, but cannot reach each other "
-            f"({str(error).partition(chr(10))[0]}); {backend.upper()}_SOCKET_IFNAME names the "
+            f"({first_line(error)}); {backend.upper()}_SOCKET_IFNAME names the "
             "network interface that they take"
         ) from error
-    # Older torch has this for its own use alone.
-    getattr(dist, "set_timeout", dist.distributed_c10d._set_pg_timeout)(TIMEOUT)
+    wait_at_most(TIMEOUT)
     return meeting
+
+
+def wait_at_most(timeout: timedelta) -> None:
+    """Limit how long a collective waits for the others from now on."""
+    # Older torch has this for its own use alone.
+    getattr(dist, "set_timeout", dist.distributed_c10d._set_pg_timeout)(timeout)
+
+
+@contextmanager
+def patient() -> Iterator[None]:
+    """Let the collectives of the block wait for ranks that read all the data first.
+
+    A rank that dies meanwhile is found out nevertheless: by the launcher, or by the heartbeat.
+    """
+    if not dist.is_initialized():
+        yield
+        return
+    wait_at_most(PREPARING)
+    try:
+        yield
+    finally:
+        wait_at_most(TIMEOUT)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
-from deepsort_reid.core.errors import TrainingError
+from deepsort_reid.core.errors import TrainingError, first_line
 from deepsort_reid.core.launch import FIRST_WORD, LOOPBACK, PATIENCE, Launch
 from deepsort_reid.training.ranks import interface
 
@@ -64,7 +64,9 @@ def meet(launch: Launch, backend: str) -> Meeting:
     try:
         store = opened(launch, waiting, is_host=is_host)
     except dist.DistError as error:
-        raise TrainingError(f"{waiting.where} cannot be used: {reason(error)}; {REMEDY}") from None
+        raise TrainingError(
+            f"{waiting.where} cannot be used: {first_line(error)}; {REMEDY}"
+        ) from None
     prefix = f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
     shared = PrefixStore(prefix, store)
     present(shared, launch, backend)
@@ -221,10 +223,5 @@ def wait_for_all(store: Store, launch: Launch, waiting: Waiting) -> None:
             waiting.pause(missing)
     except dist.DistError as error:
         raise TrainingError(
-            f"the ranks that met at {waiting.where} have parted ({reason(error)}); {REMEDY}"
+            f"the ranks that met at {waiting.where} have parted ({first_line(error)}); {REMEDY}"
         ) from None
-
-
-def reason(error: Exception) -> str:
-    """The first line of torch's message, without the stack of its library."""
-    return str(error).partition("\n")[0]
