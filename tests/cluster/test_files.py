@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,43 @@ def test_the_first_node_runs_the_pipeline_and_another_one_trains_until_it_succee
     assert run_node(pod, 1) == ["train", "train"]  # the first node was late
     assert run_node(pod, 0) == repro  # started again, after the training
     assert run_node(pod, 1) == []
+
+
+SLURM = {
+    "dvc": "sleep 0.1; if [ -e saves ]; then touch dvc.lock; fi; touch begun; exec sleep 60",
+    "squeue": "echo RUNNING",
+    "scontrol": 'echo "$*" >>calls',
+}
+
+
+@pytest.mark.parametrize(
+    ("restarts", "saves", "is_queued"), [(0, False, True), (3, True, True), (3, False, False)]
+)
+def test_a_job_that_never_gets_further_is_not_queued_again(
+    tmp_path: Path, restarts: int, saves: bool, is_queued: bool
+) -> None:
+    (tmp_path / "bin").mkdir()
+    for name, text in SLURM.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    (tmp_path / "dvc.lock").touch()
+    os.utime(tmp_path / "dvc.lock", (0, 0))
+    if saves:
+        (tmp_path / "saves").touch()
+    job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "1", "SLURM_CPUS_PER_TASK": "2"}
+    environ = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "SLURM_RESTART_COUNT": str(restarts), **job}
+    script = subprocess.Popen(
+        ["bash", str(CLUSTER / "slurm.sbatch")],
+        cwd=tmp_path, env=environ, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not (tmp_path / "begun").exists():
+        assert script.poll() is None
+        time.sleep(0.01)
+    script.terminate()
+    _, told = script.communicate(timeout=30)
+    assert script.returncode == (143 if is_queued else 1)
+    assert (tmp_path / "calls").exists() == is_queued
+    assert ("the job was stopped 4 times, and has ended no stage" in told) != is_queued
 
 
 READ = """
