@@ -14,7 +14,7 @@ from deepsort_reid.training.ranks import heartbeat
 from tests.support import hosts, projects, stages
 from tests.support.hosts import Host, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 CHANGES = {"nnodes": 2, "epochs": 12, "run.save_seconds": 0.1}
 TRAIN = [sys.executable, "-m", "deepsort_reid.training.torchrun", "pipeline/train.py"]
