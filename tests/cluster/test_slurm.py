@@ -9,7 +9,7 @@ import yaml
 
 from tests.support import projects, slurm, stages
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 CHANGES = {"nproc_per_node": 2, "epochs": 6, "run.save_seconds": 0.1}
 OUTPUTS = ("models/model.pth", "reports/history.csv", "reports/train.json")

@@ -25,7 +25,7 @@ from tests.support.exports import crops, trained
 from tests.support.servers import Process, Server
 from tests.support.stores import forget_mlflow
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 EXAMPLE = Path(__file__).parents[2] / "examples" / "reload_on_promotion.py"
 SECRET = "a secret of this test"
 SECONDS = 120.0
