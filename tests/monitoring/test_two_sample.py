@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from deepsort_reid.monitoring.two_sample import (
+    combined,
     compare,
     energy,
     share_as_large,
     track_distances,
     whitened,
 )
-from deepsort_reid.monitoring.watch import combined
 
 NOTHING = np.zeros((40, 1))
 IS_NEW = np.arange(40) >= 20

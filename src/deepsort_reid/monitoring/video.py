@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deepsort_reid.core.errors import DatasetError
+from deepsort_reid.core.errors import DatasetError, TooLittleError
 from deepsort_reid.core.progress import Progress
 from deepsort_reid.data.decode import cut
 from deepsort_reid.data.images import resized
 from deepsort_reid.data.samples import NO_CAMERA
 from deepsort_reid.data.video.mot_table import read_boxes
 from deepsort_reid.data.video.sequence import Boxes
-from deepsort_reid.monitoring.footage import CROPS, MOST, Footage, Size, numbered, spread
+from deepsort_reid.monitoring.footage import CROPS, MOST, Footage, Size, middles, numbered, spread
 from deepsort_reid.tracking.detectors import read_text
 from deepsort_reid.tracking.live import open_footage
 
@@ -32,9 +32,14 @@ def of_video(video: Path, table: Path, image_size: Size) -> Footage:
 
     Raises:
         SourceError: a file cannot be read, or is no table of tracks.
+        TooLittleError: the table has no boxes.
         DatasetError: no box says whose it is, or the video ends before the last box.
     """
     boxes = read_boxes(read_text(table), str(table), truth=False).boxes
+    if not len(boxes):
+        raise TooLittleError(
+            f"{table}: the table of tracks is empty: nobody was tracked in {video}"
+        )
     if not (boxes.ids > 0).any():
         raise DatasetError(
             f"{table}: no box says whose it is; expected tracks, as `deepsort-reid track` writes "
@@ -93,7 +98,5 @@ def boxes_of_tracks(boxes: Boxes) -> list[list[int]]:
     found = []
     for identity in spread(np.unique(boxes.ids[boxes.ids > 0]).tolist(), MOST):
         own = np.flatnonzero(boxes.ids == identity)
-        count = min(CROPS, len(own))
-        places = ((np.arange(count) + 0.5) * len(own) / count).astype(int)
-        found.append(own[places].tolist())
+        found.append(own[middles(len(own), CROPS)].tolist())
     return found
