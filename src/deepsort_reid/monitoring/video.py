@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deepsort_reid.core.errors import DatasetError, TooLittleError
+from deepsort_reid.core.errors import DatasetError
 from deepsort_reid.core.progress import Progress
 from deepsort_reid.data.decode import cut
 from deepsort_reid.data.images import resized
@@ -32,15 +32,10 @@ def of_video(video: Path, table: Path, image_size: Size) -> Footage:
 
     Raises:
         SourceError: a file cannot be read, or is no table of tracks.
-        TooLittleError: the table has no boxes.
         DatasetError: no box says whose it is, or the video ends before the last box.
     """
     boxes = read_boxes(read_text(table), str(table), truth=False).boxes
-    if not len(boxes):
-        raise TooLittleError(
-            f"{table}: the table of tracks is empty: nobody was tracked in {video}"
-        )
-    if not (boxes.ids > 0).any():
+    if len(boxes) and not (boxes.ids > 0).any():
         raise DatasetError(
             f"{table}: no box says whose it is; expected tracks, as `deepsort-reid track` writes "
             "them, not detections"
@@ -52,7 +47,7 @@ def of_video(video: Path, table: Path, image_size: Size) -> Footage:
     crops = [found[box] for track in tracks for box in track]
     empty = np.empty((0, *image_size, 3), np.uint8)
     return Footage(
-        label=str(video),
+        label=str(video) if len(boxes) else f"{table}, an empty table of tracks",
         crops=np.stack([resized(crop, image_size) for crop in crops]) if crops else empty,
         tracks=numbered(tracks),
         people=np.arange(len(tracks)),
@@ -73,6 +68,8 @@ def cut_out(
     by_frame: dict[int, list[int]] = defaultdict(list)
     for box in wanted:
         by_frame[int(boxes.frames[box])].append(box)
+    if not by_frame:
+        return {}
     found, frame, last = {}, 0, max(by_frame)
     with closing(open_footage(video)) as film, Progress("read", last, "frames") as progress:
         for frame, picture in enumerate(film, start=1):
