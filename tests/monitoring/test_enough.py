@@ -4,14 +4,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import cast
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from deepsort_reid.core.errors import DatasetError, TooLittleError
-from deepsort_reid.model.extractor import Extractor
 from deepsort_reid.monitoring import watch
 from deepsort_reid.monitoring.enough import LEAST, check_enough, crops_each
 from deepsort_reid.monitoring.footage import CROPS, Footage
@@ -97,7 +96,7 @@ def seen(rng: np.random.Generator, counts: Sequence[int]) -> Footage:
     """Tracks of people of one and the same kind, whose crops differ more than they do."""
     found = footage(*counts)
     people = rng.standard_normal((len(counts), 2, 2, 3))[found.tracks]
-    crops = 128 + 10 * people + 20 * rng.standard_normal(people.shape)
+    crops = 128 + 5 * people + 25 * rng.standard_normal(people.shape)
     return replace(found, crops=crops.clip(0, 255).astype(np.uint8))
 
 
@@ -106,7 +105,8 @@ def test_unequal_numbers_of_crops_alarm_no_more_often(
     new: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "compare_draw", partial(watch.compare_draw, permutations=99))
-    rng, network = np.random.default_rng(0), cast("Extractor", Pixels())
-    sides = [(seen(rng, [4] * 100), seen(rng, new)) for _ in range(100)]
+    rng = np.random.default_rng(0)
+    network: Any = Pixels()
+    sides = [(seen(rng, [4] * 60), seen(rng, new)) for _ in range(60)]
     alarms = [watch.look(network, *pair, level=0.05).alarm for pair in sides]
-    assert np.mean(alarms) <= 0.115  # 0.05, and its 99.7 % interval of 100 looks
+    assert np.mean(alarms) <= 0.134  # 0.05, and its 99.7 % interval of 60 looks
