@@ -68,16 +68,12 @@ def watch(
         TooLittleError: there is too little new footage to say anything.
         DeepSortReidError: something is missing, or cannot be read.
     """
-    if not (folder / PARAMS).exists():
-        raise ConfigError(
-            f"{folder / PARAMS}: no such file; expected the folder of the network's training "
-            "(--folder)"
-        )
+    dataset = dataset_of(folder)
     checkpoint = weights or folder / CHECKPOINT
     extractor = Extractor(checkpoint, device=device)
     md5 = files.md5(checkpoint)
     key = key_of(md5, name)
-    dataset, size = load_params(folder / PARAMS).dataset, extractor.image_size
+    size = extractor.image_size
     if against is None:
         old = held_out(checkpoint, folder, cameras)
     elif cameras:
@@ -87,10 +83,25 @@ def watch(
     outcome = look(extractor, old, opened(footage, tracks, size, dataset), level=level)
     try:
         with contextlib.chdir(folder):
-            return outcome, record(outcome, md5, key, name)
+            run = record(outcome, md5, key, name)
     except (DeepSortReidError, OSError) as error:  # what was found must be told all the same
         logger.warning("this look is not recorded: %s", one_line(str(error)))
-        return outcome, "not recorded"
+        run = "not recorded"
+    return outcome, run
+
+
+def dataset_of(folder: Path) -> DatasetConfig:
+    """The section `dataset` of a training's parameters.
+
+    Raises:
+        ConfigError: the folder has none.
+    """
+    if not (folder / PARAMS).exists():
+        raise ConfigError(
+            f"{folder / PARAMS}: no such file; expected the folder of the network's training "
+            "(--folder)"
+        )
+    return load_params(folder / PARAMS).dataset
 
 
 def key_of(md5: str, name: str) -> str:
