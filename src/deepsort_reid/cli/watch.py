@@ -81,13 +81,8 @@ def watch(
     else:
         old = opened(against, None, size, dataset)
     outcome = look(extractor, old, opened(footage, tracks, size, dataset), level=level)
-    try:
-        with contextlib.chdir(folder):
-            run = record(outcome, md5, key, name)
-    except (DeepSortReidError, OSError) as error:  # what was found must be told all the same
-        logger.warning("this look is not recorded: %s", one_line(str(error)))
-        run = "not recorded"
-    return outcome, run
+    with contextlib.chdir(folder):
+        return outcome, recorded(outcome, md5, key, name)
 
 
 def dataset_of(folder: Path) -> DatasetConfig:
@@ -163,6 +158,15 @@ def opened(
             f"{place}` makes them, --tracks names them"
         )
     return of_video(place, table, size)
+
+
+def recorded(outcome: Outcome, md5: str, key: str, name: str) -> str:
+    """Record a look, see `record`; a failure is worth a warning: an alarm counts more."""
+    try:
+        return record(outcome, md5, key, name)
+    except (DeepSortReidError, OSError) as error:
+        logger.warning("this look is not recorded: %s", one_line(str(error)))
+        return "not recorded"
 
 
 def record(outcome: Outcome, md5: str, key: str, name: str) -> str:
