@@ -15,7 +15,6 @@ camera's people beside other people, under the other cameras and under the same 
 """
 
 import argparse
-import io
 import os
 import platform
 import time
@@ -26,47 +25,25 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from benchmarks.changed_footage import CHANGED, CHANGES, rendered
 from numpy.typing import NDArray
-from PIL import Image
 
 from deepsort_reid.core.config import load_params
-from deepsort_reid.core.dataset_config import SyntheticConfig
 from deepsort_reid.core.machine import processor
-from deepsort_reid.core.progress import track
-from deepsort_reid.data.images import open_image, resized
 from deepsort_reid.data.packed import Images, open_part
 from deepsort_reid.evaluation.distances import Embedded as Embedding
 from deepsort_reid.evaluation.ranking import ranking
 from deepsort_reid.model.extractor import Extractor
 from deepsort_reid.monitoring.appearance import NAMES
+from deepsort_reid.monitoring.enough import DRAWS, crops_each, draws_of
 from deepsort_reid.monitoring.footage import CROPS, Footage, chosen_tracks, of_split
-from deepsort_reid.monitoring.two_sample import Difference, compare, whitened
-from deepsort_reid.monitoring.watch import (
-    DRAWS,
-    Embedded,
-    between_cameras,
-    combined,
-    compare_draw,
-    embedded,
-)
-from deepsort_reid.synthetic.crop import Place, Stage, beside, compose, detect
-from deepsort_reid.synthetic.dataset import in_parallel
-from deepsort_reid.synthetic.person.people import (
-    COLOURS,
-    Fabric,
-    Person,
-    Rng,
-    colour,
-    random_person,
-)
-from deepsort_reid.synthetic.scenery import FRAME, Camera, camera, develop, random_moment
+from deepsort_reid.monitoring.two_sample import Difference, combined, compare, whitened
+from deepsort_reid.monitoring.watch import Embedded, between_cameras, compare_draw, embedded
 
-STREAM = 20  # of random numbers: the dataset and the streets have others
-UNCHANGED, CHANGED = 800, 160  # people
 LEVEL = 0.01  # of an alarm
 LEVELS = (LEVEL, 0.05)
+Sides = Callable[[list[Embedded]], tuple[Embedded, Embedded]]  # old and new of drawn groups
 PERMUTATIONS = 499  # of a look; p is 0.002 at least
-DARK = {"black": 5, "charcoal": 3, "navy": 2}
 
 
 def main() -> None:
@@ -98,100 +75,12 @@ def main() -> None:
         }  # fmt: skip
         held_out = embedded(extractor, of_split(split))
         false_alarms(people["none"], held_out, of_trained(extractor, split), options.looks)
+        unequal(people["none"], options.looks)
         by_reference(people["none"], options.looks // 5)
         power(people, held_out, options.looks // 5)
         statistics(people, held_out, options.looks // 5)
     by_camera(extractor, split, options.looks // 4)
     print(f"{time.monotonic() - began:.0f} s")
-
-
-# The changes
-
-
-def same(eye: Camera) -> Camera:
-    """The camera as it was in training."""
-    return eye
-
-
-CHANGES: dict[str, tuple[str, Callable[[Camera], Camera]]] = {
-    "none": ("new people, same cameras, same light", same),
-    "view": ("other cameras: place, height, lens and colours", same),
-    "steeper": (
-        "the same cameras, looking down more steeply",
-        lambda eye: replace(eye, horizon=eye.horizon - 250, height=eye.height * 1.45),
-    ),
-    "far": ("a third of the resolution", same),
-    "dim": ("exposure 0.85 of what it was", lambda eye: replace(eye, exposure=0.85 * eye.exposure)),
-    "dark": (
-        "exposure 0.6, and twice the noise",
-        lambda eye: replace(eye, exposure=0.6 * eye.exposure, noise=2 * eye.noise),
-    ),
-    "warm": (
-        "red 1.1 and blue 0.85 of what they were",
-        lambda eye: replace(eye, gains=(1.1 * eye.gains[0], eye.gains[1], 0.85 * eye.gains[2])),
-    ),
-    "winter": ("everybody in black, grey or navy, with long sleeves", same),
-    "crowd": ("three others beside each person, one of them in front", same),
-}
-
-
-def rendered(config: SyntheticConfig, change: str, size: tuple[int, int]) -> Images:
-    """The people of a change: (people, CROPS, *size, 3)."""
-    people = UNCHANGED if change == "none" else CHANGED
-    first = 10_000 * list(CHANGES).index(change)
-    tasks = [(config, change, size, first + person, image)
-             for person in range(people) for image in range(CROPS)]  # fmt: skip
-    crops = track(in_parallel(draw, tasks, 2, chunk=16), change, len(tasks), "crops")
-    return np.stack(list(crops)).reshape(people, CROPS, *size, 3)
-
-
-def draw(task: tuple[SyntheticConfig, str, tuple[int, int], int, int]) -> Images:
-    """One crop, as a JPEG file and back, at the network's size."""
-    config, change, size, person, image = task
-    number = 1 + person % config.cameras + (config.cameras if change == "view" else 0)
-    eye = CHANGES[change][1](camera(config.seed, number))
-    who = random_person(np.random.default_rng([config.seed, STREAM, person, 0]))
-    rng = np.random.default_rng([config.seed, STREAM, person, image + 1])
-    if change == "winter":
-        who = in_winter(np.random.default_rng([config.seed, STREAM, person]), who)
-    shown = crowded if change == "crowd" else alone
-    developed = develop(eye, shown(rng, eye, who, config.image_size), random_moment(rng), rng)
-    picture = Image.fromarray(developed)
-    if change == "far":
-        picture = picture.resize((picture.width // 3, picture.height // 3))
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=eye.quality)
-    read = open_image(file.getvalue())
-    assert not isinstance(read, str)
-    return resized(read, size)
-
-
-def alone(rng: Rng, eye: Camera, who: Person, size: tuple[int, int]) -> NDArray[np.float32]:
-    """Somebody as the dataset shows them."""
-    return compose(rng, eye, who, size, spoilt=False)
-
-
-def crowded(rng: Rng, eye: Camera, who: Person, size: tuple[int, int]) -> NDArray[np.float32]:
-    """Somebody with two others behind and one in front, to the left or the right."""
-    away = rng.uniform(eye.distance(0.97 * FRAME[0]), eye.distance(0.62 * FRAME[0]))
-    place = Place(float(away), float(rng.uniform(0.15, 0.85)) * FRAME[1])
-    stage = Stage(eye, detect(rng, eye, place, who.build.height, spoilt=False), size)
-    for closer, least in ((-1.5, 0.1), (-0.8, 0.2)):
-        stage.walk_on(rng, random_person(rng), beside(rng, eye, place, closer=closer, least=least))
-    stage.walk_on(rng, who, place)
-    stage.walk_on(rng, random_person(rng), beside(rng, eye, place, closer=0.5, least=0.1))
-    return stage.picture()
-
-
-def in_winter(rng: Rng, who: Person) -> Person:
-    """Somebody in dark clothes with long sleeves."""
-    top = replace(who.top, sleeve=2.0, fabric=dark(rng, who.top.fabric))
-    return replace(who, top=top, bottom=replace(who.bottom, fabric=dark(rng, who.bottom.fabric)))
-
-
-def dark(rng: Rng, fabric: Fabric) -> Fabric:
-    """A plain dark cloth in place of another."""
-    return replace(fabric, colour=colour(rng, DARK), second=COLOURS["charcoal"], pattern="plain")
 
 
 # The looks
@@ -207,17 +96,19 @@ def group_of(crops: Images, people: Sequence[int], camids: Sequence[int], each: 
 
 def some(group: Embedded, chosen: NDArray[np.int64]) -> Embedded:
     """Some of the tracks."""
-    chosen = np.sort(chosen)
-    footage = group.footage
-    kept = np.isin(footage.tracks, chosen)
-    part = replace(
-        footage,
-        crops=footage.crops[kept],
-        tracks=np.searchsorted(chosen, footage.tracks[kept]),
-        people=footage.people[chosen],
-        camids=footage.camids[chosen],
-    )
-    return Embedded(part, group.embeddings[kept], group.numbers[chosen])
+    return cut_down(group, np.flatnonzero(np.isin(group.footage.tracks, chosen)))
+
+
+def cut_down(group: Embedded, crops: NDArray[np.int64]) -> Embedded:
+    """Some of the crops."""
+    return Embedded(group.footage.only(crops), group.embeddings[crops], group.numbers[crops])
+
+
+def shortened(group: Embedded, *counts: int) -> Embedded:
+    """The same people with so many crops each, in turn: one and four, say."""
+    tracks = group.footage.tracks
+    place = np.arange(len(tracks)) - np.searchsorted(tracks, tracks)
+    return cut_down(group, np.flatnonzero(place < np.array(counts)[tracks % len(counts)]))
 
 
 def broken(group: Embedded, pieces: int) -> Embedded:
@@ -229,12 +120,28 @@ def broken(group: Embedded, pieces: int) -> Embedded:
     part = replace(
         footage, tracks=tracks, people=np.arange(count), camids=np.repeat(footage.camids, pieces)
     )
-    return Embedded(part, group.embeddings, np.repeat(group.numbers, pieces, axis=0))
+    return Embedded(part, group.embeddings, group.numbers)
 
 
-def look(old: Embedded, new: Embedded) -> tuple[float, list[Difference]]:
-    """The command's p-value, and what each draw has found."""
-    count = DRAWS if old.footage.needs_draws or new.footage.needs_draws else 1
+def evened(old: Embedded, new: Embedded) -> tuple[Embedded, Embedded]:
+    """With equally many crops of each track, as the command has them."""
+    each = crops_each(old.footage, new.footage, LEVEL)
+    return cut_down(old, old.footage.evenly(each)), cut_down(new, new.footage.evenly(each))
+
+
+def look(
+    old: Embedded, new: Embedded, *, as_they_are: bool = False
+) -> tuple[float, list[Difference]]:
+    """The command's p-value, and what each draw has found.
+
+    Args:
+        old: tracks.
+        new: tracks.
+        as_they_are: tracks count with all their crops, unlike the command's.
+    """
+    if not as_they_are:
+        old, new = evened(old, new)
+    count = draws_of(old.footage, new.footage)
     found = [compare_draw(old, new, seed, PERMUTATIONS) for seed in range(count)]
     return float(combined(np.array([one.p_value for one in found]))), found
 
@@ -271,7 +178,7 @@ def false_alarms(new: Embedded, held_out: Embedded, trained: Embedded, looks: in
     print("False alarms, per cent of the looks\n")
     print("| reference | new tracks | looks | alarm at 0.01 | alarm at 0.05 |")
     print("|---|---|---|---|---|")
-    kinds: list[tuple[str, Callable[[list[Embedded]], tuple[Embedded, Embedded]], int, int]] = [
+    kinds: list[tuple[str, Sides, int, int]] = [
         (f"the {held_out.footage.count} held-out people", lambda g: (held_out, g[0]), 32, looks),
         ("32 others for each look", lambda g: (g[1], g[0]), 16, looks),
         ("32 others for each look", lambda g: (g[1], g[0]), 32, looks),
@@ -284,6 +191,31 @@ def false_alarms(new: Embedded, held_out: Embedded, trained: Embedded, looks: in
         found = [look(*sides(groups))[0] for groups in draws(new, count, size, 32)]
         rates = " | ".join(rate(found, level) for level in LEVELS)
         print(f"| {name} | {size} | {count} | {rates} |", flush=True)
+    print()
+
+
+def unequal(new: Embedded, looks: int) -> None:
+    """New people beside others whose tracks have more crops, or fewer."""
+    print(f"False alarms where tracks have unequally many crops, per cent of {looks} looks: 16 new")
+    print(
+        "people beside 100 others; by the command, and were each track to count with all it has\n"
+    )
+    print("| crops of old | of new | alarm at 0.01 | at 0.05 | all crops: at 0.01 | at 0.05 |")
+    print("|---|---|---|---|---|---|")
+    kinds: list[tuple[str, str, Sides]] = [
+        ("4", "1", lambda g: (g[1], shortened(g[0], 1))),
+        ("4", "2", lambda g: (g[1], shortened(g[0], 2))),
+        ("1", "4", lambda g: (shortened(g[1], 1), g[0])),
+        ("4", "1 and 4 in turn", lambda g: (g[1], shortened(g[0], 1, 4))),
+        ("4", "1, 4, 4, 4, 4 in turn", lambda g: (g[1], shortened(g[0], 1, 4, 4, 4, 4))),
+    ]
+    for of_old, of_new, sides in kinds:
+        cells = []
+        for as_they_are in (False, True):
+            found = [look(*sides(groups), as_they_are=as_they_are)[0]
+                     for groups in draws(new, looks, 16, 100)]  # fmt: skip
+            cells += [rate(found, level) for level in LEVELS]
+        print(f"| {of_old} | {of_new} | {' | '.join(cells)} |", flush=True)
     print()
 
 
@@ -304,7 +236,8 @@ def by_reference(new: Embedded, looks: int) -> None:
 
 def power(people: dict[str, Embedded], held_out: Embedded, looks: int) -> None:
     """Changed people beside the held-out ones."""
-    cameras = np.mean([between_cameras(held_out, seed) or np.nan for seed in range(DRAWS)])
+    known, _ = evened(held_out, people["none"])
+    cameras = np.mean([between_cameras(known, seed) or np.nan for seed in range(DRAWS)])
     print(f"Alarms at {LEVEL} beside the held-out people, per cent of {looks} looks; two of the")
     print(f"training's cameras differ by an effect of {cameras:.4f}\n")
     print("| change | 16 new tracks | 32 | 64 | effect | times cameras | named | mAP |")
@@ -359,13 +292,13 @@ def statistics(people: dict[str, Embedded], held_out: Embedded, looks: int) -> N
         "Gaussian MMD, whitened": lambda e, t: averaged(whitened(e), t, gaussian),
     }
     print(f"| statistic | {' | '.join(CHANGES)} |\n|---|{'---|' * len(CHANGES)}")
-    first, of_first, chosen = held_out.draw(0)
+    first, of_first, chosen = evened(held_out, people["none"])[0].draw(0)
     for name, of in others.items():
         cells = []
         for group in people.values():
             alarms = 0
             for (new,) in draws(group, looks, 32):
-                second, of_second, more = new.draw(0)
+                second, of_second, more = evened(held_out, new)[1].draw(0)
                 tracks = np.concatenate([of_first, len(chosen) + of_second])
                 is_new = np.arange(len(chosen) + len(more)) >= len(chosen)
                 distances = of(np.concatenate([first, second]), tracks)

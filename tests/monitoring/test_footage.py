@@ -5,7 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from benchmarks.watch import CHANGES, Embedded, draw, group_of, look
+from benchmarks.changed_footage import CHANGES, draw
+from benchmarks.watch import Embedded, group_of, look
 
 from deepsort_reid.core.config import load_params
 from deepsort_reid.core.errors import DatasetError

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 from deepsort_reid.monitoring.two_sample import (
+    combined,
     compare,
+    effect,
     energy,
+    least_p,
     share_as_large,
     track_distances,
     whitened,
 )
-from deepsort_reid.monitoring.watch import combined
 
 NOTHING = np.zeros((40, 1))
 IS_NEW = np.arange(40) >= 20
@@ -106,6 +108,19 @@ def test_what_has_moved_is_told_with_one_rate_of_false_alarms_for_all():
         for _ in range(100)
     ]
     assert np.mean([p.min() <= 0.05 for p in alarms]) <= 0.12
+
+
+def test_the_least_p_of_few_tracks():
+    assert least_p(5, 5) == pytest.approx(2 / 252)  # of 10 tracks 5 are new, or the 5 others
+    assert least_p(5, 6) == pytest.approx(1 / 462)
+    assert least_p(100, 200) == pytest.approx(1e-4)
+    distances = track_distances(np.r_[np.zeros(5), np.ones(5)][:, None] * 9, np.arange(10))
+    found = compare(distances, np.arange(10) >= 5, np.zeros((10, 1)))
+    assert found.p_value == pytest.approx(least_p(5, 5), rel=0.4)
+
+
+def test_tracks_that_coincide_have_no_effect():
+    assert effect(np.zeros((8, 8)), np.arange(8) >= 4) == 0
 
 
 def test_p_values_of_draws_are_combined():

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 from deepsort_reid.cli import watch as cli
 from deepsort_reid.cli.start import main
 from deepsort_reid.core import files
-from deepsort_reid.core.errors import DatasetError, PackedError, SourceError
+from deepsort_reid.core.errors import DatasetError, PackedError, SourceError, StoreError
 from deepsort_reid.core.stage import set_up_log
 from deepsort_reid.data.packed import PARTS, read_summary, write_images, write_index, write_summary
 from deepsort_reid.model import checkpoint
@@ -112,8 +113,12 @@ def test_looks_are_points_of_one_run(here: Path, tmp_path: Path) -> None:
         cli.watch(footage, name="gate-2")
     (run,) = [one for one in all_folders() if one.key.endswith("gate-2")]
     points = [point for point in run.metrics.read() if point.name == "watch/p_value"]
-    assert [point.step for point in points] == [0, 1]
-    assert len(run.artifacts()) == 2
+    assert len(run.artifacts()) == len(points) == 2
+    run.path.rename(tmp_path / "elsewhere")  # another machine has no folder of the run
+    cli.watch(footage, name="gate-2")
+    (last,) = [p for p in RunFolder(run.key).metrics.read() if p.name == "watch/p_value"]
+    first, second, third = (point.step or 0 for point in [*points, last])
+    assert 1.7e12 < first < second < third
     tags = run.read("tags.json")
     assert tags["watch.alarm"] == "false"
     assert tags[cli.WATCHED] == files.md5(here / "models" / "model.pth")
@@ -127,6 +132,67 @@ def test_the_run_of_the_training_is_named(here: Path) -> None:
     assert cli.tags_of_training("md5")["training_run"] == "resnet"
     training.merge("tags.json", {"checkpoint_md5": "another"})
     assert cli.tags_of_training("md5") == {cli.WATCHED: "md5"}
+
+
+def test_relative_paths_with_a_folder(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_people(tmp_path / "same", 100)
+    write_people(tmp_path / "week", 300)
+    (tmp_path / "run").symlink_to(home)
+    monkeypatch.chdir(tmp_path)
+    given = ("same", "--folder", "run", "--name", "relative")
+    assert command(*given) == 0
+    assert command(*given, "--weights", "run/models/model.pth", "--against", "week") == 0
+    assert len(
+        RunFolder(cli.key_of(files.md5(Path("run/models/model.pth")), "relative")).artifacts()
+    )
+
+
+def test_a_name_is_checked_before_the_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "look", lambda *_, **__: pytest.fail("it has looked"))
+    footage = str(write_people(tmp_path / "same", 100, count=1))
+    for name in ("a" * 78, "a" * 90, "", "a/b"):
+        assert command(footage, "--name", name) == 1
+        assert "expected 1 to 77 letters" in capsys.readouterr().err
+    assert cli.key_of("0" * 32, "a" * cli.LONGEST_NAME)
+
+
+def test_an_alarm_is_told_where_it_cannot_be_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dark = write_people(tmp_path / "dark", 200, light=0.4)
+    for error in (
+        StoreError("run watch is recorded by another process"),
+        PermissionError(13, "no"),
+    ):
+        monkeypatch.setattr(cli.runs, "open_run", Mock(side_effect=error))
+        assert command(str(dark)) == 3
+        told = capsys.readouterr()
+        assert told.out.startswith("new footage differs from training's")
+        assert told.out.endswith("  not recorded\n")
+        assert f"warning: this look is not recorded: {error}" in told.err
+
+
+@pytest.mark.parametrize("weight", [np.nan, 0.0])
+def test_a_broken_network(
+    weight: float, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net, about = checkpoint.load(home / "models" / "model.pth")
+    for parameter in net.parameters():
+        parameter.data *= weight
+    broken = tmp_path / "model.pth"
+    checkpoint.save(broken, net.state_dict(), about)
+    status = command(str(write_people(tmp_path / "same", 100)), "--weights", str(broken))
+    told = capsys.readouterr()
+    if np.isnan(weight):
+        assert status == 1
+        assert "error: the network gives NaN or infinity for" in told.err
+    else:
+        assert status == 0  # all embeddings coincide
+        assert "no alarm" in told.out
 
 
 def test_one_track_of_each_person_and_few_crops() -> None:
@@ -166,6 +232,26 @@ def test_what_cannot_be_compared_is_one_line(tmp_path: Path) -> None:
     table.write_text("1,-1,1,1,8,20,0.9\n")
     with pytest.raises(DatasetError, match="no box says whose it is"):
         of_video(video, table, SIZE)
+
+
+def test_too_little_footage_has_a_status_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = write_people(tmp_path / "few", 100, count=4)
+    assert command(str(few)) == cli.TOO_LITTLE == 4
+    told = capsys.readouterr()
+    assert told.err.splitlines()[-1].startswith("too little footage to say: ")
+    assert "4 people or tracks; expected at least 5" in told.err
+    assert not told.out
+    video, table = tmp_path / "street.mp4", tmp_path / "street.tracks.txt"
+    video.write_bytes(b"")
+    table.write_text("")
+    assert command(str(video)) == 4
+    assert "street.tracks.txt, an empty table of tracks: 0 people" in capsys.readouterr().err
+    capsys.readouterr()
+    same = str(write_people(tmp_path / "same", 200))
+    assert command(same, "--against", str(few)) == 1
+    assert "error: " in capsys.readouterr().err
 
 
 def test_the_numbers_of_crops() -> None:

@@ -73,7 +73,8 @@ def watch(
     """Watch new footage: does it still look like what the network was trained on?
 
     A two-sample test of the network's embeddings, by whole tracks. Status 3 if there is an alarm, 0
-    if not, 1 on an error. Each look is a point of an MLflow run.
+    if not, 4 if there is too little footage to say, 1 on an error. Each look is a point of an
+    MLflow run.
 
     \b
     deepsort-reid watch footage/today
@@ -82,10 +83,15 @@ def watch(
     """
     with needing("pipeline"):
         from deepsort_reid.cli import watch as watching
+        from deepsort_reid.core.errors import TooLittleError
 
-        outcome, run = watching.watch(
-            footage, tracks=tracks, weights=weights, folder=folder, against=against,
-            cameras=cameras or [], level=level, name=name, device=device,
-        )  # fmt: skip
+        try:
+            outcome, run = watching.watch(
+                footage, tracks=tracks, weights=weights, folder=folder, against=against,
+                cameras=cameras or [], level=level, name=name, device=device,
+            )  # fmt: skip
+        except TooLittleError as error:
+            typer.echo(f"too little footage to say: {error}", err=True)
+            raise typer.Exit(watching.TOO_LITTLE) from None
     typer.echo(watching.shown(outcome, run, as_json=as_json))
     raise typer.Exit(watching.ALARM if outcome.alarm else 0)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,13 @@ from pathlib import Path
 from deepsort_reid.core import files
 from deepsort_reid.core.config import load_params
 from deepsort_reid.core.dataset_config import DatasetConfig
-from deepsort_reid.core.errors import ConfigError, ReportError, SourceError
+from deepsort_reid.core.errors import (
+    ConfigError,
+    DeepSortReidError,
+    ReportError,
+    SourceError,
+    one_line,
+)
 from deepsort_reid.data.packed import read_summary
 from deepsort_reid.model.extractor import Extractor
 from deepsort_reid.monitoring import report
@@ -20,9 +27,12 @@ from deepsort_reid.runs import logger as runs
 from deepsort_reid.runs import provenance
 from deepsort_reid.runs.folder import RunFolder, is_key, milliseconds
 
+logger = logging.getLogger(__name__)
+
 PARAMS, SPLIT, CHECKPOINT = Path("params.yaml"), Path("data/split"), Path("models/model.pth")
 RUN = Path("reports/run.json")
-ALARM = 3  # the exit status; 1 is an error, 2 a wrong option
+ALARM, TOO_LITTLE = 3, 4  # the exit statuses; 1 is an error, 2 a wrong option
+LONGEST_NAME = 77  # characters; a run's key has more before them
 WATCHED = "watched_checkpoint_md5"  # the tag that leads to the network; its own run has another
 
 
@@ -55,18 +65,15 @@ def watch(
         what was found, and what the run says of itself.
 
     Raises:
+        TooLittleError: there is too little new footage to say anything.
         DeepSortReidError: something is missing, or cannot be read.
     """
-    if not (folder / PARAMS).exists():
-        raise ConfigError(
-            f"{folder / PARAMS}: no such file; expected the folder of the network's training "
-            "(--folder)"
-        )
-    if not is_key(f"w{name}"):
-        raise ConfigError(f"--name {name!r}: expected letters, digits, '.', '+' or '-'")
+    dataset = dataset_of(folder)
     checkpoint = weights or folder / CHECKPOINT
     extractor = Extractor(checkpoint, device=device)
-    dataset, size = load_params(folder / PARAMS).dataset, extractor.image_size
+    md5 = files.md5(checkpoint)
+    key = key_of(md5, name)
+    size = extractor.image_size
     if against is None:
         old = held_out(checkpoint, folder, cameras)
     elif cameras:
@@ -75,7 +82,35 @@ def watch(
         old = opened(against, None, size, dataset)
     outcome = look(extractor, old, opened(footage, tracks, size, dataset), level=level)
     with contextlib.chdir(folder):
-        return outcome, record(outcome, files.md5(checkpoint.resolve()), name)
+        return outcome, recorded(outcome, md5, key, name)
+
+
+def dataset_of(folder: Path) -> DatasetConfig:
+    """The section `dataset` of a training's parameters.
+
+    Raises:
+        ConfigError: the folder has none.
+    """
+    if not (folder / PARAMS).exists():
+        raise ConfigError(
+            f"{folder / PARAMS}: no such file; expected the folder of the network's training "
+            "(--folder)"
+        )
+    return load_params(folder / PARAMS).dataset
+
+
+def key_of(md5: str, name: str) -> str:
+    """The key of the run that watches a network.
+
+    Raises:
+        ConfigError: there is none by this name.
+    """
+    key = f"watch-{md5[:16]}-{name}"
+    if not name or not is_key(key):
+        raise ConfigError(
+            f"--name {name!r}: expected 1 to {LONGEST_NAME} letters, digits, '.', '+', '_' or '-'"
+        )
+    return key
 
 
 def shown(outcome: Outcome, run: str, *, as_json: bool) -> str:
@@ -125,12 +160,25 @@ def opened(
     return of_video(place, table, size)
 
 
-def record(outcome: Outcome, md5: str, name: str) -> str:
+def recorded(outcome: Outcome, md5: str, key: str, name: str) -> str:
+    """Record a look, see `record`; a failure is worth a warning: an alarm counts more."""
+    try:
+        return record(outcome, md5, key, name)
+    except (DeepSortReidError, OSError) as error:
+        logger.warning("this look is not recorded: %s", one_line(str(error)))
+        return "not recorded"
+
+
+def record(outcome: Outcome, md5: str, key: str, name: str) -> str:
     """Add a look to the run that watches a network; return what the run says of itself.
+
+    The time is its step, in milliseconds since 1970: looks from several folders or machines, which
+    do not know of each other, are in order.
 
     Args:
         outcome: of the look.
         md5: of the checkpoint.
+        key: of the run.
         name: of what is watched.
     """
     text = "\n".join(report.lines(outcome))
@@ -139,12 +187,12 @@ def record(outcome: Outcome, md5: str, name: str) -> str:
                                  f"```\n{text}\n```"),
         **tags_of_training(md5),
     }  # fmt: skip
-    with runs.open_run(key=f"watch-{md5[:16]}-{name}", name=f"watch-{name}", tags=tags) as run:
-        numbers = report.numbers_of_run(outcome)
-        run.log_metrics(numbers.metrics, step=run.folder.metrics.next_step())
+    with runs.open_run(key=key, name=f"watch-{name}", tags=tags) as run:
+        numbers, now = report.numbers_of_run(outcome), milliseconds()
+        run.log_metrics(numbers.metrics, step=now)
         run.set_tags(numbers.tags)
         with tempfile.TemporaryDirectory() as place:
-            written = Path(place) / f"{milliseconds()}.json"
+            written = Path(place) / f"{now}.json"
             files.write_json(written, plain(outcome))
             run.log_artifact(written, "looks")
     return run.describe()

@@ -72,6 +72,10 @@ class DatasetError(DeepSortReidError):
     """The images are there, but nothing can be learned or measured from them."""
 
 
+class TooLittleError(DatasetError):
+    """There is too little new footage to say whether it differs."""
+
+
 class PackedError(DeepSortReidError):
     """A packed part is damaged, or does not belong to its index."""
 

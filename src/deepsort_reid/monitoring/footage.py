@@ -2,7 +2,7 @@
 
 A track is one person under one camera. Two tracks of one person are not independent of each other,
 so whoever compares tracks takes one of each person: see `Footage.draw`. A track gives a few crops,
-spread over its length.
+spread over its length, and in a comparison all tracks give equally many: see `Footage.evenly`.
 """
 
 import logging
@@ -10,8 +10,9 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,11 @@ class Footage:
         return len(np.unique(self.people))
 
     @property
+    def counts(self) -> NDArray[np.int64]:
+        """How many crops each track has: (G,)."""
+        return np.bincount(self.tracks, minlength=len(self.people))
+
+    @property
     def needs_draws(self) -> bool:
         """Whether somebody has more than one track."""
         return self.count < len(self.people)
@@ -60,6 +66,33 @@ class Footage:
         order = np.random.default_rng(seed).permutation(len(self.people))
         first = np.unique(self.people[order], return_index=True)[1]
         return np.sort(order[first])
+
+    def with_crops(self, each: int) -> int:
+        """How many people have a track with at least so many crops."""
+        return len(np.unique(self.people[self.counts >= each]))
+
+    def evenly(self, each: int) -> NDArray[np.int64]:
+        """So many crops of each track, evenly spread: ascending indices; none of shorter tracks."""
+        starts = np.cumsum(self.counts) - self.counts
+        found = [
+            start + place
+            for start, count in zip(starts.tolist(), self.counts.tolist(), strict=True)
+            if count >= each
+            for place in middles(count, each)
+        ]
+        return np.array(found, np.int64)
+
+    def only(self, chosen: NDArray[np.int64]) -> Self:
+        """Some of the crops, by ascending index, and the tracks that have any of them."""
+        kept, tracks = np.unique(self.tracks[chosen], return_inverse=True)
+        return replace(
+            self,
+            crops=self.crops[chosen],
+            tracks=tracks.astype(np.int64),
+            people=self.people[kept],
+            camids=self.camids[kept],
+            heights=None if self.heights is None else self.heights[chosen],
+        )
 
 
 def chosen_tracks(
@@ -87,6 +120,13 @@ def spread(items: Sequence[int], most: int) -> list[int]:
     """At most so many of some items, evenly spread."""
     places = np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int)
     return [items[place] for place in places.tolist()]
+
+
+def middles(count: int, most: int) -> list[int]:
+    """The places in the middles of equal parts of `count` places, `most` of them at most."""
+    parts = min(most, count)
+    places: list[int] = ((np.arange(parts) + 0.5) * count / parts).astype(int).tolist()
+    return places
 
 
 def numbered(tracks: Iterable[Sequence[object]]) -> NDArray[np.int64]:

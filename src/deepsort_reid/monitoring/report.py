@@ -56,7 +56,10 @@ def details(outcome: Outcome) -> Iterator[str]:
     others = outcome.moved[1 if outcome.alarm else 0 :][:SHOWN]
     if others:
         yield f"{'also' if outcome.alarm else 'but'} changed: {', '.join(map(told, others))}"
-    yield f"{new:,} new tracks beside {old:,}; a track counts once, whatever its length"
+    yield f"{new:,} new tracks beside {old:,}; a track counts once, with {crops(outcome.each)}"
+    if any(outcome.left_out):
+        gone, away = outcome.left_out
+        yield f"left out: {away:,} new people and {gone:,} old ones, whose tracks have fewer crops"
     if min(old, new) < LEAST:
         yield f"fewer than {LEAST} tracks on a side: only large changes are seen"
     if outcome.height is not None and outcome.height < outcome.image_height:
@@ -64,6 +67,11 @@ def details(outcome: Outcome) -> Iterator[str]:
             f"half of the new crops are {outcome.height:.0f} pixels high or less; the network "
             f"takes {outcome.image_height}"
         )
+
+
+def crops(count: int) -> str:
+    """So many crops, in words."""
+    return f"{count} crop{'' if count == 1 else 's'}"
 
 
 def numbers_of_run(outcome: Outcome) -> Numbers:
@@ -86,5 +94,6 @@ def numbers_of_run(outcome: Outcome) -> Numbers:
         "watch.new": outcome.new,
         "watch.old_tracks": outcome.tracks[0],
         "watch.new_tracks": outcome.tracks[1],
+        "watch.crops_of_a_track": outcome.each,
     }
     return Numbers({f"{SECTION}/{name}": value for name, value in measured.items()}, told_of)

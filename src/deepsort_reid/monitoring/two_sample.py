@@ -10,10 +10,12 @@ whichever tracks are called new. A network is trained to give little room to wha
 such as the camera, and most of it to who is who; as they are, distances hardly show the former.
 
 The crops of one track are alike. So tracks change sides in the test, never single crops: each is
-one observation, whatever its number of crops. If the tracks of both groups are independent and
-come from one distribution, p is at most a with probability at most a, for every a.
+one observation. If the tracks of both groups are independent and come from one distribution, p is
+at most a with probability at most a, for every a. Tracks with unequally many crops do not: the mean
+over one crop varies more than that over four. So all tracks have to have equally many.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,10 +115,9 @@ def compare(
     chance = np.concatenate(
         [energy(distances, shuffled[at : at + CHUNK]) for at in range(0, draws, CHUNK)]
     )
-    between = float(distances[is_new][:, ~is_new].mean())
     return Difference(
         distance=float(found),
-        effect=max(0.0, float(found) / (2 * between)) if between else 0.0,
+        effect=max(0.0, effect(distances, is_new)),
         p_value=float(share_as_large(chance, found)),
         moved=moved(numbers, is_new, shuffled),
     )
@@ -148,6 +149,29 @@ def energy(distances: Floats, is_new: Bools) -> Floats:
         2 * across / (new * old) - among_new / (new * (new - 1)) - among_old / (old * (old - 1))
     )
     return found
+
+
+def effect(distances: Floats, is_new: Bools) -> float:
+    """The energy distance as a share of twice the mean distance between the groups.
+
+    Args:
+        distances: (G, G), see `track_distances`.
+        is_new: (G,).
+
+    Returns:
+        0 where nothing differs, or a little below; also where all tracks coincide; 1 at most.
+    """
+    between = float(distances[is_new][:, ~is_new].mean())
+    return float(energy(distances, is_new[None])[0]) / (2 * between) if between else 0.0
+
+
+def least_p(old: int, new: int, draws: int = PERMUTATIONS) -> float:
+    """The least p that so many tracks can have, however much they differ.
+
+    No way to call tracks new gives a larger statistic than the true one; of two groups of equal
+    size, the way that swaps them gives the same.
+    """
+    return max((2 if old == new else 1) / math.comb(old + new, new), 1 / (1 + draws))
 
 
 def moved(numbers: Floats, is_new: Bools, shuffled: Bools) -> Moved:
@@ -183,3 +207,17 @@ def share_as_large(chance: Floats, found: Floats) -> Floats:
     as_large = (chance >= found - ROUNDING).sum(axis=0)
     p_values: Floats = (1 + as_large) / (1 + len(chance))
     return p_values
+
+
+def combined(p_values: Floats) -> Floats:
+    """The p-values of several draws as one: twice their median, the same of a single draw.
+
+    Source: Meinshausen, Meier and Bühlmann, "p-Values for High-Dimensional Regression", JASA 104,
+    2009: it holds however the draws depend on each other.
+
+    Args:
+        p_values: (draws, …).
+    """
+    if len(p_values) == 1:
+        return np.asarray(p_values[0])
+    return (2 * np.median(p_values, axis=0)).clip(max=1)

@@ -15,7 +15,7 @@ from deepsort_reid.data.images import resized
 from deepsort_reid.data.samples import NO_CAMERA
 from deepsort_reid.data.video.mot_table import read_boxes
 from deepsort_reid.data.video.sequence import Boxes
-from deepsort_reid.monitoring.footage import CROPS, MOST, Footage, Size, numbered, spread
+from deepsort_reid.monitoring.footage import CROPS, MOST, Footage, Size, middles, numbered, spread
 from deepsort_reid.tracking.detectors import read_text
 from deepsort_reid.tracking.live import open_footage
 
@@ -35,7 +35,7 @@ def of_video(video: Path, table: Path, image_size: Size) -> Footage:
         DatasetError: no box says whose it is, or the video ends before the last box.
     """
     boxes = read_boxes(read_text(table), str(table), truth=False).boxes
-    if not (boxes.ids > 0).any():
+    if len(boxes) and not (boxes.ids > 0).any():
         raise DatasetError(
             f"{table}: no box says whose it is; expected tracks, as `deepsort-reid track` writes "
             "them, not detections"
@@ -47,7 +47,7 @@ def of_video(video: Path, table: Path, image_size: Size) -> Footage:
     crops = [found[box] for track in tracks for box in track]
     empty = np.empty((0, *image_size, 3), np.uint8)
     return Footage(
-        label=str(video),
+        label=str(video) if len(boxes) else f"{table}, an empty table of tracks",
         crops=np.stack([resized(crop, image_size) for crop in crops]) if crops else empty,
         tracks=numbered(tracks),
         people=np.arange(len(tracks)),
@@ -68,6 +68,8 @@ def cut_out(
     by_frame: dict[int, list[int]] = defaultdict(list)
     for box in wanted:
         by_frame[int(boxes.frames[box])].append(box)
+    if not by_frame:
+        return {}
     found, frame, last = {}, 0, max(by_frame)
     with closing(open_footage(video)) as film, Progress("read", last, "frames") as progress:
         for frame, picture in enumerate(film, start=1):
@@ -93,7 +95,5 @@ def boxes_of_tracks(boxes: Boxes) -> list[list[int]]:
     found = []
     for identity in spread(np.unique(boxes.ids[boxes.ids > 0]).tolist(), MOST):
         own = np.flatnonzero(boxes.ids == identity)
-        count = min(CROPS, len(own))
-        places = ((np.arange(count) + 0.5) * len(own) / count).astype(int)
-        found.append(own[places].tolist())
+        found.append(own[middles(len(own), CROPS)].tolist())
     return found

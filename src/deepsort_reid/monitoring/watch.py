@@ -8,25 +8,25 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deepsort_reid.core.errors import DatasetError, PackedError
+from deepsort_reid.core.errors import PackedError, WeightsError
 from deepsort_reid.data.packed import read_summary
 from deepsort_reid.data.samples import NO_CAMERA
 from deepsort_reid.model import checkpoint
 from deepsort_reid.model.extractor import Extractor
 from deepsort_reid.monitoring.appearance import NAMES, appearance
+from deepsort_reid.monitoring.enough import LEAST, crops_each, draws_of
 from deepsort_reid.monitoring.footage import Footage
 from deepsort_reid.monitoring.two_sample import (
     PERMUTATIONS,
     Difference,
     Moved,
+    combined,
     compare,
-    energy,
+    effect,
     track_distances,
     whitened,
 )
 
-LEAST = 5  # people on each side, and tracks of a camera
-DRAWS = 5  # of a track of each person, where somebody has several
 AVERAGED = ("old", "new", "shifts")  # of `Moved`
 Floats = NDArray[np.float64]
 
@@ -49,8 +49,10 @@ class Outcome:
     Attributes:
         old: where the old footage comes from.
         new: where the new footage comes from.
-        tracks: how many people each side has, old and new: a track of each is compared at a time.
-        crops: likewise.
+        tracks: how many people are compared, old and new: a track of each at a time.
+        crops: of all their tracks, likewise.
+        each: the crops with which a track counts.
+        left_out: people who have no track with so many crops, likewise.
         level: the share of false alarms that is put up with.
         p_value: of no change.
         distance: the energy distance of the embeddings.
@@ -65,6 +67,8 @@ class Outcome:
     new: str
     tracks: tuple[int, int]
     crops: tuple[int, int]
+    each: int
+    left_out: tuple[int, int]
     level: float
     p_value: float
     distance: float
@@ -95,12 +99,15 @@ def look(extractor: Extractor, old: Footage, new: Footage, *, level: float) -> O
         level: the share of false alarms to put up with: an alarm is p at most so large.
 
     Raises:
-        DatasetError: there are too few people.
+        TooLittleError: there are too few new people.
+        DatasetError: there are too few old ones.
+        WeightsError: the network gives NaN.
     """
-    for side in (old, new):
-        check_enough(side)
+    people = (old.count, new.count)
+    each = crops_each(old, new, level)
+    old, new = (side.only(side.evenly(each)) for side in (old, new))
     sides = (embedded(extractor, old), embedded(extractor, new))
-    draws = DRAWS if old.needs_draws or new.needs_draws else 1
+    draws = draws_of(old, new)
     found = [compare_draw(*sides, seed) for seed in range(draws)]
     cameras = [between_cameras(sides[0], seed) for seed in range(draws)]
     return Outcome(
@@ -108,6 +115,8 @@ def look(extractor: Extractor, old: Footage, new: Footage, *, level: float) -> O
         new=new.label,
         tracks=(old.count, new.count),
         crops=(len(old.crops), len(new.crops)),
+        each=each,
+        left_out=(people[0] - old.count, people[1] - new.count),
         level=level,
         p_value=float(combined(np.array([one.p_value for one in found]))),
         distance=float(np.mean([one.distance for one in found])),
@@ -127,7 +136,7 @@ class Embedded:
 
     footage: Footage
     embeddings: Floats  # (N, D)
-    numbers: Floats  # (G, K) of each track, see `appearance`
+    numbers: Floats  # (N, K), see `appearance`
 
     def draw(self, seed: int) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
         """A track of each person: embeddings (n, D), the track of each from 0, which tracks."""
@@ -136,13 +145,28 @@ class Embedded:
         tracks = np.searchsorted(chosen, self.footage.tracks[kept])
         return self.embeddings[kept], tracks, chosen
 
+    @property
+    def by_track(self) -> Floats:
+        """The mean numbers of each track: (G, K)."""
+        sums = np.zeros((len(self.footage.people), self.numbers.shape[1]))
+        np.add.at(sums, self.footage.tracks, self.numbers)
+        means: Floats = sums / self.footage.counts[:, None]
+        return means
+
 
 def embedded(extractor: Extractor, footage: Footage) -> Embedded:
-    """Embed footage."""
+    """Embed footage.
+
+    Raises:
+        WeightsError: the network gives NaN.
+    """
     embeddings = extractor(footage.crops, order="rgb").astype(np.float64)
-    sums = np.zeros((len(footage.people), len(NAMES)))
-    np.add.at(sums, footage.tracks, appearance(footage.crops))
-    return Embedded(footage, embeddings, sums / np.bincount(footage.tracks)[:, None])
+    if lost := int((~np.isfinite(embeddings)).any(axis=1).sum()):
+        raise WeightsError(
+            f"the network gives NaN or infinity for {lost:,} of {len(embeddings):,} crops of "
+            f"{footage.label}; its training has failed: name another checkpoint (--weights)"
+        )
+    return Embedded(footage, embeddings, appearance(footage.crops))
 
 
 def compare_draw(
@@ -153,35 +177,8 @@ def compare_draw(
     vectors = whitened(np.concatenate([first, second]))
     tracks = np.concatenate([of_first, len(chosen) + of_second])
     is_new = np.arange(len(chosen) + len(others)) >= len(chosen)
-    numbers = np.concatenate([old.numbers[chosen], new.numbers[others]])
+    numbers = np.concatenate([old.by_track[chosen], new.by_track[others]])
     return compare(track_distances(vectors, tracks), is_new, numbers, seed=seed, draws=permutations)
-
-
-def combined(p_values: Floats) -> Floats:
-    """The p-values of several draws as one: twice their median, the same of a single draw.
-
-    Source: Meinshausen, Meier and Bühlmann, "p-Values for High-Dimensional Regression", JASA 104,
-    2009: it holds however the draws depend on each other.
-
-    Args:
-        p_values: (draws, …).
-    """
-    if len(p_values) == 1:
-        return np.asarray(p_values[0])
-    return (2 * np.median(p_values, axis=0)).clip(max=1)
-
-
-def check_enough(footage: Footage) -> None:
-    """Refuse footage with hardly a person.
-
-    Raises:
-        DatasetError: it has fewer than `LEAST`.
-    """
-    if footage.count < LEAST:
-        raise DatasetError(
-            f"{footage.label}: {footage.count} people or tracks; expected at least {LEAST}, "
-            "and better 20 or more: a folder for each person, or a longer video"
-        )
 
 
 def changes(moved: Sequence[Moved]) -> tuple[Change, ...]:
@@ -211,10 +208,7 @@ def between_cameras(old: Embedded, seed: int) -> float | None:
     effects = []
     for one, other in combinations(known[counts >= LEAST].tolist(), 2):
         pair = np.isin(camids, (one, other))
-        is_other = camids[pair] == other
-        among = distances[pair][:, pair]
-        distance = float(energy(among, is_other[None])[0])
-        effects.append(distance / (2 * float(among[is_other][:, ~is_other].mean())))
+        effects.append(effect(distances[pair][:, pair], camids[pair] == other))
     return max(0.0, float(np.mean(effects))) if effects else None
 
 
@@ -243,6 +237,8 @@ def plain(outcome: Outcome) -> Mapping[str, object]:
         "new": outcome.new,
         "tracks": {"old": outcome.tracks[0], "new": outcome.tracks[1]},
         "crops": {"old": outcome.crops[0], "new": outcome.crops[1]},
+        "crops_of_a_track": outcome.each,
+        "people_left_out": {"old": outcome.left_out[0], "new": outcome.left_out[1]},
         "energy_distance": outcome.distance,
         "effect": outcome.effect,
         "effect_between_cameras": outcome.cameras,
