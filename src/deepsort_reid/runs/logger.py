@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from deepsort_reid.core import files, signals
 from deepsort_reid.core.errors import StoreError
+from deepsort_reid.core.secrets import masked
 from deepsort_reid.runs import provenance
 from deepsort_reid.runs.folder import BusyError, RunFolder, is_key, milliseconds
-from deepsort_reid.runs.mlflow.failures import masked, reason
+from deepsort_reid.runs.mlflow.failures import reason
 from deepsort_reid.runs.mlflow.mirror import Mirror
 from deepsort_reid.runs.mlflow.registry import export_model
 from deepsort_reid.runs.mlflow.store import (
