@@ -123,7 +123,7 @@ class RunLogger:
     def log_dataset(
         self, *, name: str, source: str, digest: str, profile: Mapping[str, int], context: str
     ) -> None:
-        """Record what the run reads.
+        """Record what the run reads; the last of a context counts.
 
         Args:
             name: the dataset's name.
@@ -139,7 +139,7 @@ class RunLogger:
             "digest": digest[:DIGEST],
             "profile": dict(profile),
         }
-        self.folder.merge("inputs.json", {context: dataset}, replace=False)
+        self.folder.merge("inputs.json", {context: dataset})
         self._wake()
 
     def log_model(
