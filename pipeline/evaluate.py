@@ -9,6 +9,7 @@ import torch
 from deepsort_reid.core import files
 from deepsort_reid.core.config import load_params
 from deepsort_reid.core.machine import processor
+from deepsort_reid.core.secrets import masked
 from deepsort_reid.core.stage import run_stage
 from deepsort_reid.data.packed import Part, open_part, read_summary, verify_parts
 from deepsort_reid.data.sample_size import as_tag
@@ -71,7 +72,7 @@ def main() -> None:
             "reid/mAP",
             report.describe_version(
                 metrics,
-                data=f"{source} ({summary.digest[:12]})",
+                data=f"{masked(source)} ({summary.digest[:12]})",
                 too_few=evaluation.too_few(),
             ),
         )

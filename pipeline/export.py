@@ -12,8 +12,9 @@ from deepsort_reid.export.formats import Trained
 from deepsort_reid.export.model_card import Record, Source, model_card
 from deepsort_reid.model import checkpoint
 from deepsort_reid.model.device import computing
-from deepsort_reid.runs import logger
+from deepsort_reid.runs import logger, provenance
 
+CHECKPOINT = Path("models/model.pth")
 READ = ("train", "query", "gallery")
 
 
@@ -21,7 +22,7 @@ def main() -> None:
     """Write each form, verified, and the card; add all to the training's run."""
     params, data = load_params(), Path("data/split")
     folder, reports = Path("models/export"), Path("reports")
-    net, about = checkpoint.load(Path("models/model.pth"))
+    net, about = checkpoint.load(CHECKPOINT)
     threshold = read_threshold(reports / "evaluation.json")
     too_few = read_too_few(reports / "evaluation.json")
     summary = read_summary(data)
@@ -54,6 +55,7 @@ def main() -> None:
     print(parity.summary(done.rows))  # noqa: T201
     with logger.resume_run(*logger.read_reference(reports / "run.json")) as tracker:
         tracker.log_numbers(export.numbers_of_run(done))
+        tracker.set_tags(provenance.measured_tags("export", CHECKPOINT))
         tracker.log_artifact(folder, "export")
         tracker.log_artifact(reports / "parity.csv")
 

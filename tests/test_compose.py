@@ -52,6 +52,23 @@ def test_ports_are_open_to_this_machine_alone(services: dict[str, Any]) -> None:
     assert {port["host_ip"] for port in ports} == {"127.0.0.1"}
 
 
+def test_the_pipeline_gets_gpus_by_the_line_for_them(tmp_path: Path) -> None:
+    text = (CLUSTER / "compose.yaml").read_text()
+    (tmp_path / "compose.yaml").write_text(text.replace("# gpus: all", "gpus: all"))
+    options = ("-f", str(tmp_path / "compose.yaml"), "--profile", "pipeline")
+    pipeline = json.loads(read(CLUSTER / ".env.example", *options).stdout)["services"]["pipeline"]
+    assert pipeline["gpus"] == [{"count": -1}]
+
+
+def test_the_backup_s_commands_name_what_is_there(services: dict[str, Any]) -> None:
+    page = (ROOT / "docs" / "servers.md").read_text()
+    service, user, database = re.findall(r"exec -T (\w+) pg_dump -U (\w+) (\w+) >", page)[0]
+    settings = services[service]["environment"]
+    assert (settings["POSTGRES_USER"], settings["POSTGRES_DB"]) == (user, database)
+    service, folder = re.findall(r"compose.yaml cp (\w+):(\S+) ", page)[0]
+    assert folder in {volume["target"] for volume in services[service]["volumes"]}
+
+
 def test_images_have_a_version(services: dict[str, Any]) -> None:
     pulled = [service["image"] for service in services.values() if "build" not in service]
     assert all(re.search(r":\d+\.\d+", image) for image in pulled), pulled

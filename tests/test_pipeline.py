@@ -79,6 +79,9 @@ def test_the_run_holds_it_all(project: Path) -> None:
     for name, first in (("train/loss", 1), ("val/error", 1), ("reid/mAP", 0), ("reid/rank-1", 0)):
         curve = store.get_metric_history(run_id, f"by_epoch/{name}")
         assert [point.step for point in curve] == list(range(first, 5))
+    made = found.data.tags["checkpoint_md5"]
+    for stage in ("evaluate", "export", "track"):
+        assert found.data.tags[f"{stage}_checkpoint_md5"] == made
     sections = {name.partition("/")[0] for name in found.data.metrics}
     assert sections == {
         "by_epoch", "calibration", "export", "reid", "system", "track", "train", "val",

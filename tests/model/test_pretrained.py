@@ -315,7 +315,8 @@ def test_weights_are_named_by_path_or_url(workspace: Path) -> None:
         (f"w.pth#sha256={DIGEST}", f"weights expects {DIGEST}; check which of them is right"),
         ("gone.pth", "gone.pth: no such file; expected a file of weights"),
         (".", "a folder (it holds w.pth); name the file of weights in it"),
-        ("https://example.org/a.pth", "no checksum, so nobody would notice another file there"),
+        ("https://me:a/b@example.org/a.pth?key=c", "https://***@example.org/a.pth?***: no "
+         "checksum, so nobody would notice another file there"),
         (f"s3://a/b.pth#sha256={DIGEST}", "data/weights: no such file; expected a file of "
          "weights; `dvc repro weights` brings it"),
     ],

@@ -331,6 +331,16 @@ def test_a_signal_while_the_run_ends_only_shortens_the_wait(client, monkeypatch,
     assert handlers == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
 
 
+def test_a_run_measured_on_other_videos_is_said_to_be(client):
+    with begin("two") as tracker:
+        pass
+    for digest in ("a" * 12, "b" * 12):
+        with resume_run(tracker.key) as again:
+            again.log_dataset(name="v", source="zip", digest=digest, profile={}, context="track")
+    inputs = client.get_run(tracker.run_id).inputs.dataset_inputs
+    assert {entry.dataset.digest for entry in inputs} == {"a" * 12, "b" * 12}
+
+
 # Runs that are not recorded
 
 

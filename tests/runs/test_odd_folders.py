@@ -11,10 +11,10 @@ from mlflow import MlflowClient
 
 from deepsort_reid.core.files import read_json
 from deepsort_reid.core.project import project_root
+from deepsort_reid.core.secrets import masked
 from deepsort_reid.runs import deliver
 from deepsort_reid.runs.folder import RunFolder
 from deepsort_reid.runs.mlflow import store
-from deepsort_reid.runs.mlflow.failures import masked
 from tests.support import stages
 from tests.support.networks import narrow
 

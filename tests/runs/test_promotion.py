@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag
 
 from deepsort_reid.core import files
 from deepsort_reid.core.errors import PromotionError, StoreError
 from deepsort_reid.runs.gates import Gate
 from deepsort_reid.runs.mlflow.promotion import PRODUCTION, promote
-from deepsort_reid.runs.mlflow.registry import MODEL
+from deepsort_reid.runs.mlflow.registry import CONTEXT, MODEL
 from deepsort_reid.runs.mlflow.store import Store, open_store
 from deepsort_reid.runs.provenance import CHECKPOINT_MD5, DATA_DIGEST, measured_tag
 from tests.support.stores import forget_mlflow
@@ -37,18 +38,24 @@ def nothing_promoted(store: Store) -> None:
 
 
 def trained(store: Store, metrics: dict[str, float], *, status: str = "FINISHED",
-            registered: bool = True, content: str = "weights", **tags: str) -> str:  # fmt: skip
+            registered: bool = True, content: str = "weights", videos: tuple[str, ...] = ("mot16",),
+            **tags: str) -> str:  # fmt: skip
     """A run as a training leaves it; its id."""
     run_id = store.client.create_run(store.experiment_id, run_name="resnet").info.run_id
     path = Path("model.pth")
     path.write_text("weights")
     own = {CHECKPOINT_MD5: files.md5(path), DATA_DIGEST: "data"}
-    own |= {measured_tag(stage): files.md5(path) for stage in ("evaluate", "track")}
+    own |= {measured_tag(stage): files.md5(path) for stage in ("evaluate", "export", "track")}
     own |= tags
     for name, text in own.items():
         store.client.set_tag(run_id, name, text)
     path.write_text(content)
     store.client.log_artifact(run_id, str(path), "checkpoint")
+    for digest in videos:
+        tracked_on = DatasetInput(
+            Dataset("videos", digest, "local", "{}"), [InputTag(CONTEXT, "track")]
+        )
+        store.client.log_inputs(run_id, [tracked_on])
     for name, value in metrics.items():
         store.client.log_metric(run_id, name, value)
     store.client.set_terminated(run_id, status)
@@ -126,6 +133,38 @@ def test_not_worse_than_what_is_in_production(store: Store) -> None:
     with pytest.raises(PromotionError, match="--than champion: deepsort-reid has no such alias"):
         promote(store, good, [], than="champion")
     assert production(store) == good
+
+
+@pytest.mark.parametrize("videos", [("mot17",), (), ("mot16", "mot17")])
+def test_switches_on_other_videos_are_not_compared(store: Store, videos: tuple[str, ...]) -> None:
+    few = Gate("switches", "max", 50, "--max-switches")
+    old, new = trained(store, POOR), trained(store, GOOD, videos=videos)
+    promote(store, old, [])
+    with pytest.raises(PromotionError, match="not known to have tracked on the same videos"):
+        promote(store, new, [few], than=PRODUCTION)
+    promote(store, new, [], than=PRODUCTION)  # mAP alone has to do with no video
+    assert production(store) == new
+
+
+def test_switches_on_the_same_videos_are_compared(store: Store) -> None:
+    few = Gate("switches", "max", 50, "--max-switches")
+    old, new = trained(store, POOR), trained(store, GOOD)
+    promote(store, new, [])
+    with pytest.raises(PromotionError, match="switches is 31, --than production asks for 12"):
+        promote(store, old, [few], than=PRODUCTION)
+
+
+def test_another_version_s_numbers_must_be_its_own(store: Store) -> None:
+    promote(store, trained(store, POOR, evaluate_checkpoint_md5="f" * 32), [])
+    with pytest.raises(PromotionError) as caught:
+        promote(store, trained(store, GOOD), [], than=PRODUCTION)
+    assert "whose mAP was measured on checkpoint ffffffffffff, but it made" in str(caught.value)
+
+
+def test_numbers_of_exported_files_are_of_stage_export(store: Store) -> None:
+    run_id = trained(store, GOOD | {"export/least_cosine": 1}, export_checkpoint_md5="f" * 32)
+    with pytest.raises(PromotionError, match="dvc repro -f -s export"):
+        promote(store, run_id, [Gate("export/least_cosine", "min", 0.9, "--min")])
 
 
 def test_doubts_are_told(store: Store) -> None:

@@ -1,16 +1,19 @@
 """`models:/deepsort-reid@best` brings the checkpoint of the run that trained it."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from mlflow import MlflowClient
 
 from deepsort_reid.core.errors import StoreError
 from deepsort_reid.model import checkpoint
 from deepsort_reid.model.pretrained.source import BROUGHT, TEACHER, WeightsSource
-from deepsort_reid.runs.mlflow.registry import MODEL, bring_registered
-from deepsort_reid.runs.mlflow.store import open_store
+from deepsort_reid.runs.mlflow.registry import MODEL, bring_registered, run_id_of
+from deepsort_reid.runs.mlflow.store import TIMEOUT, UPLOAD_SECONDS, open_store
 from tests.support import stages
 from tests.support.exports import trained
 from tests.support.stores import forget_mlflow
@@ -47,6 +50,31 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_a_checkpoint_is_brought(registered: Path, name: str) -> None:
     bring_registered(name, Path("brought.pth"))
     assert Path("brought.pth").read_bytes() == registered.read_bytes()
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_large_checkpoint_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that proxies S3 has the whole file before it sends the first byte."""
+    seconds = []
+    download = MlflowClient.download_artifacts
+
+    def noted(*arguments: Any) -> str:
+        seconds.append(os.environ[TIMEOUT])
+        return str(download(*arguments))
+
+    monkeypatch.setattr(MlflowClient, "download_artifacts", noted)
+    bring_registered(f"models:/{MODEL}@best", Path("brought.pth"))
+    assert seconds == [UPLOAD_SECONDS]
+
+
+@pytest.mark.usefixtures("registered")
+def test_the_newest_version_of_a_model_that_nobody_knows() -> None:
+    for bring in (
+        lambda name: bring_registered(name, Path("brought.pth")),
+        lambda name: run_id_of(open_store(), name),
+    ):
+        with pytest.raises(StoreError, match="there is no version of a model nobody; expected"):
+            bring("models:/nobody/latest")
 
 
 @pytest.mark.parametrize(

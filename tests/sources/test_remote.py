@@ -1,19 +1,7 @@
 import pytest
 
 from deepsort_reid.core.errors import SourceError
-from deepsort_reid.sources.remote import cause, require_filesystem, version_of, without_secrets
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("https://host/a.zip", "https://host/a.zip"),
-        ("https://me:pass@host/a.zip?X-Amz-Signature=1", "https://host/a.zip"),
-        ("ssh://me@host:22/a@b.zip", "ssh://host:22/a@b.zip"),
-    ],
-)
-def test_secrets_of_a_url_are_not_shown(url: str, shown: str) -> None:
-    assert without_secrets(url) == shown
+from deepsort_reid.sources.remote import cause, require_filesystem, version_of
 
 
 @pytest.mark.parametrize(

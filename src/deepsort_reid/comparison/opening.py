@@ -17,6 +17,7 @@ from deepsort_reid.comparison.roboflow import open_folder
 from deepsort_reid.comparison.torch_file import USUAL_SIZE, open_checkpoint, open_torch
 from deepsort_reid.comparison.wanted import Wanted
 from deepsort_reid.core.errors import DeepSortReidError, WeightsError, first_line
+from deepsort_reid.core.secrets import masked
 from deepsort_reid.export.roboflow import CONFIG
 from deepsort_reid.model.pretrained.kinds import foreign_kind, is_safetensors
 from deepsort_reid.model.pretrained.source import REGISTERED
@@ -52,7 +53,7 @@ def open_network(
             bring_registered(wanted.place, path)
             return tried(open_checkpoint(path, wanted, device))
     if "://" in wanted.place:
-        raise WeightsError(f"{wanted.place}: download it first, and name the file")
+        raise WeightsError(f"{masked(wanted.place)}: download it first, and name the file")
     path = wanted.path
     if path.is_dir() and (path / CONFIG).is_file():
         return tried(open_folder(path, wanted, device))

@@ -13,6 +13,7 @@ from pathlib import Path
 from deepsort_reid.core import files
 from deepsort_reid.core.dataset_config import MotConfig, SourceConfig
 from deepsort_reid.core.errors import DatasetError
+from deepsort_reid.core.secrets import masked
 from deepsort_reid.data.layouts.registry import open_dataset
 from deepsort_reid.data.samples import NO_CAMERA, Dataset, ImageSource, Sample, Split, source_of
 from deepsort_reid.data.split import count, naming
@@ -64,7 +65,7 @@ def open_source(
     Raises:
         DatasetError, SourceError: as in `open_sources`.
     """
-    label = f"{source.name}: {source.source}" if source.name else None
+    label = f"{source.name}: {masked(source.source)}" if source.name else None
     archive = Archive(archive_in(folder / source.name), label)
     with naming(source.name):
         return archive, open_dataset(archive, source, boxes, key)

@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 import yaml
 
 from deepsort_reid.core.errors import ReportError
+from deepsort_reid.core.secrets import masked
 from deepsort_reid.data.packed import Summary
 from deepsort_reid.evaluation.calibration import PLACES
 from deepsort_reid.evaluation.threshold import REMEDY
 from deepsort_reid.export.export import Export
 from deepsort_reid.export.formats import Trained
 from deepsort_reid.model.size import embedding_weights, multiply_adds
-from deepsort_reid.runs.mlflow.failures import masked
 
 RENDERED = "synthetic"  # the source of images that this project draws itself
 RENDERED_LAYOUTS = ("randperson", "unrealperson")  # of datasets that others have drawn

@@ -9,9 +9,10 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from deepsort_reid.core.secrets import masked
 from deepsort_reid.core.stage import run_stage
 from deepsort_reid.runs.folder import JOURNAL, BusyError, RunFolder, all_folders, share_with_cache
-from deepsort_reid.runs.mlflow.failures import masked, reason
+from deepsort_reid.runs.mlflow.failures import reason
 from deepsort_reid.runs.mlflow.mirror import FailedError, Mirror, NoRunError
 from deepsort_reid.runs.mlflow.store import (
     ARTIFACTS,

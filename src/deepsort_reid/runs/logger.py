@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from deepsort_reid.core import files, signals
 from deepsort_reid.core.errors import StoreError
+from deepsort_reid.core.secrets import masked
 from deepsort_reid.runs import provenance
 from deepsort_reid.runs.folder import BusyError, RunFolder, is_key, milliseconds
-from deepsort_reid.runs.mlflow.failures import masked, reason
+from deepsort_reid.runs.mlflow.failures import reason
 from deepsort_reid.runs.mlflow.mirror import Mirror
 from deepsort_reid.runs.mlflow.registry import export_model
 from deepsort_reid.runs.mlflow.store import (
@@ -122,7 +123,7 @@ class RunLogger:
     def log_dataset(
         self, *, name: str, source: str, digest: str, profile: Mapping[str, int], context: str
     ) -> None:
-        """Record what the run reads.
+        """Record what the run reads; the last of a context counts.
 
         Args:
             name: the dataset's name.
@@ -138,7 +139,7 @@ class RunLogger:
             "digest": digest[:DIGEST],
             "profile": dict(profile),
         }
-        self.folder.merge("inputs.json", {context: dataset}, replace=False)
+        self.folder.merge("inputs.json", {context: dataset})
         self._wake()
 
     def log_model(

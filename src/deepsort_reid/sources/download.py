@@ -12,8 +12,9 @@ from filelock import FileLock, Timeout
 from deepsort_reid.core.errors import SourceError
 from deepsort_reid.core.files import naming
 from deepsort_reid.core.progress import Progress, quantity
+from deepsort_reid.core.secrets import without_secrets
 from deepsort_reid.sources.archive import require_space
-from deepsort_reid.sources.remote import Incoming, TransferError, open_url, without_secrets
+from deepsort_reid.sources.remote import Incoming, TransferError, open_url
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,10 @@ from urllib.request import url2pathname
 from deepsort_reid.core import files
 from deepsort_reid.core.errors import SourceError
 from deepsort_reid.core.progress import Progress
+from deepsort_reid.core.secrets import without_secrets
 from deepsort_reid.sources.archive import Archive, pack, pour, require_space
 from deepsort_reid.sources.download import downloaded
-from deepsort_reid.sources.remote import require_filesystem, scheme_of, without_secrets
+from deepsort_reid.sources.remote import require_filesystem, scheme_of
 
 URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import IO, TYPE_CHECKING
 
 from deepsort_reid.core.errors import SourceError
+from deepsort_reid.core.secrets import masked, without_secrets
 
 if TYPE_CHECKING:  # imported where a web server is asked: most stages ask none
     import requests
@@ -232,13 +233,8 @@ def scheme_of(url: str) -> str:
     return url.partition("://")[0].lower()
 
 
-def without_secrets(url: str) -> str:
-    """A URL fit for a log: without password and query, where signatures stand."""
-    return re.sub(r"://[^/@]*@", "://", url).partition("?")[0]
-
-
 def cause(error: BaseException) -> str:
     """What went wrong at the bottom of a chain of exceptions, in one line."""
     while inner := error.__cause__ or error.__context__:
         error = inner
-    return " ".join(str(error).split()) or type(error).__name__
+    return masked(" ".join(str(error).split())) or type(error).__name__

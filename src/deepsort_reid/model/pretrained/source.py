@@ -11,6 +11,7 @@ from urllib.request import url2pathname
 from deepsort_reid.core import files
 from deepsort_reid.core.errors import WeightsError
 from deepsort_reid.core.project import resolve
+from deepsort_reid.core.secrets import masked
 
 CHECKSUM = "#sha256="  # between a path or URL and its checksum
 IMAGENET = "imagenet"  # the word for the files that the network's own library publishes
@@ -101,7 +102,7 @@ class WeightsSource:
         """
         if self.is_url and self.sha256 is None:
             raise WeightsError(
-                f"{self.place}: no checksum, so nobody would notice another file there; "
+                f"{masked(self.place)}: no checksum, so nobody would notice another file there; "
                 f"`dvc repro weights` brings the file and tells it: "
                 f"{self.brought.name}: URL{CHECKSUM}…"
             )
@@ -144,7 +145,7 @@ class WeightsSource:
             raise WeightsError(f"{path}: no such file; expected a file of weights{remedy}")
         if self.is_remote and path.stat().st_size == len(NOTHING):
             raise WeightsError(
-                f"{path}: holds nothing yet; `dvc repro weights` brings {self.place}"
+                f"{path}: holds nothing yet; `dvc repro weights` brings {masked(self.place)}"
             )
         return path
 

@@ -9,6 +9,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from deepsort_reid.core.errors import StoreError
+from deepsort_reid.core.secrets import CREDENTIALS
+from deepsort_reid.core.secrets import masked as masked
 
 if TYPE_CHECKING:
     from mlflow.exceptions import MlflowException
@@ -100,7 +102,7 @@ def reason(error: BaseException) -> str:
             place = f" ({cause.filename})" if cause.filename else ""
             return masked(f"{cause.strerror.lower()}{place}")
         if isinstance(cause, TimeoutError | sqlite3.Error):
-            return str(cause)
+            return masked(str(cause))
     if ABORTED in str(error):
         return "the connection is closed without an answer"
     # MLflow and SQLAlchemy put much before the word of who has failed.
@@ -119,7 +121,8 @@ def shortened(error: BaseException) -> str:
     """What an exception says, without what is of no use to a user."""
     unwanted = r"\.? Response body:| \[SQL: | \(Background on "
     words = re.split(unwanted, " ".join(str(error).split()))[0] or type(error).__name__
-    return masked(words if len(words) <= LONGEST else words[: LONGEST - 1] + "…")
+    words = masked(words)  # before it is cut: half an address is not known for one
+    return words if len(words) <= LONGEST else words[: LONGEST - 1] + "…"
 
 
 def remedy(error: BaseException, uri: str) -> str | None:
@@ -184,7 +187,7 @@ def credentials(uri: str) -> tuple[str | None, str | None]:
     """
     from mlflow.utils.credentials import read_mlflow_creds
 
-    if re.match(r"\w+://[^/\s@]+@", uri):
+    if CREDENTIALS.search(uri):
         return ("MLFLOW_TRACKING_URI",) * 2
     known = read_mlflow_creds()
     if os.environ.get(TOKEN) and not (known.username and known.password):
@@ -225,12 +228,6 @@ def _s3(chain: list[BaseException]) -> tuple[str, str | None] | None:
             words = f"{code}: {told['Message']}" if told.get("Message") else shortened(cause)
             return f"S3: {masked(words)}", S3_REMEDIES.get(code)
     return None
-
-
-def masked(text: str) -> str:
-    """The text with the user names, passwords and query strings of its addresses hidden."""
-    text = re.sub(r"://[^/\s@]+@", "://***@", text)
-    return re.sub(r"(://[^\s?]*\?)[^\s'\")]+", r"\1***", text)
 
 
 def is_refusal(error: "MlflowException") -> bool:

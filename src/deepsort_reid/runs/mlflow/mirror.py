@@ -10,9 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deepsort_reid.core.secrets import masked
 from deepsort_reid.runs.folder import RunFolder, remove_torn_uploads, share_with_cache, state_of
 from deepsort_reid.runs.mlflow import registry
-from deepsort_reid.runs.mlflow.failures import explained, is_refusal, masked, reason
+from deepsort_reid.runs.mlflow.failures import explained, is_refusal, reason
 from deepsort_reid.runs.mlflow.store import (
     Store,
     import_mlflow,

@@ -2,18 +2,17 @@
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepsort_reid.core import files
-from deepsort_reid.core.errors import PromotionError, StoreError
-from deepsort_reid.runs.gates import Gate, not_worse
-from deepsort_reid.runs.mlflow.failures import explained, masked
-from deepsort_reid.runs.mlflow.registry import CHECKPOINT, MODEL, version_of
-from deepsort_reid.runs.mlflow.store import Store, quiet, uploading
+from deepsort_reid.core.errors import PromotionError
+from deepsort_reid.core.secrets import masked
+from deepsort_reid.runs.gates import Gate, not_worse, recorded
+from deepsort_reid.runs.mlflow.registry import CHECKPOINT, CONTEXT, MODEL, answering, version_of
+from deepsort_reid.runs.mlflow.store import Store, uploading
 from deepsort_reid.runs.provenance import CHECKPOINT_MD5, DATA_DIGEST, measured_tag, user_name
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 PRODUCTION = "production"
+STAGES = {"export": "export", "track": "track"}  # that measure a section; evaluate the others
 TOO_FEW = ("too_few", "track_too_few")  # the run's tags that say what means little
 
 
@@ -67,13 +67,17 @@ def promote(
         PromotionError: a gate is shut, or the run has no model that can be promoted.
         StoreError: the store fails.
     """
-    with answering(store):
+    with answering(store, f"MLflow store {masked(store.uri)} has not promoted the run"):
         client = store.client
         run = client.get_run(run_id)
         version = promotable(client, run)
         before = in_production(client)
         wanted = [*gates, *(gates_of_other(client, run, gates, than) if than else [])]
-        check_results(run, wanted)
+        if wrong := mismeasured(run, wanted):
+            raise PromotionError(
+                f"run {run.info.run_name} is not promoted: its {told(run, wrong)}; measure its "
+                f"own: uv run dvc repro -f -s {stage_of(wrong)}"
+            )
         values = run.data.metrics
         if shut := [text for gate in wanted if (text := gate.failure(values))]:
             raise PromotionError(f"run {run.info.run_name} is not promoted: {'; '.join(shut)}")
@@ -89,25 +93,6 @@ def promote(
                 client.set_model_version_tag(MODEL, made.version, name, text)
             client.set_registered_model_alias(MODEL, PRODUCTION, made.version)
     return made
-
-
-@contextmanager
-def answering(store: Store) -> Iterator[None]:
-    """Let whatever goes wrong be the store's failure, in one line.
-
-    Raises:
-        StoreError: the store fails, or refuses.
-    """
-    try:
-        with quiet():
-            yield
-    except PromotionError:
-        raise
-    except Exception as error:
-        reason = explained(error, store.uri)
-        raise StoreError(
-            f"MLflow store {masked(store.uri)} has not promoted the run: {reason}"
-        ) from error
 
 
 def promotable(client: "MlflowClient", run: "Run") -> "ModelVersion":
@@ -149,26 +134,22 @@ def shown(md5: str | None) -> str:
     return "missing" if md5 is None else md5[:12]
 
 
-def check_results(run: "Run", gates: Sequence[Gate]) -> None:
-    """Refuse numbers that the run says were measured on another checkpoint than its own.
+def mismeasured(run: "Run", gates: Sequence[Gate]) -> Gate | None:
+    """The first gate whose number, as the run says, is of another checkpoint than its own."""
+    own = (None, run.data.tags.get(CHECKPOINT_MD5))
+    return next((gate for gate in gates if measured_on(run, gate) not in own), None)
 
-    Raises:
-        PromotionError: there are such.
-    """
-    own = run.data.tags.get(CHECKPOINT_MD5)
-    for gate in gates:
-        measured = measured_on(run, gate)
-        if measured not in (None, own):
-            raise PromotionError(
-                f"run {run.info.run_name} is not promoted: its {gate.metric} was measured on "
-                f"checkpoint {shown(measured)}, but it made {shown(own)}; measure its own: "
-                f"uv run dvc repro -f -s {stage_of(gate)}"
-            )
+
+def told(run: "Run", wrong: Gate) -> str:
+    """Which checkpoints a number that is `mismeasured` and its run are of."""
+    own = shown(run.data.tags.get(CHECKPOINT_MD5))
+    measured = shown(measured_on(run, wrong))
+    return f"{wrong.metric} was measured on checkpoint {measured}, but it made {own}"
 
 
 def stage_of(gate: Gate) -> str:
     """The stage that measures a gate's metric."""
-    return "track" if gate.recorded.startswith("track/") else "evaluate"
+    return STAGES.get(recorded(gate.metric).partition("/")[0], "evaluate")
 
 
 def measured_on(run: "Run", gate: Gate) -> str | None:
@@ -206,7 +187,7 @@ def gates_of_other(
         than: an alias, or a version's number.
 
     Raises:
-        PromotionError: there is no such version, or it was measured on other data.
+        PromotionError: there is no such version, or its numbers cannot be compared.
     """
     aliases = client.get_registered_model(MODEL).aliases
     number = than if than.isdigit() else aliases.get(than)
@@ -219,13 +200,43 @@ def gates_of_other(
             f"{', '.join([*aliases, *sorted(known, key=int)])}"
         )
     other = client.get_run(str(known[str(number)].run_id))
-    if other.data.tags.get(DATA_DIGEST) != run.data.tags.get(DATA_DIGEST):
+    found = not_worse(gates, other.data.metrics, than)
+    if why := incomparable(run, other, found):
         raise PromotionError(
             f"run {run.info.run_name} is not promoted: --than {than} is version {number}, run "
-            f"{other.info.run_name}, which was measured on other data; leave --than out, or "
-            "evaluate both on the same"
+            f"{other.info.run_name}, {why}"
         )
-    return not_worse(gates, other.data.metrics, than)
+    return found
+
+
+def incomparable(run: "Run", other: "Run", gates: Sequence[Gate]) -> str | None:
+    """Why the numbers of two runs cannot be compared; None if they can.
+
+    Args:
+        run: the one.
+        other: the other, which the words are about.
+        gates: what is to be compared.
+    """
+    if other.data.tags.get(DATA_DIGEST) != run.data.tags.get(DATA_DIGEST):
+        return "which was measured on other data; leave --than out, or evaluate both on the same"
+    if any(stage_of(gate) == "track" for gate in gates):
+        both = videos(run), videos(other)
+        if both[0] != both[1] or len(both[0]) != 1:
+            return (
+                "which is not known to have tracked on the same videos; leave --than out, or run "
+                "stage track of both on the same"
+            )
+    wrong = mismeasured(other, gates)
+    return f"whose {told(other, wrong)}; leave --than out" if wrong else None
+
+
+def videos(run: "Run") -> set[str]:
+    """The digests of the videos that a run was tracked on; several if it was measured again."""
+    return {
+        entry.dataset.digest
+        for entry in (run.inputs.dataset_inputs if run.inputs else ())
+        if any((tag.key, tag.value) == (CONTEXT, "track") for tag in entry.tags)
+    }
 
 
 def record(made: Promotion) -> dict[str, str]:

@@ -5,13 +5,15 @@ import json
 import os
 import shutil
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deepsort_reid.core.errors import StoreError
+from deepsort_reid.core.errors import PromotionError, StoreError
+from deepsort_reid.core.secrets import masked
 from deepsort_reid.core.yaml_file import read_yaml
-from deepsort_reid.runs.mlflow.failures import explained, masked
-from deepsort_reid.runs.mlflow.store import Store, once, open_store, quiet
+from deepsort_reid.runs.mlflow.failures import explained
+from deepsort_reid.runs.mlflow.store import Store, once, open_store, quiet, uploading
 from deepsort_reid.runs.provenance import DATA_DIGEST
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ CHECKPOINT = "checkpoint/model.pth"  # among the artifacts of the run that train
 BESIDE_WEIGHTS = 8 << 20  # bytes: the graph, the example and the rest of an exported model
 PAGE = 5  # runs that are asked for at a time
 NOTE = "mlflow.note.content"  # the tag that pages show as description
+EXPECTED = f"expected a model of this project, such as models:/{MODEL}@{BEST}"
 
 
 def export_model(
@@ -83,16 +86,12 @@ def bring_registered(name: str, path: Path) -> None:
             checkpoint.
     """
     store = open_store()
-    try:
-        with quiet(), tempfile.TemporaryDirectory() as folder:
-            run_id = run_of(store.client, name)
+    failed = f"{name}: cannot be brought from {masked(store.uri)}"
+    with answering(store, failed, EXPECTED), tempfile.TemporaryDirectory() as folder:
+        run_id = run_of(store.client, name)
+        with uploading():
             found = store.client.download_artifacts(run_id, CHECKPOINT, folder)
-            shutil.copyfile(found, path)
-    except Exception as error:
-        raise StoreError(
-            f"{name}: cannot be brought from {masked(store.uri)}: {explained(error, store.uri)}; "
-            f"expected a model of this project, such as models:/{MODEL}@{BEST}"
-        ) from error
+        shutil.copyfile(found, path)
 
 
 def run_id_of(store: Store, name: str) -> str:
@@ -105,15 +104,31 @@ def run_id_of(store: Store, name: str) -> str:
     Raises:
         StoreError: there is no such model, or the store fails.
     """
+    with answering(store, f"{name}: not in {masked(store.uri)}", EXPECTED):
+        return run_of(store.client, name)
+
+
+@contextmanager
+def answering(store: Store, failed: str, *remedies: str) -> "Iterator[None]":
+    """Let whatever goes wrong be the store's failure, in one line.
+
+    Args:
+        store: the open store.
+        failed: what has failed then.
+        remedies: what to do, after what is known of the failure.
+
+    Raises:
+        StoreError: the store fails, or refuses.
+        PromotionError: that of the block.
+    """
     try:
         with quiet():
-            return run_of(store.client, name)
+            yield
+    except PromotionError:
+        raise
     except Exception as error:
-        reason = explained(error, store.uri)
-        raise StoreError(
-            f"{name}: not in {masked(store.uri)}: {reason}; expected a model of this project, such "
-            f"as models:/{MODEL}@{BEST}"
-        ) from error
+        words = "; ".join([explained(error, store.uri), *remedies])
+        raise StoreError(f"{failed}: {words}") from error
 
 
 def model_of(run: "Run") -> str | None:
@@ -308,7 +323,9 @@ def version_of(client: "MlflowClient", run_id: str) -> "ModelVersion | None":
 
 def _newest(client: "MlflowClient", name: str) -> str:
     """The number of a model's newest version."""
-    (newest,) = client.search_model_versions(
+    newest = client.search_model_versions(
         f"name = '{name}'", max_results=1, order_by=["version_number DESC"]
     )
-    return str(newest.version)
+    if not newest:
+        raise LookupError(f"there is no version of a model {name}")
+    return str(newest[0].version)

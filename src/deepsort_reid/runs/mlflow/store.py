@@ -18,7 +18,8 @@ from urllib.parse import unquote
 from deepsort_reid.core.errors import StoreError
 from deepsort_reid.core.files import remove_stale, temporary
 from deepsort_reid.core.project import project_root
-from deepsort_reid.runs.mlflow.failures import masked, reason, remedy
+from deepsort_reid.core.secrets import masked, without_secrets
+from deepsort_reid.runs.mlflow.failures import reason, remedy
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -235,7 +236,7 @@ def label(uri: str) -> str:
     file = sqlite_file(uri)
     if file is not None and file.is_relative_to(project_root()):
         return f"sqlite:///{file.relative_to(project_root())}"
-    return re.sub(r"://[^/\s@]+@", "://", uri).partition("?")[0].rstrip("/")
+    return without_secrets(uri).rstrip("/")
 
 
 def where_to_look(uri: str, experiment_id: str | None = None, run_id: str | None = None) -> str:
