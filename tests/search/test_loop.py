@@ -110,7 +110,9 @@ class World:
         code: str = "",
     ) -> Study:
         study = study or self.study()
-        Search(study, self.space, slots=slots, begin=self.begin, total=total, code=code).run()
+        Search(
+            study, self.space, slots=slots, begin=self.begin, total=total, code=lambda: code
+        ).run()
         return study
 
 
@@ -227,6 +229,16 @@ def test_code_that_changes_meanwhile_is_told(world: World) -> None:
     for trial in study.trials():
         trial.user_attrs[CODE] = "new" if trial == study.best() else "old"
     assert "the code has changed since other trials" in report.closing(study, world.space, "new")
+
+
+def test_code_that_changes_while_a_trial_runs_is_told(world: World) -> None:
+    world.space = space_of(world.folder, {"lr": [0.01, 0.1], "label_smoothing": [0.0, 0.1]})
+    study = world.study()
+    codes = iter(["old", "new"])  # when it begins, and when it has a score
+    search = Search(study, world.space, slots=CPU, begin=world.begin, total=1,
+                    code=lambda: next(codes))  # fmt: skip
+    search.run()
+    assert study.trials()[0].user_attrs[CODE] == SEVERAL
 
 
 def test_a_failure_does_not_count_and_three_in_a_row_end_the_search(world: World) -> None:

@@ -109,7 +109,7 @@ def recorded(
 ) -> str:
     """Run the trials, and record them in the search's run."""
     dataset = config.parse(space.params).dataset
-    code = held_out.code(*STAGES)
+    code = partial(held_out.code, *STAGES)  # which may change while trials run
     slots = devices.slots(space.params["nproc_per_node"])
     with runs.open_run(
         key=place.run_key,
@@ -137,7 +137,7 @@ def recorded(
         made = report.write(place.folder, study, space)
         for one in made:
             run.log_artifact(one)
-        text = report.closing(study, space, code)
+        text = report.closing(study, space, code())
         run.set_tags({"mlflow.note.content": f"```\n{text}\n```"})
     paths = "\n".join(f"  {one.relative_to(place.root)}" for one in made)
     return f"{text}\n\n{paths}\n{run.describe()}"

@@ -78,7 +78,7 @@ class Search:
         slots: list[Slot],
         begin: Begin,
         total: int,
-        code: str = "",
+        code: Callable[[], str] = lambda: "",
         on_end: Callable[[], None] = lambda: None,
     ):
         """Run nothing yet.
@@ -89,7 +89,7 @@ class Search:
             slots: a trial at a time runs on each.
             begin: begins a trial with all parameters on a slot, or goes on with it.
             total: trials that the study shall have.
-            code: a checksum of what trains, kept with each trial.
+            code: a checksum of what trains and measures, kept with each trial.
             on_end: called when a trial has ended.
         """
         self.study, self.space, self.slots = study, space, slots
@@ -154,9 +154,7 @@ class Search:
         if not self.free_slots() or self.is_tried(values):
             self.waiting.append((trial, is_new))
             return
-        # Trained under older code, measured under this: no code has made all of it.
-        known = trial.user_attrs.get(CODE, self.code)
-        trial.set_user_attr(CODE, self.code if known == self.code else SEVERAL)
+        self.note_code(trial)
         try:
             params = self.space.params_of(values)
         except ConfigError as error:
@@ -166,6 +164,12 @@ class Search:
         self.say(trial, f"{'begins' if is_new else 'goes on'}: {spelled(values)}")
         slot = self.free_slots()[0]
         self.running.append(InFlight(trial, values, self.begin(trial.number, params, slot), slot))
+
+    def note_code(self, trial: Trial) -> None:
+        """Keep the present code with a trial; if it has another, no code has made all of it."""
+        here = self.code()
+        known = trial.user_attrs.get(CODE, here)
+        trial.set_user_attr(CODE, here if known == here else SEVERAL)
 
     def is_tried(self, values: Mapping[str, Any]) -> bool:
         """Whether a trial with these values runs."""
@@ -230,6 +234,7 @@ class Search:
         if score is None:
             self.fail(one, Failure("nothing could be measured", is_result=False))
             return
+        self.note_code(one.trial)
         before = self.study.best()
         if chosen := one.job.chosen():
             one.trial.set_user_attr(ARITHMETIC, chosen)
