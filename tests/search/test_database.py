@@ -14,11 +14,16 @@ SEARCHES, TRIALS = 6, 2
 SEARCH = """
 import sys
 from pathlib import Path
+from deepsort_reid.search.space import Range
 from deepsort_reid.search.study import Study
+lr = Range("lr", 0.001, 0.1, log=True, step=None, is_whole=False)
 print("ready", flush=True)
 sys.stdin.readline()
 study = Study(Path(sys.argv[1]), "search", sys.argv[2], seed=0, epochs=10)
-print(*[study.ask(parallel=False).number for _ in range(int(sys.argv[3]))])
+for _ in range(int(sys.argv[3])):
+    trial = study.ask()
+    print(trial.number, lr.draw(trial))
+assert len(study.left()) == int(sys.argv[3])
 """
 
 
@@ -30,6 +35,8 @@ def database() -> Iterator[Postgres]:
 
 def test_the_tables_are_made_once_and_no_trial_twice(database: Postgres, tmp_path: Path) -> None:
     url = "postgresql://{user}:{password}@{host}:{port}/{dbname}".format(**database.arguments())
+    for number in range(SEARCHES):
+        (tmp_path / str(number)).mkdir()
     searches = [
         subprocess.Popen(
             [sys.executable, "-c", SEARCH, str(tmp_path / str(number)), url, str(TRIALS)],
@@ -46,5 +53,6 @@ def test_the_tables_are_made_once_and_no_trial_twice(database: Postgres, tmp_pat
         search.stdin.flush()
     said = [search.communicate(timeout=120) for search in searches]
     assert [search.returncode for search in searches] == [0] * SEARCHES, said
-    numbers = sorted(int(number) for out, _ in said for number in out.split())
-    assert numbers == list(range(SEARCHES * TRIALS))
+    drawn = dict(line.split() for out, _ in said for line in out.splitlines())
+    assert sorted(map(int, drawn)) == list(range(SEARCHES * TRIALS))
+    assert len(set(drawn.values())) == len(drawn)

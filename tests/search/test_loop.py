@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,27 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from deepsort_reid.cli.search import named, opening
 from deepsort_reid.core.errors import SearchError
 from deepsort_reid.search import devices, loop, report
 from deepsort_reid.search.loop import Search
 from deepsort_reid.search.space import Space
-from deepsort_reid.search.study import ARITHMETIC, REASON, VALUES, Study, alone, tags_of
+from deepsort_reid.search.study import (
+    ARITHMETIC,
+    CODE,
+    REASON,
+    SEVERAL,
+    VALUES,
+    Study,
+    alone,
+    tags_of,
+)
 from deepsort_reid.search.trial import Failure, Points
 from tests.search.test_space import space_of
 
 EPOCHS = 6
 NO_DISK = Failure("no disk", is_result=False)
+NO_MEMORY = Failure("CUDA out of memory", is_result=True, is_memory=True)
 CPU: list[devices.Slot] = [()]
 
 
@@ -91,10 +103,16 @@ class World:
         return Study(self.folder, "search", url, seed=0, epochs=epochs)
 
     def search(
-        self, total: int, slots: list[devices.Slot] = CPU, study: Study | None = None
+        self,
+        total: int,
+        slots: list[devices.Slot] = CPU,
+        study: Study | None = None,
+        code: str = "",
     ) -> Study:
         study = study or self.study()
-        Search(study, self.space, slots=slots, begin=self.begin, total=total).run()
+        Search(
+            study, self.space, slots=slots, begin=self.begin, total=total, code=lambda: code
+        ).run()
         return study
 
 
@@ -177,15 +195,73 @@ def test_killed_and_begun_again_it_ends_as_if_nothing_had_happened(
     assert told(twice.search(12)) == undisturbed
 
 
+@pytest.mark.parametrize("drawn", [0, 1, 3])
+def test_killed_while_it_draws_it_draws_the_same(
+    world: World, drawn: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = told(world.search(14))
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    twice, draw = World(folder, world.space), Space.draw
+
+    def killed(space: Space, trial: optuna.Trial) -> dict[str, Any]:
+        if trial.number < 12:
+            return draw(space, trial)
+        for dimension in space.dimensions[:drawn]:
+            dimension.draw(trial)
+        raise Killed
+
+    monkeypatch.setattr(Space, "draw", killed)
+    with pytest.raises(Killed):
+        twice.search(14)
+    monkeypatch.setattr(Space, "draw", draw)
+    assert told(twice.search(14)) == undisturbed
+
+
+def test_code_that_changes_meanwhile_is_told(world: World) -> None:
+    """By the trials that it has made; one that began before has no code of its own."""
+    world.killed_at = 2
+    with pytest.raises(Killed):
+        world.search(3, code="old")
+    study = world.search(4, code="new")
+    codes = [trial.user_attrs[CODE] for trial in study.trials()]
+    assert codes == ["old", "old", SEVERAL, "new"]
+    for trial in study.trials():
+        trial.user_attrs[CODE] = "new" if trial == study.best() else "old"
+    assert "the code has changed since other trials" in report.closing(study, world.space, "new")
+
+
+def test_code_that_changes_while_a_trial_runs_is_told(world: World) -> None:
+    world.space = space_of(world.folder, {"lr": [0.01, 0.1], "label_smoothing": [0.0, 0.1]})
+    study = world.study()
+    codes = iter(["old", "new"])  # when it begins, and when it has a score
+    search = Search(study, world.space, slots=CPU, begin=world.begin, total=1,
+                    code=lambda: next(codes))  # fmt: skip
+    search.run()
+    assert study.trials()[0].user_attrs[CODE] == SEVERAL
+
+
 def test_a_failure_does_not_count_and_three_in_a_row_end_the_search(world: World) -> None:
     world.failing = {2: NO_DISK}
     study = world.search(8)
     assert study.trials()[2].state == TrialState.FAIL
     assert len(study.ended()) == 8
     world.failing = dict.fromkeys(range(9, 40), NO_DISK)
-    with pytest.raises(SearchError, match="3 trials in a row have failed; the last one: no disk"):
+    with pytest.raises(SearchError, match="failed or ran out of memory; the last one: no disk"):
         world.search(40)
     assert len(study.ended()) < 40
+
+
+def test_three_in_a_row_without_memory_end_the_search(world: World) -> None:
+    """Another program may have taken it: the study must not be used up."""
+    ranges = {"lr": {"low": 0.001, "high": 0.1}, "label_smoothing": {"low": 0.0, "high": 0.2}}
+    world.space = space_of(world.folder, ranges)
+    world.failing = {1: NO_MEMORY, 2: NO_MEMORY, **dict.fromkeys(range(4, 40), NO_MEMORY)}
+    with pytest.raises(SearchError, match=r"3 trials in a row .* the last one: CUDA out of memory"):
+        world.search(40)
+    states = [trial.state for trial in world.study().trials()]
+    scored, pruned = TrialState.COMPLETE, TrialState.PRUNED
+    assert states == [scored, pruned, pruned, scored, pruned, pruned, pruned]
 
 
 def test_a_training_that_diverges_is_a_result(world: World) -> None:
@@ -204,6 +280,19 @@ def test_the_same_values_are_not_tried_twice(world: World) -> None:
     assert len(study.ended()) == 12
     assert len(world.begun) <= 4
     assert any("same values as trial" in t.user_attrs.get(REASON, "") for t in study.trials())
+
+
+FOUR: list[devices.Slot] = [("0",), ("1",), ("2",), ("3",)]
+
+
+def test_the_same_values_are_not_tried_at_the_same_time(world: World) -> None:
+    world.space = space_of(world.folder, {"lr": [0.01, 0.1], "label_smoothing": [0.0, 0.1]})
+    world.failing = {0: NO_DISK}
+    study = world.search(12, FOUR)
+    assert len(study.ended()) == 12
+    tried = [(job.params["lr"], job.params["label_smoothing"]) for _, job in world.begun]
+    assert len(set(tried)) == 4
+    assert len(tried) == 5  # the one that has failed was tried again
 
 
 def test_each_trial_has_a_gpu_of_its_own(world: World) -> None:
@@ -265,19 +354,45 @@ def test_another_search_yaml_needs_another_study(world: World) -> None:
         study.bind({"params.yaml": {"epochs": 4}})
 
 
-def test_two_places_share_a_study(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_places_share_a_study(world: World, tmp_path: Path) -> None:
     """What another machine has in flight is left to it, and counts."""
     url = f"sqlite:///{world.folder}/shared.db"
-    world.killed_at = 1
+    world.killed_at = 2
     with pytest.raises(Killed):
         world.search(6, study=world.study(url=url))
-    monkeypatch.setattr("socket.gethostname", lambda: "another")
-    study = world.study(url=url)
+    other = World(tmp_path / "other", world.space)
+    other.folder.mkdir()
+    study = other.study(url=url)
     assert not study.left()
-    world.search(6, study=study)
+    other.search(6, study=study)
     assert len(study.ended()) == 5
     assert len(study.elsewhere()) == 1
     assert "in flight elsewhere: 1" in report.closing(study, world.space, "")
+
+
+def test_a_place_stays_the_same_on_another_host(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a job has that queues again, or a container."""
+    url = f"sqlite:///{world.folder}/shared.db"
+    world.killed_at = 2
+    with pytest.raises(Killed):
+        world.search(3, study=world.study(url=url))
+    monkeypatch.setattr("socket.gethostname", lambda: "another")
+    assert [trial.number for trial in world.study(url=url).left()] == [2]
+
+
+def test_a_trial_belongs_to_its_search_from_the_first_moment_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise Killed
+
+    url = f"sqlite:///{world.folder}/shared.db"
+    with monkeypatch.context() as patch, suppress(Killed):
+        patch.setattr(optuna.Trial, "set_user_attr", killed)
+        world.study(url=url).ask()
+    assert len(world.study(url=url).left()) == 1
 
 
 @pytest.mark.parametrize(
@@ -332,3 +447,19 @@ def test_what_a_run_is_told(world: World) -> None:
         tags = tags_of(trial)
         assert tags["trial_state"] in ("complete", "pruned")
         assert ("trial_reason" in tags) == (REASON in trial.user_attrs)
+
+
+def test_a_name_that_cannot_be_a_folder_s_is_one_line() -> None:
+    with pytest.raises(SearchError, match="study 'my search': expected at most 100 letters"):
+        named(Path("my search.yaml"), None)
+    assert named(Path("losses.yaml"), None) == "losses"
+    assert named(Path("losses.yaml"), "v1.2+b") == "v1.2+b"
+
+
+def test_the_opening_line_says_that_nothing_is_pruned(world: World) -> None:
+    assert "none is pruned" not in opening(world.study(), world.space, 3, CPU)
+    world.space = space_of(world.folder, {"epochs": [5, 50]})
+    line = opening(world.study(), world.space, 3, CPU)
+    assert (
+        line == "study 'search', 3 trials: 1 at a time (CPU); none is pruned, since epochs varies"
+    )

@@ -75,6 +75,12 @@ def test_a_trial_has_its_values_and_the_search_s_split(tmp_path: Path) -> None:
     assert space.changes({"lr": 0.2}) == {"split.tune_fraction": 0.25, "lr": 0.2}
 
 
+def test_trials_of_different_lengths_are_not_pruned(tmp_path: Path) -> None:
+    assert space_of(tmp_path, {"lr": [0.1, 0.2]}).epochs == 10
+    assert space_of(tmp_path, {"lr": [0.1, 0.2]}, pruning=False).epochs is None
+    assert space_of(tmp_path, {"epochs": [5, 50]}).epochs is None
+
+
 def test_values_that_do_not_go_together_are_an_error_of_the_trial(tmp_path: Path) -> None:
     space = space_of(tmp_path, {"head": ["linear", "cosine"], "angular_margin": [0.0, 0.2]})
     space.params_of({"head": "cosine", "angular_margin": 0.2})

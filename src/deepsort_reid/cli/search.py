@@ -1,7 +1,5 @@
 """A search from beginning to end: its checks, its run, its trials, and what it shows."""
 
-import hashlib
-import json
 import logging
 import uuid
 from functools import partial
@@ -19,12 +17,13 @@ from deepsort_reid.search import devices, held_out, report, trial
 from deepsort_reid.search.loop import Search
 from deepsort_reid.search.space import Space, read_space
 from deepsort_reid.search.study import Study, alone, tags_of
-from deepsort_reid.training.fingerprint import code_digests
 
 logger = logging.getLogger(__name__)
 
 PARAMS, FOLDER = Path("params.yaml"), ".search"
-NO_PART = ("run", "export", "track")  # sections on which no trial depends
+NO_PART = ("run", "export", "track", "num_workers")  # on which no score depends
+SHOWN_ONLY = ("ranked_queries", "false_match_rate")  # likewise, of section evaluate
+STAGES = ("split", "weights", "train", "evaluate")  # whose code makes a score
 
 
 def search(path: Path, *, trials: int, name: str | None, url: str | None) -> str:
@@ -44,9 +43,7 @@ def search(path: Path, *, trials: int, name: str | None, url: str | None) -> str
             trials fail.
     """
     space = read_space(path, PARAMS)
-    name = name or path.stem
-    if not is_key(name):
-        raise SearchError(f"--study {name!r}: expected letters, digits, '-' and '_'")
+    name = named(path, name)
     root = project_root()
     held_out.check_project(root)
     folder = root / FOLDER / name
@@ -56,17 +53,31 @@ def search(path: Path, *, trials: int, name: str | None, url: str | None) -> str
             study.bind({"search.yaml": described(space), "params.yaml": fixed(space)})
         summary = held_out.prepare(folder / "base", space.params, root)
         with study.answering():
-            study.bind({"data": summary.digest})
+            study.bind({"data": summary.digest, **held_out.weights(folder / "base", space)})
             key = study.run_key(uuid.uuid4().hex)
         place = trial.Place(folder, folder / "base", root, key, space.keys)
         tidy(study, place)
         return recorded(study, space, place, summary, trials, path)
 
 
+def named(path: Path, name: str | None) -> str:
+    """The study's name, which is that of a folder: the one that is stated, or the file's.
+
+    Raises:
+        SearchError: it cannot be one.
+    """
+    name = name or path.stem
+    if not is_key(name):
+        raise SearchError(
+            f"study {name!r}: expected at most 100 letters, digits, '_', '-', '.' and '+', none of "
+            "the last three in front; name it: --study NAME"
+        )
+    return name
+
+
 def open_study(folder: Path, name: str, url: str | None, space: Space) -> Study:
     """Open the study, or begin it."""
-    epochs = int(space.params["epochs"]) if space.config.pruning else None
-    return Study(folder, name, url, seed=space.config.seed, epochs=epochs)
+    return Study(folder, name, url, seed=space.config.seed, epochs=space.epochs)
 
 
 def described(space: Space) -> dict[str, Any]:
@@ -81,7 +92,9 @@ def fixed(space: Space) -> dict[str, Any]:
     trials have chosen by themselves.
     """
     unwanted = {*NO_PART, *space.keys, "amp"}
-    return {name: value for name, value in space.params.items() if name not in unwanted}
+    kept = {name: value for name, value in space.params.items() if name not in unwanted}
+    evaluate = {key: value for key, value in kept["evaluate"].items() if key not in SHOWN_ONLY}
+    return {**kept, "evaluate": evaluate}
 
 
 def tidy(study: Study, place: trial.Place) -> None:
@@ -96,7 +109,7 @@ def recorded(
 ) -> str:
     """Run the trials, and record them in the search's run."""
     dataset = config.parse(space.params).dataset
-    code = hashlib.sha256(json.dumps(code_digests()).encode()).hexdigest()
+    code = partial(held_out.code, *STAGES)  # which may change while trials run
     slots = devices.slots(space.params["nproc_per_node"])
     with runs.open_run(
         key=place.run_key,
@@ -109,7 +122,7 @@ def recorded(
             profile=summary.flat(), context="search",
         )  # fmt: skip
         run.log_artifact(path)
-        logger.info("%s", opening(study, trials, slots))
+        logger.info("%s", opening(study, space, trials, slots))
         running = Search(
             study,
             space,
@@ -124,19 +137,21 @@ def recorded(
         made = report.write(place.folder, study, space)
         for one in made:
             run.log_artifact(one)
-        text = report.closing(study, space, code)
+        text = report.closing(study, space, code())
         run.set_tags({"mlflow.note.content": f"```\n{text}\n```"})
     paths = "\n".join(f"  {one.relative_to(place.root)}" for one in made)
     return f"{text}\n\n{paths}\n{run.describe()}"
 
 
-def opening(study: Study, trials: int, slots: list[devices.Slot]) -> str:
+def opening(study: Study, space: Space, trials: int, slots: list[devices.Slot]) -> str:
     """What begins, or goes on."""
     known, left = len(study.ended()), len(study.left())
     went = f"{known} are there, {left} to go on with; " if known or left else ""
+    is_pruned = space.epochs is not None or not space.config.pruning
+    note = "" if is_pruned else "; none is pruned, since epochs varies"
     return (
         f"study {study.name!r}, {trials} trials: {went}{len(slots)} at a time "
-        f"({'; '.join(map(devices.named, slots))})"
+        f"({'; '.join(map(devices.named, slots))}){note}"
     )
 
 

@@ -151,6 +151,14 @@ def read_json(path: Path) -> Any:
         raise ValueError("nested too deeply") from None
 
 
+def holds(path: Path, content: object) -> bool:
+    """Whether a file is there, and is this content as JSON."""
+    try:
+        return bool(read_json(path) == content)
+    except (OSError, ValueError):
+        return False
+
+
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV table with a header line, whole or not at all."""
     text = io.StringIO()

@@ -11,14 +11,14 @@ from optuna.trial import Trial, TrialState
 from deepsort_reid.core.errors import ConfigError, SearchError
 from deepsort_reid.search.devices import Slot
 from deepsort_reid.search.space import Space
-from deepsort_reid.search.study import ARITHMETIC, CODE, REASON, VALUES, Study, tags_of
+from deepsort_reid.search.study import ARITHMETIC, CODE, REASON, SEVERAL, VALUES, Study, tags_of
 from deepsort_reid.search.trial import Failure, Points
 
 logger = logging.getLogger(__name__)
 
 POLL = 0.5  # seconds between two looks at the trials
 LEAVE = 6.0  # seconds that the trials have to end when the search does
-MOST_FAILURES = 3  # trials in a row that fail by no fault of their parameters
+MOST_FAILURES = 3  # trials in a row that fail, or that run out of memory
 
 
 class Job(Protocol):
@@ -60,6 +60,7 @@ class InFlight:
     """A trial, and what runs for it."""
 
     trial: Trial
+    values: Mapping[str, Any]
     job: Job
     slot: Slot
     points: int = -1  # of its curve that were noted
@@ -77,7 +78,7 @@ class Search:
         slots: list[Slot],
         begin: Begin,
         total: int,
-        code: str = "",
+        code: Callable[[], str] = lambda: "",
         on_end: Callable[[], None] = lambda: None,
     ):
         """Run nothing yet.
@@ -88,12 +89,13 @@ class Search:
             slots: a trial at a time runs on each.
             begin: begins a trial with all parameters on a slot, or goes on with it.
             total: trials that the study shall have.
-            code: a checksum of what trains, kept with each trial.
+            code: a checksum of what trains and measures, kept with each trial.
             on_end: called when a trial has ended.
         """
         self.study, self.space, self.slots = study, space, slots
         self.begin, self.total, self.code, self.on_end = begin, total, code, on_end
         self.running: list[InFlight] = []
+        self.waiting: list[tuple[Trial, bool]] = []  # for one with the same values; whether new
         self.failures, self.last_failure = 0, ""
 
     def run(self) -> None:
@@ -119,17 +121,23 @@ class Search:
             while not self.free_slots():
                 time.sleep(POLL)
                 self.watch()
-            self.start(self.study.take_up(left), self.free_slots()[0], is_new=False)
+            self.start(self.study.take_up(left), is_new=False)
 
     def fill(self) -> bool:
-        """Begin trials as long as there are a slot and too few; return whether one was begun."""
+        """Begin trials as long as there are a slot and too few; return whether one was begun.
+
+        None is drawn while one waits: its score, or the slot, is there soon.
+        """
         has_begun = False
-        while self.free_slots() and self.study.count() < self.total:
-            trial = self.study.ask(parallel=len(self.slots) > 1)
+        waiting, self.waiting = self.waiting, []
+        for trial, is_new in waiting:
+            self.start(trial, is_new=is_new)
+        while not self.waiting and self.free_slots() and self.study.count() < self.total:
+            trial = self.study.ask()
             if self.study.is_surplus(trial, self.total):
                 self.study.fail(trial, "one more than wanted")
                 continue
-            self.start(trial, self.free_slots()[0], is_new=True)
+            self.start(trial, is_new=True)
             has_begun = True
         return has_begun
 
@@ -137,13 +145,16 @@ class Search:
         """The slots on which no trial runs."""
         return [slot for slot in self.slots if slot not in [one.slot for one in self.running]]
 
-    def start(self, trial: Trial, slot: Slot, *, is_new: bool) -> None:
-        """Begin a trial, unless its values cannot work or were tried before."""
+    def start(self, trial: Trial, *, is_new: bool) -> None:
+        """Begin a trial, unless its values cannot work, or were or are being tried."""
         values = self.space.draw(trial)
-        trial.set_user_attr(CODE, self.code)
+        trial.set_user_attr(VALUES, values)
         if self.repeats(trial, values):
             return
-        trial.set_user_attr(VALUES, values)
+        if not self.free_slots() or self.is_tried(values):
+            self.waiting.append((trial, is_new))
+            return
+        self.note_code(trial)
         try:
             params = self.space.params_of(values)
         except ConfigError as error:
@@ -151,14 +162,25 @@ class Search:
             self.say(trial, f"left out: {error}")
             return
         self.say(trial, f"{'begins' if is_new else 'goes on'}: {spelled(values)}")
-        self.running.append(InFlight(trial, self.begin(trial.number, params, slot), slot))
+        slot = self.free_slots()[0]
+        self.running.append(InFlight(trial, values, self.begin(trial.number, params, slot), slot))
+
+    def note_code(self, trial: Trial) -> None:
+        """Keep the present code with a trial; if it has another, no code has made all of it."""
+        here = self.code()
+        known = trial.user_attrs.get(CODE, here)
+        trial.set_user_attr(CODE, here if known == here else SEVERAL)
+
+    def is_tried(self, values: Mapping[str, Any]) -> bool:
+        """Whether a trial with these values runs."""
+        return any(one.values == values for one in self.running if not one.has_ended)
 
     def repeats(self, trial: Trial, values: Mapping[str, Any]) -> bool:
         """End a trial at once if one with the same values has ended, and say so."""
         before = self.study.same(values)
-        if before is None or before.number == trial.number:
+        if before is None:
             return False
-        trial.set_user_attr(VALUES, values)
+        trial.set_user_attr(CODE, before.user_attrs.get(CODE, ""))
         reason = f"same values as trial {before.number}"
         if before.state == TrialState.COMPLETE and before.value is not None:
             trial.set_user_attr(REASON, reason)
@@ -182,8 +204,8 @@ class Search:
                 self.on_end()
         if self.failures >= MOST_FAILURES:
             raise SearchError(
-                f"{self.failures} trials in a row have failed; the last one: {self.last_failure}; "
-                "mend it, and the same command goes on"
+                f"{self.failures} trials in a row have failed or ran out of memory; the last one: "
+                f"{self.last_failure}; mend it, and the same command goes on"
             )
 
     def judge(self, one: InFlight, *, is_over: bool) -> None:
@@ -212,6 +234,7 @@ class Search:
         if score is None:
             self.fail(one, Failure("nothing could be measured", is_result=False))
             return
+        self.note_code(one.trial)
         before = self.study.best()
         if chosen := one.job.chosen():
             one.trial.set_user_attr(ARITHMETIC, chosen)
@@ -224,7 +247,10 @@ class Search:
     def fail(self, one: InFlight, failure: Failure) -> None:
         """End a trial that has failed: a result if its parameters are at fault."""
         if failure.is_result:
+            before = self.failures
             self.prune(one, failure.reason)
+            if failure.is_memory:  # which another program may have taken
+                self.failures, self.last_failure = before + 1, failure.reason
             return
         self.study.fail(one.trial, failure.reason)
         self.failures, self.last_failure, one.has_ended = self.failures + 1, failure.reason, True
@@ -243,7 +269,8 @@ class Search:
     def leave(self) -> None:
         """End what runs; the next search goes on with it."""
         if self.running:
-            logger.info("%d in flight: the same command goes on", len(self.running))
+            count = len(self.running) + len(self.waiting)
+            logger.info("%d in flight: the same command goes on", count)
         for one in self.running:
             one.job.stop()
         deadline = time.monotonic() + LEAVE

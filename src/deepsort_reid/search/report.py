@@ -1,6 +1,5 @@
 """What a search shows: a table of its trials, two pictures, and the command of the best one."""
 
-import shlex
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from deepsort_reid.core import files
 from deepsort_reid.core.figure import BLUE, GREY, ORANGE, drawn
 from deepsort_reid.core.yaml_file import show
-from deepsort_reid.runs.changes import override
+from deepsort_reid.runs.changes import as_options
 from deepsort_reid.search.space import Space
 from deepsort_reid.search.study import ARITHMETIC, CODE, REASON, SECONDS, VALUES, Study, tags_of
 
@@ -27,8 +26,7 @@ TABLE, HISTORY, IMPORTANCE = "trials.csv", "history.png", "importance.png"
 
 def command(changes: Mapping[str, Any]) -> str:
     """The line that trains with these parameters."""
-    options = [f"-S {shlex.quote(f'{key}={override(value)}')}" for key, value in changes.items()]
-    return " ".join(["uv run dvc exp run", *options])
+    return f"uv run dvc exp run{as_options(changes)}"
 
 
 def write(folder: Path, study: Study, space: Space) -> list[Path]:
@@ -141,6 +139,8 @@ def closing(study: Study, space: Space, code: str) -> str:
     lines += promise(best, space)
     if best.user_attrs.get(CODE) != code:
         lines.append("the code has changed since that trial: the number may be another now")
+    elif {trial.user_attrs.get(CODE) for trial in trials} != {code}:
+        lines.append("the code has changed since other trials: their numbers may be others now")
     return "\n".join(lines)
 
 

@@ -110,6 +110,12 @@ class Space:
         """The parameters that vary."""
         return [dimension.key for dimension in self.dimensions]
 
+    @property
+    def epochs(self) -> int | None:
+        """The epochs by which trials are pruned; None: none is, also where they vary."""
+        is_pruned = self.config.pruning and "epochs" not in self.keys
+        return int(self.params["epochs"]) if is_pruned else None
+
     def draw(self, trial: optuna.Trial) -> dict[str, Any]:
         """A trial's values; what was drawn for it before stays."""
         return {dimension.key: dimension.draw(trial) for dimension in self.dimensions}

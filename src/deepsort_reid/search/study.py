@@ -1,8 +1,10 @@
 """The study: every trial of a search with its values and its score, in a database of Optuna's."""
 
+import hashlib
 import json
 import socket
 import time
+import uuid
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,8 +15,9 @@ import optuna
 import sqlalchemy
 from filelock import FileLock, Timeout
 from optuna.exceptions import ExperimentalWarning, OptunaError
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from deepsort_reid.core import files
 from deepsort_reid.core.errors import SearchError, one_line, shortened
 from deepsort_reid.runs.mlflow.failures import masked, reason
 from deepsort_reid.runs.mlflow.store import quoted
@@ -22,6 +25,7 @@ from deepsort_reid.runs.names import flattened
 
 MADE_OF, RUN = "made_of", "run"  # attributes of a study
 VALUES, REASON, PLACE, SECONDS, CODE = "values", "reason", "place", "seconds", "code"  # of a trial
+SEVERAL = "several"  # the code of a trial that was interrupted, and ended under another one
 ARITHMETIC = "arithmetic"  # what a CPU has chosen for a trial by a measurement
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 AGAIN = 2.0  # seconds before a second try to open a database
@@ -35,7 +39,7 @@ class Study:
 
     Attributes:
         name: the study's.
-        place: names this machine and folder where others may share the study; empty if none can.
+        place: names the search's folder where others may share the study; empty if none can.
         optuna: Optuna's own study.
     """
 
@@ -52,16 +56,16 @@ class Study:
         Raises:
             SearchError: the database cannot be opened.
         """
-        self.name, self.seed = name, seed
-        self.place = f"{socket.gethostname()}:{folder}" if url else ""
+        self.name = name
+        self.place = place_of(folder) if url else ""
         self.address = url or f"sqlite:///{quoted(folder / 'study.db')}"
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         with self.answering():
             try:
-                self.optuna = opened(self.address, name, epochs)
+                self.optuna = opened(self.address, name, seed, epochs)
             except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):
                 time.sleep(AGAIN)  # another search has made the tables at the same moment
-                self.optuna = opened(self.address, name, epochs)
+                self.optuna = opened(self.address, name, seed, epochs)
 
     @contextmanager
     def answering(self) -> Iterator[None]:
@@ -136,23 +140,11 @@ class Study:
         """Whether a trial is this search's; alone, all are."""
         return not self.place or trial.user_attrs.get(PLACE) == self.place
 
-    def ask(self, *, parallel: bool) -> Trial:
-        """Begin a trial.
-
-        Its draw depends on the seed and on the trials before it, and not on whether this search was
-        interrupted among them.
-
-        Args:
-            parallel: whether other trials may be in flight, near whose values none is drawn.
-        """
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            self.optuna.sampler = optuna.samplers.TPESampler(
-                seed=self.seed + len(self.trials()), constant_liar=parallel or bool(self.place)
-            )
-        trial = self.optuna.ask()
-        trial.set_user_attr(PLACE, self.place)
-        return trial
+    def ask(self) -> Trial:
+        """Begin a trial, which is this search's from the first moment on."""
+        new = create_trial(state=TrialState.RUNNING, user_attrs={PLACE: self.place})
+        self.optuna.add_trial(new)
+        return self.take_up(self.left()[-1])
 
     def take_up(self, trial: FrozenTrial) -> Trial:
         """A trial that was left, to go on with."""
@@ -202,13 +194,54 @@ class Study:
         return next((t for t in self.ended() if t.user_attrs.get(VALUES) == wanted), None)
 
 
-def opened(address: str, name: str, epochs: int | None) -> optuna.Study:
+class Sampler(optuna.samplers.TPESampler):
+    """TPE, seeded by trial and parameter.
+
+    A draw depends on the seed and on the other trials, and not on whether this search was
+    interrupted before it. Searches that draw at the same moment draw different values, since their
+    trials have different numbers. Nothing is drawn near the values of trials in flight.
+    """
+
+    def __init__(self, seed: int):
+        """Draw nothing yet."""
+        self.seed = seed
+        super().__init__()
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: optuna.distributions.BaseDistribution,
+    ) -> Any:
+        """A trial's value of a parameter."""
+        text = f"{self.seed} {trial.number} {param_name}"
+        seed = int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            tpe = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+        return tpe.sample_independent(study, trial, param_name, param_distribution)
+
+
+def place_of(folder: Path) -> str:
+    """The name of a search's folder among those that share a study; it stays when the host changes.
+
+    It begins with the host on which the folder was made, so that people can tell it.
+    """
+    path = folder / PLACE
+    if not path.exists():
+        files.write_text(path, f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}\n")
+    return path.read_text(encoding="utf-8").strip()
+
+
+def opened(address: str, name: str, seed: int, epochs: int | None) -> optuna.Study:
     """Optuna's study of this name in a database, begun if it is not there."""
     return optuna.create_study(
         storage=address,
         study_name=name,
         direction="maximize",
         load_if_exists=True,
+        sampler=Sampler(seed),
         pruner=pruner(epochs),
     )
 

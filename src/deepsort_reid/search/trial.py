@@ -24,7 +24,10 @@ from deepsort_reid.training.arithmetic import has_bfloat16
 
 CURVE = "by_epoch/reid/mAP"
 LOG, RUN, EVALUATION = "log.txt", Path("reports/run.json"), Path("reports/evaluation.json")
-RESULTS = ("no longer a finite number", "out of memory")  # of what fails by its parameters
+DIVERGED = "no longer a finite number"
+# As torch says it of a GPU and of a CPU, numpy, the system, and Python.
+NO_MEMORY = ("out of memory", "can't allocate memory", "Unable to allocate",
+             "Cannot allocate memory", "MemoryError")  # fmt: skip
 KILL_AFTER = 30.0  # seconds that a process has to leave
 TAIL = 8192  # bytes of the log in which the reason is looked for
 OF_WEIGHTS = ("weights", "teacher", "arch")  # parameters of stage weights
@@ -38,10 +41,12 @@ class Failure(NamedTuple):
     Attributes:
         reason: one line.
         is_result: whether the parameters are at fault, as of a loss that grows without bounds.
+        is_memory: whether there was too little memory, which others may have taken too.
     """
 
     reason: str
     is_result: bool
+    is_memory: bool = False
 
 
 @dataclass
@@ -76,7 +81,9 @@ class Running:
     place: Place
     process: subprocess.Popen[bytes] | None = None
     stages: list[str] = field(default_factory=list)  # that are left
-    run: RunFolder | None = None
+    runs: list[RunFolder] = field(default_factory=list)  # the last one trains
+    seen: set[str] = field(default_factory=set)  # keys of all runs that were looked at
+    log_began: int = 0  # the log's bytes before this stage
     failure: Failure | None = None
     told_at: float | None = None  # when it was told to end
     began: float = field(default_factory=time.monotonic)
@@ -100,7 +107,7 @@ class Running:
                 return False
             self.process = None
             if status or self.told_at is not None:
-                self.failure = failure(self.folder / LOG, status)
+                self.failure = failure(self.folder / LOG, status, self.log_began)
                 self.stages.clear()
         if not self.stages:
             return True
@@ -119,6 +126,7 @@ class Running:
         }
         # A session of its own: Ctrl-C is for the search, which ends its trials.
         with (self.folder / LOG).open("ab") as log:
+            self.log_began = log.tell()
             return subprocess.Popen(  # noqa: S603
                 stage_command(stage), cwd=self.folder, env=environ, stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, start_new_session=True,
@@ -126,11 +134,25 @@ class Running:
 
     def curve(self) -> Points:
         """The mAP of each epoch so far; epoch 0 is the network before training."""
-        self.run = self.run or find_run(self.place.run_key, self.number)
-        points = self.run.metrics.read() if self.run else []
+        self.find_runs()
+        points = self.runs[-1].metrics.read() if self.runs else []
         return [
             (one.step, one.value) for one in points if one.name == CURVE and one.step is not None
         ]
+
+    def find_runs(self) -> None:
+        """Look among the runs that were begun since the last look.
+
+        A trial has several if code or environment have changed while it was interrupted.
+        """
+        for folder in all_folders():
+            if folder.key not in self.seen and (folder.path / "tags.json").exists():
+                self.seen.add(folder.key)
+                tags = folder.read("tags.json")
+                whose = tags.get(PARENT_KEY), tags.get(TRIAL_TAG)
+                if whose == (self.place.run_key, str(self.number)):
+                    self.runs.append(folder)
+                    self.runs.sort(key=lambda run: run.read("run.json").get("started", 0))
 
     def score(self) -> float | None:
         """The mAP of the finished network; None where nothing was found to measure."""
@@ -168,10 +190,11 @@ class Running:
 
     def conclude(self, tags: Mapping[str, object]) -> None:
         """Tell the trial's run what became of it, and remove what nobody needs any more."""
-        self.curve()
-        if self.run:
-            self.run.merge("tags.json", {name: str(value) for name, value in tags.items()})
-            unfinished.forget(self.run.key)
+        self.find_runs()
+        if self.runs:
+            self.runs[-1].merge("tags.json", {name: str(value) for name, value in tags.items()})
+        for run in self.runs:
+            unfinished.forget(run.key)
         for name in ("data", "models"):
             files.remove(self.folder / name)
 
@@ -188,11 +211,7 @@ def begin(number: int, params: Mapping[str, Any], slot: devices.Slot, place: Pla
     running = Running(number, slot, place)
     folder = running.folder
     written = folder / "params.yaml"
-    try:
-        is_begun = files.read_json(written) == params
-    except (OSError, ValueError):
-        is_begun = False
-    if not is_begun:
+    if not files.holds(written, params):
         files.remove(folder)
         for name in ("data", "reports"):
             link(place.base / name, folder / name)
@@ -218,23 +237,20 @@ def stages(folder: Path, keys: list[str]) -> Iterator[str]:
     yield "evaluate"
 
 
-def find_run(search: str, number: int) -> RunFolder | None:
-    """The run's folder of a search's trial, once its training has begun."""
-    for folder in all_folders():
-        if (folder.path / "tags.json").exists():
-            tags = folder.read("tags.json")
-            if tags.get(PARENT_KEY) == search and tags.get(TRIAL_TAG) == str(number):
-                return folder
-    return None
+def failure(log: Path, status: int, begin: int = 0) -> Failure:
+    """Why a stage has failed: its error's line, or how its process has ended.
 
-
-def failure(log: Path, status: int) -> Failure:
-    """Why a stage has failed: its error's line, or how its process has ended."""
+    Args:
+        log: of the trial, to which each of its stages has added.
+        status: of the stage's process.
+        begin: the log's bytes before the stage.
+    """
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - TAIL))
+        file.seek(max(begin, log.stat().st_size - TAIL))
         lines = file.read().decode("utf-8", "replace").splitlines()
     error = next((line for line in reversed(lines) if line.startswith("error: ")), "")
     ended = f"signal {-status}" if status < 0 else f"status {status}"
     reason = error.removeprefix("error: ") or f"its process ended with {ended}"
-    is_result = any(word in line for line in lines for word in RESULTS)
-    return Failure(one_line(f"{reason}; see {log}"), is_result)
+    is_memory = any(word in line for line in lines for word in NO_MEMORY)
+    is_result = is_memory or any(DIVERGED in line for line in lines)
+    return Failure(one_line(f"{reason}; see {log}"), is_result, is_memory)
