@@ -19,7 +19,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from deepsort_reid.core import files
 from deepsort_reid.core.errors import SearchError, one_line, shortened
-from deepsort_reid.runs.mlflow.failures import masked, reason
+from deepsort_reid.core.secrets import masked
+from deepsort_reid.runs.mlflow.failures import reason
 from deepsort_reid.runs.mlflow.store import quoted
 from deepsort_reid.runs.names import flattened
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from deepsort_reid.core.errors import StoreError
 from deepsort_reid.core.secrets import CREDENTIALS
-from deepsort_reid.core.secrets import masked as masked
+from deepsort_reid.core.secrets import masked
 
 if TYPE_CHECKING:
     from mlflow.exceptions import MlflowException
