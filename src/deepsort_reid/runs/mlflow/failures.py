@@ -9,8 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from deepsort_reid.core.errors import StoreError
-from deepsort_reid.core.secrets import CREDENTIALS
-from deepsort_reid.core.secrets import masked
+from deepsort_reid.core.secrets import CREDENTIALS, masked
 
 if TYPE_CHECKING:
     from mlflow.exceptions import MlflowException
