@@ -8,6 +8,7 @@ import torch
 
 from deepsort_reid.core import files
 from deepsort_reid.core.config import load_params
+from deepsort_reid.core.errors import shortened
 from deepsort_reid.core.machine import processor
 from deepsort_reid.core.secrets import masked
 from deepsort_reid.core.stage import run_stage
@@ -72,7 +73,7 @@ def main() -> None:
             "reid/mAP",
             report.describe_version(
                 metrics,
-                data=f"{masked(source)} ({summary.digest[:12]})",
+                data=f"{masked(source)} ({shortened(summary.digest)})",
                 too_few=evaluation.too_few(),
             ),
         )

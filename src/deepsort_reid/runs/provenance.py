@@ -136,7 +136,7 @@ def user_name() -> str | None:
 
 def describe(arch: str, data_digest: str, commit: str | None, experiment: str | None) -> str:
     """The run in a few words of Markdown, for the top of its page."""
-    words = [f"**{arch}** trained on data `{data_digest[:12]}`"]
+    words = [f"**{arch}** trained on data `{shortened(data_digest)}`"]
     if commit:
         words.append(f"commit `{commit[:7]}`")
     if experiment:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepsort_reid.core import files
-from deepsort_reid.core.errors import PromotionError
+from deepsort_reid.core.errors import PromotionError, shortened
 from deepsort_reid.core.secrets import masked
 from deepsort_reid.runs.gates import Gate, not_worse, recorded
 from deepsort_reid.runs.mlflow.registry import CHECKPOINT, CONTEXT, MODEL, answering, version_of
@@ -131,7 +131,7 @@ def checkpoint_md5(client: "MlflowClient", run_id: str) -> str | None:
 
 def shown(md5: str | None) -> str:
     """A checksum's beginning, in messages."""
-    return "missing" if md5 is None else md5[:12]
+    return "missing" if md5 is None else shortened(md5)
 
 
 def mismeasured(run: "Run", gates: Sequence[Gate]) -> Gate | None:
