@@ -72,8 +72,7 @@ def test_numbers_by_source_and_elsewhere(joint: Path, monkeypatch: pytest.Monkey
         found["queries"] - found["queries_without_match"]
     )
     assert 0 <= found["also"]["west"]["mAP"] <= 1
-    run = json.loads((joint / "reports/run.json").read_text())
-    metrics = projects.client(joint).get_run(run["run_id"]).data.metrics
+    metrics = projects.run_of(joint).data.metrics
     assert metrics["also-west/mAP"] == pytest.approx(found["also"]["west"]["mAP"])
     assert metrics["source-north/rank-1"] == pytest.approx(found["sources"]["north"]["rank1"])
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support import projects, slurm, stages
+from tests.support import outputs, projects, slurm, stages
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-CHANGES = {"nproc_per_node": 2, "epochs": 6, "run.save_seconds": 0.1}
+CHANGES = {"nproc_per_node": 2, "epochs": 6, "run.save_seconds": 0.1, "amp": False}
 OUTPUTS = ("models/model.pth", "reports/history.csv", "reports/train.json")
 ENDED = ("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL")
 
@@ -39,15 +39,11 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(split: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def undisturbed(split: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """What the training leaves without SLURM."""
     with projects.copied(split, tmp_path_factory.mktemp("undisturbed")) as project:
         projects.run(project, "dvc", "repro")
-        return outputs(project)
-
-
-def outputs(project: Path) -> dict[str, bytes]:
-    return {name: (project / name).read_bytes() for name in OUTPUTS}
+        return outputs.of(project, OUTPUTS)
 
 
 def text_of(project: Path) -> str:
@@ -61,7 +57,7 @@ def wait_for_epoch(cluster: slurm.Cluster, project: Path, epoch: int) -> None:
 
 
 def test_a_job_that_is_told_to_stop_queues_again_and_ends_in_the_same_bytes(
-    cluster: slurm.Cluster, split: Path, undisturbed: dict[str, bytes], tmp_path: Path
+    cluster: slurm.Cluster, split: Path, undisturbed: dict[str, list[str]], tmp_path: Path
 ) -> None:
     project = projects.copy(split, tmp_path / "project")
     job = cluster.submit(project)
@@ -73,7 +69,7 @@ def test_a_job_that_is_told_to_stop_queues_again_and_ends_in_the_same_bytes(
     assert cluster.job(job)["Restarts"] == "1"
     assert "going on with an interrupted training: epoch " in text_of(project)
     assert "Traceback" not in text_of(project)
-    assert outputs(project) == undisturbed
+    assert outputs.of(project, OUTPUTS) == undisturbed
 
 
 def test_a_job_that_is_cancelled_stays_so(
@@ -90,12 +86,12 @@ def test_a_job_that_is_cancelled_stays_so(
 
 
 def test_two_nodes_train_together(
-    cluster: slurm.Cluster, split: Path, undisturbed: dict[str, bytes], tmp_path: Path
+    cluster: slurm.Cluster, split: Path, undisturbed: dict[str, list[str]], tmp_path: Path
 ) -> None:
     project = projects.copy(split, tmp_path / "project")
     stages.write_params(project, CHANGES | {"nnodes": 2, "nproc_per_node": 1})
     job = cluster.submit(project, "--nodes=2")
     assert cluster.wait(job, *ENDED)["JobState"] == "COMPLETED", text_of(project)
-    found = outputs(project)
+    found = outputs.of(project, OUTPUTS)
     assert found["reports/history.csv"] == undisturbed["reports/history.csv"]
     assert found["models/model.pth"] == undisturbed["models/model.pth"]

@@ -1,7 +1,7 @@
 """What a training computes in: float32, or bfloat16 where that is clearly faster and right."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -78,6 +78,32 @@ def test_large_networks_are_measured_with_few_images(monkeypatch: pytest.MonkeyP
     assert arithmetic.affordable_batch(net, SIZE, 8) == 8
     monkeypatch.setattr(arithmetic, "SECONDS", 0.0)
     assert arithmetic.affordable_batch(net, SIZE, 8) == 2
+
+
+class Pass:
+    """A pass that takes as long as it is told, or the last time again; it counts its calls."""
+
+    def __init__(self, *seconds: float):
+        self.seconds, self.calls = seconds, 0
+
+    def __call__(self) -> float:
+        self.calls += 1
+        return self.seconds[min(self.calls, len(self.seconds)) - 1]
+
+
+def in_turns(*sides: Pass) -> list[float]:
+    return arithmetic.in_turns(cast("list[arithmetic.Passes]", sides))
+
+
+def test_short_passes_are_measured_often_enough_to_come_out_even() -> None:
+    """A machine whose other users take it away for a while slows down whatever runs just then."""
+    disturbed, calm = Pass(0.01, 0.03, 0.03, 0.03, 0.01), Pass(0.01)
+    assert in_turns(disturbed, calm) == [0.01, 0.01]
+    assert 20 < calm.calls < 30
+
+
+def test_long_passes_are_measured_twice() -> None:
+    assert in_turns(Pass(9.0, 3.0, 2.0), Pass(9.0, 1.0, 1.5)) == [2.0, 1.0]
 
 
 def on_one_that_disagrees(process: Process) -> bool:

@@ -12,11 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support import projects, stages
+from tests.support import outputs, projects, stages
 from tests.support.projects import PREPARED
 
 RESTARTED = {"run.save_seconds": 0.1, "run.max_restarts": 1}
-LONGER = {"nproc_per_node": 2, "epochs": 6} | RESTARTED
+LONGER = PREPARED | {"epochs": 6} | RESTARTED
 COMMAND = [
     sys.executable,
     "-m",
@@ -56,15 +56,11 @@ def training(project: Path) -> Iterator[subprocess.Popen[str]]:
         process.wait()
 
 
-def finish(project: Path) -> dict[str, bytes]:
+def finish(project: Path) -> dict[str, list[str]]:
     """Let the training go through; return what it leaves."""
     with training(project) as process:
         assert process.wait(150) == 0, text_of(project)
-    return outputs(project)
-
-
-def outputs(project: Path) -> dict[str, bytes]:
-    return {name: (project / name).read_bytes() for name in OUTPUTS}
+    return outputs.of(project, OUTPUTS)
 
 
 def text_of(project: Path) -> str:
@@ -99,7 +95,7 @@ def seconds_until_gone(project: Path) -> float:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(split: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def undisturbed(split: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     with projects.copied(split, tmp_path_factory.mktemp("undisturbed")) as folder:
         return finish(folder)
 
@@ -126,21 +122,21 @@ def test_a_pipeline_whose_rank_is_killed_ends_in_the_same_bytes(
     with projects.copied(prepared, tmp_path / "project") as project:
         stages.write_params(project, PREPARED | RESTARTED)
         kill_a_rank(project, 1)
-        assert outputs(project) == outputs(prepared)
+        assert outputs.of(project, OUTPUTS) == outputs.of(prepared, OUTPUTS)
 
 
 @pytest.mark.slow
 def test_torchrun_starts_ranks_again_that_died(
-    split: Path, undisturbed: dict[str, bytes], tmp_path: Path
+    split: Path, undisturbed: dict[str, list[str]], tmp_path: Path
 ) -> None:
     project = projects.copy(split, tmp_path / "project")
     kill_a_rank(project, 2)
-    assert outputs(project) == undisturbed
+    assert outputs.of(project, OUTPUTS) == undisturbed
 
 
 @pytest.mark.slow
 def test_killed_and_stopped_and_gone_on_with(
-    split: Path, undisturbed: dict[str, bytes], tmp_path: Path
+    split: Path, undisturbed: dict[str, list[str]], tmp_path: Path
 ) -> None:
     project = projects.copy(split, tmp_path / "project")
     with training(project) as process:
