@@ -29,16 +29,24 @@ from benchmarks.changed_footage import CHANGED, CHANGES, rendered
 from numpy.typing import NDArray
 
 from deepsort_reid.core.config import load_params
+from deepsort_reid.core.errors import TooLittleError
 from deepsort_reid.core.machine import processor
 from deepsort_reid.data.packed import Images, open_part
 from deepsort_reid.evaluation.distances import Embedded as Embedding
 from deepsort_reid.evaluation.ranking import ranking
 from deepsort_reid.model.extractor import Extractor
 from deepsort_reid.monitoring.appearance import NAMES
-from deepsort_reid.monitoring.enough import DRAWS, crops_each, draws_of
+from deepsort_reid.monitoring.enough import DRAWS, draws_of
 from deepsort_reid.monitoring.footage import CROPS, Footage, chosen_tracks, of_split
 from deepsort_reid.monitoring.two_sample import Difference, combined, compare, whitened
-from deepsort_reid.monitoring.watch import Embedded, between_cameras, compare_draw, embedded
+from deepsort_reid.monitoring.watch import (
+    Embedded,
+    between_cameras,
+    compare_draw,
+    embedded,
+    evened,
+    with_pieces_joined,
+)
 
 LEVEL = 0.01  # of an alarm
 LEVELS = (LEVEL, 0.05)
@@ -96,37 +104,31 @@ def group_of(crops: Images, people: Sequence[int], camids: Sequence[int], each: 
 
 def some(group: Embedded, chosen: NDArray[np.int64]) -> Embedded:
     """Some of the tracks."""
-    return cut_down(group, np.flatnonzero(np.isin(group.footage.tracks, chosen)))
-
-
-def cut_down(group: Embedded, crops: NDArray[np.int64]) -> Embedded:
-    """Some of the crops."""
-    return Embedded(group.footage.only(crops), group.embeddings[crops], group.numbers[crops])
+    return group.only(np.flatnonzero(np.isin(group.footage.tracks, chosen)))
 
 
 def shortened(group: Embedded, *counts: int) -> Embedded:
     """The same people with so many crops each, in turn: one and four, say."""
     tracks = group.footage.tracks
     place = np.arange(len(tracks)) - np.searchsorted(tracks, tracks)
-    return cut_down(group, np.flatnonzero(place < np.array(counts)[tracks % len(counts)]))
+    return group.only(np.flatnonzero(place < np.array(counts)[tracks % len(counts)]))
 
 
-def broken(group: Embedded, pieces: int) -> Embedded:
-    """The same crops as so many tracks for each one, as a tracker leaves them that fails."""
+def broken(group: Embedded, pieces: int, share: float = 1.0) -> Embedded:
+    """The same crops, a share of the tracks in so many pieces, as a tracker leaves that fails."""
     footage = group.footage
     place = np.arange(len(footage.tracks)) % CROPS * pieces // CROPS
-    tracks = footage.tracks * pieces + place
-    count = pieces * len(footage.people)
+    place[footage.tracks >= share * len(footage.people)] = 0
+    kept, tracks = np.unique(footage.tracks * pieces + place, return_inverse=True)
     part = replace(
-        footage, tracks=tracks, people=np.arange(count), camids=np.repeat(footage.camids, pieces)
+        footage, tracks=tracks, people=np.arange(len(kept)), camids=footage.camids[kept // pieces]
     )
-    return Embedded(part, group.embeddings, group.numbers)
+    return replace(group, footage=part)
 
 
-def evened(old: Embedded, new: Embedded) -> tuple[Embedded, Embedded]:
-    """With equally many crops of each track, as the command has them."""
-    each = crops_each(old.footage, new.footage, LEVEL)
-    return cut_down(old, old.footage.evenly(each)), cut_down(new, new.footage.evenly(each))
+def tracked(group: Embedded) -> Embedded:
+    """The same as the work of a tracker, whose pieces are to be joined."""
+    return replace(group, footage=replace(group.footage, is_tracked=True))
 
 
 def look(
@@ -140,10 +142,18 @@ def look(
         as_they_are: tracks count with all their crops, unlike the command's.
     """
     if not as_they_are:
-        old, new = evened(old, new)
+        old, new = evened(*with_pieces_joined(old, new), LEVEL)
     count = draws_of(old.footage, new.footage)
     found = [compare_draw(old, new, seed, PERMUTATIONS) for seed in range(count)]
     return float(combined(np.array([one.p_value for one in found]))), found
+
+
+def p_of(old: Embedded, new: Embedded) -> float:
+    """The command's p-value; 1 if it finds too little footage to say."""
+    try:
+        return look(old, new)[0]
+    except TooLittleError:
+        return 1.0
 
 
 def draws(group: Embedded, looks: int, *sizes: int) -> Iterable[list[Embedded]]:
@@ -185,10 +195,29 @@ def false_alarms(new: Embedded, held_out: Embedded, trained: Embedded, looks: in
         ("32 others for each look", lambda g: (g[1], g[0]), 64, looks),
         (f"{trained.footage.count} people of training", lambda g: (trained, g[0]), 32, looks // 4),
         ("32 others, each crop a track", lambda g: (broken(g[1], 4), broken(g[0], 4)), 32, looks),
-        ("32 others, new tracks in 2 pieces", lambda g: (g[1], broken(g[0], 2)), 32, looks),
+        ("32 others, whole tracks, pieces joined", lambda g: (g[1], tracked(g[0])), 32, looks),
+        *(
+            (
+                f"32 others, {told}, {how}",
+                lambda g, pieces=pieces, share=share, of=of: (
+                    g[1],
+                    of(broken(g[0], pieces, share)),
+                ),
+                size,
+                looks,
+            )
+            for told, pieces, share, size in (
+                ("each new track in 2 pieces", 2, 1.0, 32),
+                ("each new track in 2 pieces", 2, 1.0, 16),
+                ("each new track in 2 pieces", 2, 1.0, 64),
+                ("a third of them in 2 pieces", 2, 1 / 3, 32),
+                ("each in 4 pieces of a crop", 4, 1.0, 32),
+            )
+            for how, of in (("as people", lambda group: group), ("pieces joined", tracked))
+        ),
     ]
     for name, sides, size, count in kinds:
-        found = [look(*sides(groups))[0] for groups in draws(new, count, size, 32)]
+        found = [p_of(*sides(groups)) for groups in draws(new, count, size, 32)]
         rates = " | ".join(rate(found, level) for level in LEVELS)
         print(f"| {name} | {size} | {count} | {rates} |", flush=True)
     print()
@@ -236,18 +265,21 @@ def by_reference(new: Embedded, looks: int) -> None:
 
 def power(people: dict[str, Embedded], held_out: Embedded, looks: int) -> None:
     """Changed people beside the held-out ones."""
-    known, _ = evened(held_out, people["none"])
+    known, _ = evened(held_out, people["none"], LEVEL)
     cameras = np.mean([between_cameras(known, seed) or np.nan for seed in range(DRAWS)])
     print(f"Alarms at {LEVEL} beside the held-out people, per cent of {looks} looks; two of the")
     print(f"training's cameras differ by an effect of {cameras:.4f}\n")
-    print("| change | 16 new tracks | 32 | 64 | effect | times cameras | named | mAP |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| change | 16 new tracks | 32 | 64 | 32, pieces joined | 64, pieces joined ", end="")
+    print("| effect | times cameras | named | mAP |\n|---|---|---|---|---|---|---|---|---|---|")
     for name, (told, _) in CHANGES.items():
         cells, found = [], []
         for size in (16, 32, 64):
             seen = [look(held_out, groups[0]) for groups in draws(people[name], looks, size)]
             cells.append(f"{100 * np.mean([p <= LEVEL for p, _ in seen]):.0f}")
             found = [one for _, each in seen for one in each]
+        for size in (32, 64):
+            found_p = [p_of(held_out, tracked(new)) for (new,) in draws(people[name], looks, size)]
+            cells.append(f"{100 * np.mean([p <= LEVEL for p in found_p]):.0f}")
         effect = float(np.mean([one.effect for one in found]))
         named, times = Counter(largest(one) for one in found).most_common(1)[0]
         cells += [f"{effect:.3f}", f"{effect / cameras:.1f}",
@@ -292,13 +324,13 @@ def statistics(people: dict[str, Embedded], held_out: Embedded, looks: int) -> N
         "Gaussian MMD, whitened": lambda e, t: averaged(whitened(e), t, gaussian),
     }
     print(f"| statistic | {' | '.join(CHANGES)} |\n|---|{'---|' * len(CHANGES)}")
-    first, of_first, chosen = evened(held_out, people["none"])[0].draw(0)
+    first, of_first, chosen = evened(held_out, people["none"], LEVEL)[0].draw(0)
     for name, of in others.items():
         cells = []
         for group in people.values():
             alarms = 0
             for (new,) in draws(group, looks, 32):
-                second, of_second, more = evened(held_out, new)[1].draw(0)
+                second, of_second, more = evened(held_out, new, LEVEL)[1].draw(0)
                 tracks = np.concatenate([of_first, len(chosen) + of_second])
                 is_new = np.arange(len(chosen) + len(more)) >= len(chosen)
                 distances = of(np.concatenate([first, second]), tracks)

@@ -65,7 +65,7 @@ def test_who_has_one_long_track_stays() -> None:
 def test_few_people_are_refused_with_the_number_that_it_takes() -> None:
     check_enough(footage(*[1] * 5), footage(*[1] * 5), 0.01)  # 2 of 252 ways: 0.008
     twice = footage(*[1] * 6, people=[0, 0, 1, 2, 3, 4])  # p is doubled
-    text = "5 people or tracks beside 5 allow no alarm at 0.01: p is 0.016 at least; expected 6 or"
+    text = "5 people or tracks, beside 5 allow no alarm at 0.01: p is 0.016 at least; expected 6 or"
     with pytest.raises(TooLittleError, match=re.escape(text)):
         check_enough(twice, footage(*[1] * 5), 0.01)
     check_enough(twice, footage(*[1] * 6), 0.01)

@@ -107,6 +107,25 @@ def test_no_alarm_alarm_and_an_error(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert told["tracks"] == {"old": PEOPLE // 2, "new": PEOPLE}
 
 
+def test_pieces_of_tracks_are_joined_where_it_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = write_people(tmp_path / "whole", 100)
+    for person in sorted(whole.iterdir()):
+        piece = person.with_name(f"{person.name}b")  # the tracker has found somebody new
+        piece.mkdir()
+        for number in (3, 4):
+            Image.fromarray(crop(int(person.name), number)).save(piece / f"{number}.png")
+    assert command(str(whole), "--json") == cli.ALARM
+    told = json.loads(capsys.readouterr().out)
+    assert told["tracks"]["new"] == 2 * PEOPLE
+    assert told["people_joined"] == {"old": 0, "new": 0}
+    assert command(str(whole), "--pieces") == 0
+    told = capsys.readouterr().out
+    assert told.startswith("no alarm: ")
+    assert "may be pieces of another's track" in told
+
+
 def test_looks_are_points_of_one_run(here: Path, tmp_path: Path) -> None:
     footage = write_people(tmp_path / "same", 100)
     for _ in range(2):

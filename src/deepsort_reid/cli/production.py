@@ -63,6 +63,10 @@ def watch(
         float, typer.Option("--alarm", min=0.001, max=0.5, help="share of false alarms")
     ] = 0.01,
     name: Annotated[str, typer.Option(help="what is watched; each has its curve")] = "footage",
+    pieces: Annotated[
+        bool,
+        typer.Option("--pieces", help="tracks may be pieces of one person's, as a video's may"),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     weights: Annotated[
         Path | None, typer.Option("--weights", "-w", help="[default: models/model.pth in --folder]")
@@ -88,7 +92,7 @@ def watch(
         try:
             outcome, run = watching.watch(
                 footage, tracks=tracks, weights=weights, folder=folder, against=against,
-                cameras=cameras or [], level=level, name=name, device=device,
+                cameras=cameras or [], level=level, name=name, pieces=pieces, device=device,
             )  # fmt: skip
         except TooLittleError as error:
             typer.echo(f"too little footage to say: {error}", err=True)

@@ -5,6 +5,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from deepsort_reid.core import files
@@ -46,6 +47,7 @@ def watch(
     cameras: Sequence[int] = (),
     level: float = 0.01,
     name: str = "footage",
+    pieces: bool = False,
     device: str | None = None,
 ) -> tuple[Outcome, str]:
     """Compare footage with what a network is used to, and record it.
@@ -59,6 +61,8 @@ def watch(
         cameras: of the split's, the only ones to compare with; none: all.
         level: p from which on downwards there is an alarm.
         name: of what is watched, such as a camera; each has a run of its own.
+        pieces: the footage's tracks are a tracker's, and may be pieces of one person's; so those
+            of a video are in any case.
         device: where to compute; None: a GPU if there is one.
 
     Returns:
@@ -80,7 +84,9 @@ def watch(
         raise ConfigError("--camera chooses among the split's cameras; leave it out with --against")
     else:
         old = opened(against, None, size, dataset)
-    outcome = look(extractor, old, opened(footage, tracks, size, dataset), level=level)
+    new = opened(footage, tracks, size, dataset)
+    new = replace(new, is_tracked=pieces or new.is_tracked)
+    outcome = look(extractor, old, new, level=level)
     with contextlib.chdir(folder):
         return outcome, recorded(outcome, md5, key, name)
 

@@ -45,11 +45,22 @@ class Footage:
     people: NDArray[np.int64]  # (G,) who each track is
     camids: NDArray[np.int64]  # (G,) the camera of each track; -1 unknown
     heights: NDArray[np.int64] | None = None  # (N,) of the crops before resizing; None: unknown
+    is_tracked: bool = False  # by a tracker, so that several tracks may be pieces of one person's
 
     @property
     def count(self) -> int:
         """How many people there are."""
         return len(np.unique(self.people))
+
+    @property
+    def told(self) -> str:
+        """How many people there are, in words."""
+        if self.is_tracked and self.needs_draws:
+            number = len(self.people)
+            return (
+                f"{number} tracks, {self.count} once pieces that look like one person's are joined"
+            )
+        return f"{self.count} people or tracks"
 
     @property
     def counts(self) -> NDArray[np.int64]:

@@ -57,6 +57,12 @@ def details(outcome: Outcome) -> Iterator[str]:
     if others:
         yield f"{'also' if outcome.alarm else 'but'} changed: {', '.join(map(told, others))}"
     yield f"{new:,} new tracks beside {old:,}; a track counts once, with {crops(outcome.each)}"
+    if any(outcome.joined):
+        gone, away = outcome.joined
+        yield (
+            f"of so many that {away:,} new and {gone:,} old ones may be pieces of another's track, "
+            "by their likeness, and count with it"
+        )
     if any(outcome.left_out):
         gone, away = outcome.left_out
         yield f"left out: {away:,} new people and {gone:,} old ones, whose tracks have fewer crops"

@@ -53,6 +53,7 @@ def of_video(video: Path, table: Path, image_size: Size) -> Footage:
         people=np.arange(len(tracks)),
         camids=np.full(len(tracks), NO_CAMERA),
         heights=np.array([len(crop) for crop in crops], np.int64),
+        is_tracked=True,
     )
 
 

@@ -1,9 +1,10 @@
 """New footage beside old: embedded, compared, and told by how much it differs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,9 @@ from deepsort_reid.data.samples import NO_CAMERA
 from deepsort_reid.model import checkpoint
 from deepsort_reid.model.extractor import Extractor
 from deepsort_reid.monitoring.appearance import NAMES, appearance
-from deepsort_reid.monitoring.enough import LEAST, crops_each, draws_of
+from deepsort_reid.monitoring.enough import LEAST, check_enough, crops_each, draws_of
 from deepsort_reid.monitoring.footage import Footage
+from deepsort_reid.monitoring.pieces import joined, nearness
 from deepsort_reid.monitoring.two_sample import (
     PERMUTATIONS,
     Difference,
@@ -53,6 +55,7 @@ class Outcome:
         crops: of all their tracks, likewise.
         each: the crops with which a track counts.
         left_out: people who have no track with so many crops, likewise.
+        joined: people who count as another one, whose pieces their tracks may be, likewise.
         level: the share of false alarms that is put up with.
         p_value: of no change.
         distance: the energy distance of the embeddings.
@@ -69,6 +72,7 @@ class Outcome:
     crops: tuple[int, int]
     each: int
     left_out: tuple[int, int]
+    joined: tuple[int, int]
     level: float
     p_value: float
     distance: float
@@ -103,20 +107,22 @@ def look(extractor: Extractor, old: Footage, new: Footage, *, level: float) -> O
         DatasetError: there are too few old ones.
         WeightsError: the network gives NaN.
     """
-    people = (old.count, new.count)
-    each = crops_each(old, new, level)
-    old, new = (side.only(side.evenly(each)) for side in (old, new))
-    sides = (embedded(extractor, old), embedded(extractor, new))
-    draws = draws_of(old, new)
-    found = [compare_draw(*sides, seed) for seed in range(draws)]
-    cameras = [between_cameras(sides[0], seed) for seed in range(draws)]
+    check_enough(old, new, level)
+    first, second = with_pieces_joined(embedded(extractor, old), embedded(extractor, new))
+    known = (first.footage.count, second.footage.count)
+    first, second = evened(first, second, level)
+    compared = (first.footage.count, second.footage.count)
+    draws, heights = draws_of(first.footage, second.footage), second.footage.heights
+    found = [compare_draw(first, second, seed) for seed in range(draws)]
+    cameras = [between_cameras(first, seed) for seed in range(draws)]
     return Outcome(
         old=old.label,
         new=new.label,
-        tracks=(old.count, new.count),
-        crops=(len(old.crops), len(new.crops)),
-        each=each,
-        left_out=(people[0] - old.count, people[1] - new.count),
+        tracks=compared,
+        crops=(len(first.footage.crops), len(second.footage.crops)),
+        each=int(first.footage.counts[0]),
+        left_out=(known[0] - compared[0], known[1] - compared[1]),
+        joined=(old.count - known[0], new.count - known[1]),
         level=level,
         p_value=float(combined(np.array([one.p_value for one in found]))),
         distance=float(np.mean([one.distance for one in found])),
@@ -125,7 +131,7 @@ def look(extractor: Extractor, old: Footage, new: Footage, *, level: float) -> O
         if all(effect is not None for effect in cameras)
         else None,
         changes=changes([one.moved for one in found]),
-        height=None if new.heights is None else float(np.median(new.heights)),
+        height=None if heights is None else float(np.median(heights)),
         image_height=extractor.image_size[0],
     )
 
@@ -144,6 +150,13 @@ class Embedded:
         kept = np.isin(self.footage.tracks, chosen)
         tracks = np.searchsorted(chosen, self.footage.tracks[kept])
         return self.embeddings[kept], tracks, chosen
+
+    def only(self, chosen: NDArray[np.int64]) -> Self:
+        """Some of the crops, by ascending index."""
+        part = self.footage.only(chosen)
+        return replace(
+            self, footage=part, embeddings=self.embeddings[chosen], numbers=self.numbers[chosen]
+        )
 
     @property
     def by_track(self) -> Floats:
@@ -167,6 +180,31 @@ def embedded(extractor: Extractor, footage: Footage) -> Embedded:
             f"{footage.label}; its training has failed: name another checkpoint (--weights)"
         )
     return Embedded(footage, embeddings, appearance(footage.crops))
+
+
+def with_pieces_joined(old: Embedded, new: Embedded) -> tuple[Embedded, Embedded]:
+    """Both sides, with tracks that may be pieces of one person's counted as that person's.
+
+    Nothing changes unless a tracker has made the tracks of a side.
+    """
+    if not (old.footage.is_tracked or new.footage.is_tracked):
+        return old, new
+    limits = (nearness(side.embeddings, side.footage.tracks) for side in (old, new))
+    within = next((limit for limit in limits if limit is not None), None)
+    if within is None:
+        return old, new
+
+    def relabelled(side: Embedded) -> Embedded:
+        people = joined(side.embeddings, side.footage.tracks, side.footage.people, within)
+        return replace(side, footage=replace(side.footage, people=people))
+
+    return relabelled(old), relabelled(new)
+
+
+def evened(old: Embedded, new: Embedded, level: float) -> tuple[Embedded, Embedded]:
+    """Both sides, with equally many crops of each track; see `crops_each` for what it raises."""
+    each = crops_each(old.footage, new.footage, level)
+    return old.only(old.footage.evenly(each)), new.only(new.footage.evenly(each))
 
 
 def compare_draw(
@@ -239,6 +277,7 @@ def plain(outcome: Outcome) -> Mapping[str, object]:
         "crops": {"old": outcome.crops[0], "new": outcome.crops[1]},
         "crops_of_a_track": outcome.each,
         "people_left_out": {"old": outcome.left_out[0], "new": outcome.left_out[1]},
+        "people_joined": {"old": outcome.joined[0], "new": outcome.joined[1]},
         "energy_distance": outcome.distance,
         "effect": outcome.effect,
         "effect_between_cameras": outcome.cameras,
