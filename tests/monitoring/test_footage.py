@@ -35,6 +35,9 @@ def test_crops_of_a_video_are_those_in_the_boxes_of_its_tracks(tmp_path: Path) -
     assert (found.count, len(found.crops)) == (len(PEOPLE), CROPS * len(PEOPLE))
     assert found.heights is not None
     assert set(found.heights.tolist()) == {20}
+    assert found.is_tracked
+    assert found.spans is not None
+    assert found.spans.tolist() == [[1, FRAMES]] * len(PEOPLE)
     for person in PEOPLE:
         middle = found.crops[found.tracks == person - 1][:, 2:8, 3:5].mean(axis=(0, 1, 2))
         assert middle == pytest.approx(colour(1, person), abs=25)  # the codec loses some

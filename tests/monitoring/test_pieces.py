@@ -39,11 +39,29 @@ def test_near_tracks_and_those_of_one_person_are_joined() -> None:
     tracks, alone = np.arange(6), np.arange(6)
     embeddings = at(0, 8, 16, 90, 100, 180)
     limit = 1 - np.cos(np.deg2rad(9))
-    assert joined(embeddings, tracks, alone, limit).tolist() == [0, 0, 0, 1, 2, 3]  # by a chain
+    assert joined(embeddings, tracks, alone, limit).tolist() == [0, 0, 0, 3, 4, 5]  # by a chain
     assert joined(embeddings, tracks, alone, 0.0).tolist() == [0, 1, 2, 3, 4, 5]
     known = np.array([5, 1, 2, 1, 4, 5])
-    assert joined(embeddings, tracks, known, 0.0).tolist() == [0, 1, 2, 1, 3, 0]
+    assert same(joined(embeddings, tracks, known, 0.0), [0, 1, 2, 1, 3, 0])
+    assert same(joined(embeddings, tracks, known, limit), [0, 0, 0, 0, 1, 0])
     assert len(set(joined(at(7, 7, 7), np.arange(3), np.arange(3), 0.0).tolist())) == 1
+
+
+def same(found: NDArray[np.int64], wanted: list[int]) -> bool:
+    """Whether the same are joined, whatever their numbers."""
+    numbers = np.array(wanted)
+    return bool(((found[:, None] == found) == (numbers[:, None] == numbers)).all())
+
+
+def test_who_is_seen_at_the_same_time_is_not_joined() -> None:
+    embeddings, tracks, limit = at(0, 3, 7, 12), np.arange(4), 1 - np.cos(np.deg2rad(20))
+    spans = np.array([[1, 10], [10, 20], [21, 30], [22, 25]])
+    # 0 was seen with 1, and 2 with 3. Of the others, 1 and 2 are the nearest; 0 and 3 are left.
+    assert joined(embeddings, tracks, tracks, limit, spans).tolist() == [0, 1, 1, 0]
+    apart = np.array([[1, 9], [10, 20], [21, 30], [31, 35]])
+    assert len(set(joined(embeddings, tracks, tracks, limit, apart).tolist())) == 1
+    together = np.array([[1, 9]] * 4)
+    assert joined(embeddings, tracks, tracks, limit, together).tolist() == [0, 1, 2, 3]
 
 
 def side(
@@ -84,10 +102,12 @@ def test_people_are_joined_only_where_a_tracker_has_made_tracks() -> None:
     rng = np.random.default_rng(0)
     old, new = side(rng, 24), side(rng, 24, pieces=2)
     assert with_pieces_joined(old, new) == (old, new)
-    for sides in ((old, tracked(new)), (tracked(old), new)):
-        counts = [one.footage.count for one in with_pieces_joined(*sides)]
-        assert 20 <= counts[0] <= 24
-        assert 22 <= counts[1] <= 32  # of 48
+    first, second = with_pieces_joined(old, tracked(new))
+    assert first is old
+    assert 22 <= second.footage.count <= 32  # of 48
+    first, second = with_pieces_joined(tracked(new), old)
+    assert 22 <= first.footage.count <= 32
+    assert second is old
     single = side(rng, 24, pieces=CROPS)
     assert with_pieces_joined(single, tracked(single))[1].footage.count == 4 * 24  # no measure
 

@@ -45,6 +45,7 @@ class Footage:
     people: NDArray[np.int64]  # (G,) who each track is
     camids: NDArray[np.int64]  # (G,) the camera of each track; -1 unknown
     heights: NDArray[np.int64] | None = None  # (N,) of the crops before resizing; None: unknown
+    spans: NDArray[np.int64] | None = None  # (G, 2) first and last frame of each; None: unknown
     is_tracked: bool = False  # by a tracker, so that several tracks may be pieces of one person's
 
     @property
@@ -103,6 +104,7 @@ class Footage:
             people=self.people[kept],
             camids=self.camids[kept],
             heights=None if self.heights is None else self.heights[chosen],
+            spans=None if self.spans is None else self.spans[kept],
         )
 
 

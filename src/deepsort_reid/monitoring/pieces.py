@@ -4,12 +4,16 @@ Two pieces look alike, as the crops of one track do. Counted as two people they 
 look more uniform than it is, and the test of two_sample.py, whose tracks have to be independent,
 alarms at nothing. So tracks that are as near to each other as the crops of one track mostly are
 count as one person's, of whom a look takes one track. Some of them are two people who look alike.
-The same is done on both sides, so that it makes no difference between them.
+
+Whoever is seen at the same time is two people. That keeps a network that hardly tells people apart
+from joining all of a crowd.
+
+People of whom it is known who they are stay as they are: with their tracks of several cameras there
+would be many times as many ways to join two of them.
 """
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse.csgraph import connected_components
 
 from deepsort_reid.monitoring.two_sample import ROUNDING
 
@@ -49,16 +53,44 @@ def nearness(embeddings: Floats, tracks: Ints) -> float | None:
     return float(np.quantile(within, ALIKE))
 
 
-def joined(embeddings: Floats, tracks: Ints, people: Ints, within: float) -> Ints:
-    """Who each track is, once those that are near to each other are one person's: (G,).
+def joined(
+    embeddings: Floats, tracks: Ints, people: Ints, within: float, spans: Ints | None = None
+) -> Ints:
+    """Who each track is, once those that may be pieces of one person's are joined: (G,).
+
+    The nearest two are joined first. Whoever is seen at the same time is not one person.
 
     Args:
         embeddings: (N, D) of crops, of unit length.
         tracks: (N,) whose crop each is: 0 to G - 1, ascending.
         people: (G,) who each track is known to be.
         within: the largest mean cosine distance between the crops of two pieces.
+        spans: (G, 2) the first and the last frame of each track; None: unknown.
     """
-    means = means_of(embeddings, tracks)
-    is_one = (1 - means @ means.T <= within + ROUNDING) | (people[:, None] == people)
-    found: Ints = connected_components(is_one, directed=False)[1].astype(np.int64)
+    means, found = means_of(embeddings, tracks), np.unique(people, return_inverse=True)[1]
+    apart = seen_together(spans, found)
+    one, other = np.triu_indices(len(people), 1)
+    distances = 1 - (means @ means.T)[one, other]
+    near = np.flatnonzero(distances <= within + ROUNDING)
+    for pair in near[np.argsort(distances[near], kind="stable")].tolist():
+        first, second = found[one[pair]], found[other[pair]]
+        if first != second and not apart[first, second]:
+            found[found == second] = first
+            apart[first] |= apart[second]
+            apart[:, first] |= apart[:, second]
+    return found.astype(np.int64)
+
+
+def seen_together(spans: Ints | None, people: Ints) -> NDArray[np.bool_]:
+    """Which two of P people were seen at the same time: (P, P); none if nobody knows when.
+
+    Args:
+        spans: see `joined`.
+        people: (G,) who each track is, from 0 to P - 1.
+    """
+    found = np.zeros((people.max(initial=-1) + 1,) * 2, np.bool_)
+    if spans is not None:
+        first, last = spans.T
+        one, other = np.nonzero((first[:, None] <= last) & (first <= last[:, None]))
+        found[people[one], people[other]] = True
     return found

@@ -60,8 +60,8 @@ def details(outcome: Outcome) -> Iterator[str]:
     if any(outcome.joined):
         gone, away = outcome.joined
         yield (
-            f"of so many that {away:,} new and {gone:,} old ones may be pieces of another's track, "
-            "by their likeness, and count with it"
+            f"{away:,} more new tracks, and {gone:,} old ones, look like pieces of another, "
+            "and count with it"
         )
     if any(outcome.left_out):
         gone, away = outcome.left_out

@@ -1,7 +1,7 @@
 """Crops of the tracks that `deepsort-reid track` has found in a video."""
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -53,6 +53,7 @@ def of_video(video: Path, table: Path, image_size: Size) -> Footage:
         people=np.arange(len(tracks)),
         camids=np.full(len(tracks), NO_CAMERA),
         heights=np.array([len(crop) for crop in crops], np.int64),
+        spans=spans_of(boxes, [track[0] for track in tracks]),
         is_tracked=True,
     )
 
@@ -85,6 +86,12 @@ def cut_out(
         f"{table}: has boxes in frame {last:,}, but {video} ends at frame {frame:,}; name the "
         "video that was tracked"
     )
+
+
+def spans_of(boxes: Boxes, chosen: Sequence[int]) -> NDArray[np.int64]:
+    """The first and the last frame of the track of each of some boxes: (n, 2)."""
+    frames = [boxes.frames[boxes.ids == boxes.ids[box]] for box in chosen]
+    return np.array([(own.min(), own.max()) for own in frames], np.int64).reshape(-1, 2)
 
 
 def boxes_of_tracks(boxes: Boxes) -> list[list[int]]:

@@ -183,20 +183,16 @@ def embedded(extractor: Extractor, footage: Footage) -> Embedded:
 
 
 def with_pieces_joined(old: Embedded, new: Embedded) -> tuple[Embedded, Embedded]:
-    """Both sides, with tracks that may be pieces of one person's counted as that person's.
-
-    Nothing changes unless a tracker has made the tracks of a side.
-    """
-    if not (old.footage.is_tracked or new.footage.is_tracked):
-        return old, new
+    """Both sides; tracks of a tracker that may be pieces of one person's count as that person's."""
     limits = (nearness(side.embeddings, side.footage.tracks) for side in (old, new))
     within = next((limit for limit in limits if limit is not None), None)
-    if within is None:
-        return old, new
 
     def relabelled(side: Embedded) -> Embedded:
-        people = joined(side.embeddings, side.footage.tracks, side.footage.people, within)
-        return replace(side, footage=replace(side.footage, people=people))
+        footage = side.footage
+        if within is None or not footage.is_tracked:
+            return side
+        people = joined(side.embeddings, footage.tracks, footage.people, within, footage.spans)
+        return replace(side, footage=replace(footage, people=people))
 
     return relabelled(old), relabelled(new)
 
