@@ -123,7 +123,7 @@ def test_pieces_of_tracks_are_joined_where_it_is_asked_for(
     assert command(str(whole), "--pieces") == 0
     told = capsys.readouterr().out
     assert told.startswith("no alarm: ")
-    assert "more new tracks, and 0 old ones, look like pieces of another" in told
+    assert "  joined to tracks that they look like pieces of: " in told
 
 
 def test_looks_are_points_of_one_run(here: Path, tmp_path: Path) -> None:

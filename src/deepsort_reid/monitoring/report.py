@@ -59,10 +59,7 @@ def details(outcome: Outcome) -> Iterator[str]:
     yield f"{new:,} new tracks beside {old:,}; a track counts once, with {crops(outcome.each)}"
     if any(outcome.joined):
         gone, away = outcome.joined
-        yield (
-            f"{away:,} more new tracks, and {gone:,} old ones, look like pieces of another, "
-            "and count with it"
-        )
+        yield f"joined to tracks that they look like pieces of: {away:,} new, {gone:,} old"
     if any(outcome.left_out):
         gone, away = outcome.left_out
         yield f"left out: {away:,} new people and {gone:,} old ones, whose tracks have fewer crops"
