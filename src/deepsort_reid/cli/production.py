@@ -44,6 +44,12 @@ def promote(
         typer.echo(promoting.promote(run, gates, than=than))
 
 
+Level = Annotated[float, typer.Option("--alarm", min=0.001, max=0.5, help="share of false alarms")]
+Pieces = Annotated[
+    bool, typer.Option("--pieces", help="tracks may be pieces of one person's, as a video's may")
+]
+
+
 @app.command()
 def watch(
     footage: Annotated[
@@ -59,14 +65,9 @@ def watch(
         list[int] | None,
         typer.Option("--camera", help="of the split, to compare with these alone; repeatable"),
     ] = None,
-    level: Annotated[
-        float, typer.Option("--alarm", min=0.001, max=0.5, help="share of false alarms")
-    ] = 0.01,
+    level: Level = 0.01,
     name: Annotated[str, typer.Option(help="what is watched; each has its curve")] = "footage",
-    pieces: Annotated[
-        bool,
-        typer.Option("--pieces", help="tracks may be pieces of one person's, as a video's may"),
-    ] = False,
+    pieces: Pieces = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     weights: Annotated[
         Path | None, typer.Option("--weights", "-w", help="[default: models/model.pth in --folder]")

@@ -61,8 +61,7 @@ def watch(
         cameras: of the split's, the only ones to compare with; none: all.
         level: p from which on downwards there is an alarm.
         name: of what is watched, such as a camera; each has a run of its own.
-        pieces: the footage's tracks are a tracker's, and may be pieces of one person's; so those
-            of a video are in any case.
+        pieces: tracks of a folder may be pieces of one person's, as those of a video always may.
         device: where to compute; None: a GPU if there is one.
 
     Returns:
@@ -74,8 +73,7 @@ def watch(
     """
     dataset = dataset_of(folder)
     checkpoint = weights or folder / CHECKPOINT
-    extractor = Extractor(checkpoint, device=device)
-    md5 = files.md5(checkpoint)
+    extractor, md5 = Extractor(checkpoint, device=device), files.md5(checkpoint)
     key = key_of(md5, name)
     size = extractor.image_size
     if against is None:
