@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from deepsort_reid.core.errors import TooLittleError
 from deepsort_reid.monitoring.footage import Footage
-from deepsort_reid.monitoring.pieces import joined, means_of, nearness
+from deepsort_reid.monitoring.pieces import distance_within_tracks, joined, means_of
 from deepsort_reid.monitoring.watch import (
     Embedded,
     compare_draw,
@@ -30,8 +30,8 @@ def test_the_mean_distance_within_tracks_by_hand() -> None:
     tracks = np.array([0, 1, 1, 2, 2, 2])
     embeddings = at(0, 10, 40, 0, 60, 120)
     within = [1 - np.cos(np.deg2rad(30)), 1 - (0.5 + 0.5 - 0.5) / 3]
-    assert nearness(embeddings, tracks) == pytest.approx(np.quantile(within, 0.8))
-    assert nearness(embeddings[:2], tracks[:2]) is None  # a crop each
+    assert distance_within_tracks(embeddings, tracks) == pytest.approx(np.quantile(within, 0.8))
+    assert distance_within_tracks(embeddings[:2], tracks[:2]) is None  # a crop each
     assert means_of(embeddings, tracks)[1] == pytest.approx(at(10, 40).mean(axis=0))
 
 

@@ -123,6 +123,11 @@ def test_pieces_of_tracks_are_joined_where_it_is_asked_for(
     assert command(str(whole), "--pieces") == 0
     told = capsys.readouterr().out
     assert told.startswith("no alarm: ")
+    other = write_people(tmp_path / "other", 300)
+    assert command(str(other), "--against", str(whole), "--json") == cli.ALARM
+    capsys.readouterr()
+    assert command(str(other), "--against", str(whole), "--json", "--pieces") == 0
+    assert json.loads(capsys.readouterr().out)["people_joined"]["old"] > PEOPLE // 2
     assert "  joined to tracks that they look like pieces of: " in told
 
 

@@ -61,7 +61,7 @@ def watch(
         cameras: of the split's, the only ones to compare with; none: all.
         level: p from which on downwards there is an alarm.
         name: of what is watched, such as a camera; each has a run of its own.
-        pieces: tracks of a folder may be pieces of one person's, as those of a video always may.
+        pieces: tracks of folders may be pieces of one person's, as those of a video always may.
         device: where to compute; None: a GPU if there is one.
 
     Returns:
@@ -73,7 +73,8 @@ def watch(
     """
     dataset = dataset_of(folder)
     checkpoint = weights or folder / CHECKPOINT
-    extractor, md5 = Extractor(checkpoint, device=device), files.md5(checkpoint)
+    extractor = Extractor(checkpoint, device=device)
+    md5 = files.md5(checkpoint)
     key = key_of(md5, name)
     size = extractor.image_size
     if against is None:
@@ -81,9 +82,8 @@ def watch(
     elif cameras:
         raise ConfigError("--camera chooses among the split's cameras; leave it out with --against")
     else:
-        old = opened(against, None, size, dataset)
-    new = opened(footage, tracks, size, dataset)
-    new = replace(new, is_tracked=pieces or new.is_tracked)
+        old = opened(against, None, size, dataset, pieces=pieces)
+    new = opened(footage, tracks, size, dataset, pieces=pieces)
     outcome = look(extractor, old, new, level=level)
     with contextlib.chdir(folder):
         return outcome, recorded(outcome, md5, key, name)
@@ -142,9 +142,14 @@ def held_out(checkpoint: Path, folder: Path, cameras: Sequence[int]) -> Footage:
 
 
 def opened(
-    place: Path, tracks: Path | None, size: tuple[int, int], dataset: DatasetConfig
+    place: Path,
+    tracks: Path | None,
+    size: tuple[int, int],
+    dataset: DatasetConfig,
+    *,
+    pieces: bool,
 ) -> Footage:
-    """The tracks of a folder, an archive, or a video.
+    """The tracks of a folder, an archive, or a video; see `watch`.
 
     Raises:
         SourceError: there is no such thing, or a video without tracks.
@@ -154,7 +159,7 @@ def opened(
     if place.suffix.lower() not in SUFFIXES:
         if tracks is not None:
             raise ConfigError(f"--tracks goes with a video, and {place} is none")
-        return of_images(place, size, dataset)
+        return replace(of_images(place, size, dataset), is_tracked=pieces)
     table = tracks or place.with_name(f"{place.stem}.tracks.txt")
     if not table.exists():
         raise SourceError(

@@ -40,7 +40,7 @@ def check_enough(old: Footage, new: Footage, level: float) -> None:
     for side, kind in ((old, DatasetError), (new, TooLittleError)):
         if side.count < LEAST:
             raise kind(
-                f"{side.label}: {side.told}; expected at least {LEAST}, "
+                f"{side.label}: {side.size_in_words}; expected at least {LEAST}, "
                 "and better 20 or more: a folder for each person, or a longer video"
             )
     draws = draws_of(old, new)
@@ -48,7 +48,7 @@ def check_enough(old: Footage, new: Footage, level: float) -> None:
         sizes = range(new.count, MOST + 1)
         enough = next((n for n in sizes if reachable_p(old.count, n, draws) <= level), MOST)
         raise TooLittleError(
-            f"{new.label}: {new.told}, beside {old.count} allow no alarm at "
+            f"{new.label}: {new.size_in_words}, beside {old.count} allow no alarm at "
             f"{level:g}: p is {least:.2g} at least; expected {enough} or more"
         )
 

@@ -54,8 +54,8 @@ class Footage:
         return len(np.unique(self.people))
 
     @property
-    def told(self) -> str:
-        """How many people there are, in words."""
+    def size_in_words(self) -> str:
+        """How many people there are, and of how many tracks if a tracker made those."""
         if self.is_tracked and self.needs_draws:
             number = len(self.people)
             return (

@@ -17,7 +17,7 @@ from deepsort_reid.model.extractor import Extractor
 from deepsort_reid.monitoring.appearance import NAMES, appearance
 from deepsort_reid.monitoring.enough import LEAST, check_enough, crops_each, draws_of
 from deepsort_reid.monitoring.footage import Footage
-from deepsort_reid.monitoring.pieces import joined, nearness
+from deepsort_reid.monitoring.pieces import distance_within_tracks, joined, means_of
 from deepsort_reid.monitoring.two_sample import (
     PERMUTATIONS,
     Difference,
@@ -161,10 +161,7 @@ class Embedded:
     @property
     def by_track(self) -> Floats:
         """The mean numbers of each track: (G, K)."""
-        sums = np.zeros((len(self.footage.people), self.numbers.shape[1]))
-        np.add.at(sums, self.footage.tracks, self.numbers)
-        means: Floats = sums / self.footage.counts[:, None]
-        return means
+        return means_of(self.numbers, self.footage.tracks)
 
 
 def embedded(extractor: Extractor, footage: Footage) -> Embedded:
@@ -184,7 +181,7 @@ def embedded(extractor: Extractor, footage: Footage) -> Embedded:
 
 def with_pieces_joined(old: Embedded, new: Embedded) -> tuple[Embedded, Embedded]:
     """Both sides; tracks of a tracker that may be pieces of one person's count as that person's."""
-    limits = (nearness(side.embeddings, side.footage.tracks) for side in (old, new))
+    limits = (distance_within_tracks(s.embeddings, s.footage.tracks) for s in (old, new))
     within = next((limit for limit in limits if limit is not None), None)
 
     def relabelled(side: Embedded) -> Embedded:

@@ -28,7 +28,7 @@ INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")  # as torch names
 LEAST_GAIN = 1.45  # less is not worth coarser numbers, and is within the machine's noise
 SECONDS = 6.0  # of passes that are measured, at most, about
 ROUNDS = 2  # at least
-LONG_ENOUGH = 0.5  # seconds of rounds: a short pass is disturbed, and a long one comes out even
+LONG_ENOUGH = 0.5  # seconds of all rounds, at least: two short passes may both be disturbed
 
 
 def has_bfloat16(device: torch.device) -> bool:
