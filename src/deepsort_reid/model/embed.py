@@ -80,11 +80,13 @@ class Predictor:
     @torch.inference_mode()
     def embed(self, images: Tensor, *, mirrored: bool = False) -> Tensor:
         """(B, D) float32 of unit length on the device, of the images or their mirror images."""
-        images = images.flip(2) if mirrored else images
         if self.run:
+            given = images.numpy()[:, :, ::-1] if mirrored else images.numpy()
             # More at a time take memory, and are no faster.
-            parts = [self.run(part.numpy()) for part in torch.split(images, AT_A_TIME)]
+            firsts = range(0, len(given), AT_A_TIME)
+            parts = [self.run(given[first : first + AT_A_TIME]) for first in firsts]
             return torch.from_numpy(np.concatenate(parts))
+        images = images.flip(2) if mirrored else images
         return network.embed(self.net, self.prepared(images))
 
     @torch.inference_mode()
@@ -130,7 +132,7 @@ def over_part(
             if done == 0:
                 shape = (len(which), *computed.shape[1:])
                 results = torch.empty(shape, dtype=computed.dtype)
-            results[done : done + len(wanted)] = computed
+            results.numpy()[done : done + len(wanted)] = computed.cpu().numpy()  # see OnnxRun
             done += len(wanted)
             progress.advance(len(wanted))
     return results

@@ -54,7 +54,12 @@ class Taken:
 
 
 class OnnxRun:
-    """Runs a graph: (B, H, W, 3) uint8 RGB -> its first output as float32."""
+    """Runs a graph: (B, H, W, 3) uint8 RGB -> its first output as float32.
+
+    Its threads spin for a while after a call, in wait for the next. What asks for torch's threads
+    then waits for a core, milliseconds on a small machine. So NumPy, which has none, prepares what
+    goes in and takes what comes out, here and in those who call.
+    """
 
     def __init__(self, session: Any, taken: Taken, mean: Sequence[float], std: Sequence[float]):
         """Wrap a session.
