@@ -25,10 +25,11 @@
 Each side gets a BGR frame and the boxes in it, cuts, resizes, normalises and embeds: ours by
 `Extractor.of_boxes`, as it chooses its runtime and in torch; boxmot by calling its `ReID` on the
 .pt and on the .onnx of stage export; plain ONNX Runtime on the same .onnx, behind OpenCV's resize
-and NumPy. The sides take turns, a round of calls at a time: what else the machine does falls on all
-of them, and threads of one that still spin do not slow the next. Printed are the median over the
-calls and the spread from the 10th to the 90th percentile, and how far the embeddings of the sides
-lie apart: the resizing differs, where crops are not of the network's size.
+and NumPy. The sides take turns, a round of calls at a time, each round beginning with another: what
+else the machine does falls on all of them. Between turns is a pause, since threads of one side that
+still spin would slow the next. Printed are the median over the calls, the spread from the 10th to
+the 90th percentile, ours over each side (the median over the rounds), and how far the embeddings of
+the sides lie apart: the resizing differs, where crops are not of the network's size.
 """
 
 import argparse
@@ -58,6 +59,7 @@ from deepsort_reid.model.runtimes import Choice
 
 BATCHES = (1, 8, 32, 128)
 ROUNDS = 5
+PAUSE = 0.2  # seconds; ONNX Runtime's threads spin for some tens of milliseconds
 OURS = {"fastest": "Extractor", "torch": "Extractor, torch"}
 Side = Callable[[np.ndarray, np.ndarray], np.ndarray]  # BGR frame, boxes ltrb -> (N, D)
 
@@ -78,12 +80,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         sides = make_sides(Path(folder), trained, options.device)
         print(conditions(options, trained))
-        print(f"\n{'batch':>5}  {'side':<16} {'crops/s':>8}  10th to 90th percentile")
+        print(f"\n{'batch':>5}  {'side':<16} {'crops/s':>8}  {'10th to 90th':<16}  ours over it")
         for batch in BATCHES:
             frame, boxes = street(batch, options.crop)
-            for name, rates in measure(sides, frame, boxes, options.runs).items():
+            rounds = measure(sides, frame, boxes, options.runs)
+            ours_by_round = np.median(rounds[OURS["fastest"]], axis=1)
+            for name, rates in rounds.items():
                 low, middle, high = np.percentile(rates, (10, 50, 90))
-                print(f"{batch:>5}  {name:<16} {middle:>8,.0f}  {low:,.0f} to {high:,.0f}")
+                ratio = np.median(ours_by_round / np.median(rates, axis=1))
+                spread = f"{low:,.0f} to {high:,.0f}"
+                print(f"{batch:>5}  {name:<16} {middle:>8,.0f}  {spread:<16}  {ratio:.2f}")
         print(f"\n{'crops of':<12} {'side':<16} least and mean cosine with ours")
         for size in (options.size, options.crop):
             compare(sides, *street(128, size), size)
@@ -168,17 +174,24 @@ def street(count: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
 
 def measure(
     sides: dict[str, Side], frame: np.ndarray, boxes: np.ndarray, runs: int
-) -> dict[str, list[float]]:
-    """Crops a second, call by call; in each round the first two calls do not count."""
-    rates: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(ROUNDS):
-        for name, side in sides.items():
-            for number in range(-2, runs // ROUNDS):
-                started = time.perf_counter()
-                side(frame, boxes)
-                if number >= 0:
-                    rates[name].append(len(boxes) / (time.perf_counter() - started))
+) -> dict[str, list[list[float]]]:
+    """Crops a second of each call, a list a round; the first two calls of a turn do not count."""
+    rates: dict[str, list[list[float]]] = {name: [] for name in sides}
+    names = list(sides)
+    for turn in range(ROUNDS):
+        first = turn % len(names)
+        for name in [*names[first:], *names[:first]]:
+            time.sleep(PAUSE)
+            calls = [rate(sides[name], frame, boxes) for _ in range(2 + runs // ROUNDS)]
+            rates[name].append(calls[2:])
     return rates
+
+
+def rate(side: Side, frame: np.ndarray, boxes: np.ndarray) -> float:
+    """Crops a second of one call."""
+    started = time.perf_counter()
+    side(frame, boxes)
+    return len(boxes) / (time.perf_counter() - started)
 
 
 def compare(

@@ -163,8 +163,11 @@ class Extractor:
     def _embed(self, crops: Sequence[Images] | Images, order: Order) -> Embeddings:
         """One batch: (N, D)."""
         shape = (self._runtime.batch or len(crops), *self.image_size, 3)
-        # Pinned memory reaches a GPU without another copy; torch keeps it for the next batch.
-        images = torch.empty(shape, dtype=torch.uint8, pin_memory=self._runtime.on_gpu).numpy()
+        if self._runtime.on_gpu:
+            # Pinned memory reaches a GPU without another copy; torch keeps it for the next batch.
+            images = torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
+        else:
+            images = np.empty(shape, np.uint8)
         images[len(crops) :] = 0
         for number, crop in enumerate(crops):
             images[number] = fitted(crop, self.image_size)  # each channel apart, in any order
