@@ -1,12 +1,12 @@
-"""How fast everything is beside what it could be: one command, a table of ratios.
+"""How fast everything is beside what it could be: one command, tables of ratios.
 
     uv run benchmarks/speed.py [--only ITEM …] [--quick] [--write]
 
 Each item is a module of `speed_items/`, whose docstring says what its rows mean. The sides of a row
 take turns, so that what else the machine does falls on both; a figure is the median, with the 10th
 to the 90th percentile behind it (the least to the most of fewer than ten). `--quick` goes through
-everything at sizes that say nothing. `--write` puts the rows into `docs/speed.md`; rows of items
-that were not asked for stay there as they are.
+everything at sizes that say nothing. `--write` puts them into `docs/speed.md`, a table for each item
+and machine, in place of what the same item had measured on the same machine.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import importlib
 import os
 import platform
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,9 +29,10 @@ ITEMS = (
 )  # fmt: skip
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "speed.md"
-COLUMNS = ("by", "item", "what", "ours", "other side", "ratio", "target", "n", "conditions")
+COLUMNS = ("what", "ours", "other side", "ratio", "target", "n", "conditions")
 UNMEASURED = "Not measured yet."
-SECTION = re.compile(r"(<!-- speed: begin [^\n]*-->\n).*?(<!-- speed: end -->)", re.DOTALL)
+HEADING = "### "  # of a table; deeper than the page's own
+SECTION = re.compile(r"(<!-- speed: begin [^\n]*-->\n)(.*?)(<!-- speed: end -->)", re.DOTALL)
 
 
 def main() -> None:
@@ -44,29 +45,33 @@ def main() -> None:
     if options.quick and options.write:
         parser.error("--quick measures nothing that is worth writing down: leave out one of both")
     for name in options.only:
-        where = conditions()
-        print(f"\n{name}: {where}", flush=True)
+        where, when = machine(), conditions()
+        print(f"\n{name}, {where}: {when}", flush=True)
         rows = []
         for row in importlib.import_module(f"speed_items.{name}").measure(options.quick):
             print(as_text(row), flush=True)
             rows.append(row)
         if options.write:
-            write({name: [as_line(name, row, where) for row in rows]})
+            write(name, where, when, rows)
+
+
+def machine() -> str:
+    """What it is measured on."""
+    gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
+    return f"{gpu}{processor()}, {cores()} cores"
 
 
 def conditions() -> str:
-    """What it is measured with, and what the machine was busy with before."""
-    gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
+    """What all rows of an item share: the day, versions, and how busy the machine was before."""
     return (
-        f"{datetime.now(UTC):%Y-%m-%d}, {gpu}{processor()}, {cores()} cores, "
-        f"torch {torch.__version__}, Python {platform.python_version()}, "
-        f"load {os.getloadavg()[0]:.1f} before"
+        f"{datetime.now(UTC):%Y-%m-%d}, torch {torch.__version__}, "
+        f"Python {platform.python_version()}, load {os.getloadavg()[0]:.1f} before"
     )
 
 
 def as_text(row: Row) -> str:
     """A row as it is shown on the screen."""
-    lines = [f"{row.item}: {row.what}", f"  ours   {row.ours}"]
+    lines = [row.what, f"  ours   {row.ours}"]
     if row.other:
         lines.append(f"  other  {row.other}")
     if row.ratio is not None:
@@ -79,63 +84,50 @@ def target(row: Row) -> str:
     return f", {row.target}: {'met' if row.met else 'missed'}" if row.target else ""
 
 
-# The table
+# The page
 
 
-def as_line(name: str, row: Row, where: str) -> str:
+def write(name: str, where: str, when: str, rows: Sequence[Row]) -> None:
+    """Put an item's table into the page, in place of its earlier one of the same machine.
+
+    Args:
+        name: of the item.
+        where: the machine.
+        when: what all rows share.
+        rows: in the order of the table.
+    """
+    text = PAGE.read_text("utf-8")
+    tables = {**tables_in(text), f"`{name}`, {where}": table(when, rows)}
+    PAGE.write_text(with_tables(text, tables), "utf-8")
+
+
+def table(when: str, rows: Iterable[Row]) -> str:
+    """What all rows share, and the rows in Markdown."""
+    head = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
+    return "\n".join([f"{when}.", "", *head, *map(as_line, rows)])
+
+
+def as_line(row: Row) -> str:
     """A row of the Markdown table, without line breaks."""
     verdict = f"{row.target}: {'met' if row.met else '**missed**'}" if row.target else ""
-    cells = (
-        f"`{name}`", row.item, row.what, row.ours, row.other,
-        "" if row.ratio is None else f"{row.ratio:.3f}", verdict, str(row.n),
-        f"{row.conditions}; {where}",
-    )  # fmt: skip
+    ratio = "" if row.ratio is None else f"{row.ratio:.3f}"
+    cells = (row.what, row.ours, row.other, ratio, verdict, str(row.n), row.conditions)
     return f"| {' | '.join(' '.join(cell.replace('|', '/').split()) for cell in cells)} |"
 
 
-def table(lines: Iterable[str]) -> str:
-    """The Markdown table of rows, in the order of `ITEMS`; a word where there are none."""
-    ordered = sorted(lines, key=lambda line: ITEMS.index(item_of(line)))
-    if not ordered:
-        return UNMEASURED
-    head = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
-    return "\n".join([*head, *ordered])
-
-
-def item_of(line: str) -> str:
-    """Which item a row of the table was measured by."""
-    return line.split("`")[1]
-
-
-def origin_of(line: str) -> tuple[str, str]:
-    """By which item a row was measured, and on which machine."""
-    machine = re.search(r"; \d{4}-\d\d-\d\d, (.+?), torch ", line)
-    return item_of(line), machine[1] if machine else ""
-
-
-def rows_in(text: str) -> Iterator[str]:
-    """Yield the rows of the table between the markers; the page has other tables too."""
+def tables_in(text: str) -> dict[str, str]:
+    """The tables between the page's markers, each by its heading: the item, and the machine."""
     section = SECTION.search(text)
-    lines = section[0].splitlines() if section else []
-    yield from (line for line in lines if line.startswith("| `"))
+    parts = re.split(f"^{HEADING}", section[2] if section else "", flags=re.MULTILINE)[1:]
+    return {head: body.strip() for head, _, body in (part.partition("\n") for part in parts)}
 
 
-def write(measured: Mapping[str, list[str]]) -> None:
-    """Put rows into the page, in place of what the same items had measured on the same machine.
-
-    Args:
-        measured: item -> its rows of the table.
-    """
-    again = {origin_of(line) for lines in measured.values() for line in lines}
-    text = PAGE.read_text("utf-8")
-    kept = [line for line in rows_in(text) if origin_of(line) not in again]
-    content = table([*kept, *(line for lines in measured.values() for line in lines)])
-    PAGE.write_text(with_table(text, content), "utf-8")
-
-
-def with_table(text: str, content: str) -> str:
-    """The text with another table between its markers."""
-    return SECTION.sub(lambda match: f"{match[1]}{content}\n{match[2]}", text)
+def with_tables(text: str, tables: Mapping[str, str]) -> str:
+    """The text with other tables between its markers, in the order of `ITEMS`."""
+    ordered = sorted(tables, key=lambda heading: ITEMS.index(heading.split("`")[1]))
+    parts = [f"{HEADING}{heading}\n\n{tables[heading]}\n" for heading in ordered]
+    content = "\n".join(parts) or f"{UNMEASURED}\n"
+    return SECTION.sub(lambda match: f"{match[1]}{content}{match[3]}", text)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The benchmarks run, and the table in docs/speed.md is in the form that they write."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -22,7 +23,6 @@ from speed_items.rows import Row, in_turns, ratio, spread  # noqa: E402
 from tests.support.datasets import mot_config, source_config  # noqa: E402
 
 ROW = Row(
-    item="training step",
     what="whole | bare",
     ours="97 images/s (95 to 99)",
     other="100 images/s (99 to 101)",
@@ -34,47 +34,48 @@ ROW = Row(
 )
 
 
-def test_the_page_has_a_place_for_the_table() -> None:
+def page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A page that tables are written to, with none yet."""
+    path = folder / "speed.md"
+    path.write_text("# Speed\n\n### Mine\n\n<!-- speed: begin x -->\n<!-- speed: end -->\nafter\n")
+    monkeypatch.setattr(speed, "PAGE", path)
+    return path
+
+
+def test_the_page_s_tables_are_as_they_are_written() -> None:
     text = speed.PAGE.read_text(encoding="utf-8")
     assert len(speed.SECTION.findall(text)) == 1
-    lines = list(speed.rows_in(text))
-    assert lines
-    assert speed.with_table(text, speed.table(lines)) == text
+    tables = speed.tables_in(text)
+    assert tables
+    assert speed.with_tables(text, tables) == text
+    for table in tables.values():
+        head = speed.table("day", [])
+        assert head.split("\n\n")[1] in table
 
 
-def test_rows_replace_those_of_the_same_item_alone(
+def test_a_table_replaces_that_of_the_same_item_and_machine_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = tmp_path / "speed.md"
-    page.write_text(f"before\n<!-- speed: begin x -->\n{speed.UNMEASURED}\n<!-- speed: end -->\n")
-    monkeypatch.setattr(speed, "PAGE", page)
-    old, other, new = (
-        speed.as_line(item, ROW, where)
-        for item, where in [("step", "first"), ("ranks", "first"), ("step", "second")]
-    )
-    speed.write({"step": [old], "ranks": [other]})
-    speed.write({"step": [new]})
-    text = page.read_text()
-    assert text.startswith("before\n")
-    assert list(speed.rows_in(text)) == [new, other]
-    assert "whole / bare" in new
-
-
-def test_rows_of_another_machine_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = tmp_path / "speed.md"
-    page.write_text("<!-- speed: begin x -->\n<!-- speed: end -->\n")
-    monkeypatch.setattr(speed, "PAGE", page)
-    days = [f"2026-11-2{day}, {machine}, 2 cores, torch 2" for day, machine in enumerate("ABA")]
-    lines = [speed.as_line("step", ROW, where) for where in days]
-    for line in lines:
-        speed.write({"step": [line]})
-    assert list(speed.rows_in(page.read_text())) == lines[1:]
+    path = page(tmp_path, monkeypatch)
+    measured = [("ranks", "A", 1), ("step", "A", 2), ("step", "B", 3), ("step", "A", 4)]
+    for item, machine, number in measured:
+        speed.write(item, machine, "today", [dataclasses.replace(ROW, n=number)])
+    text = path.read_text()
+    assert text.startswith("# Speed\n\n### Mine\n")
+    assert text.endswith("\nafter\n")
+    tables = speed.tables_in(text)
+    assert list(tables) == ["`step`, A", "`step`, B", "`ranks`, A"]
+    numbers = [4, 3, 1]
+    for number, found in zip(numbers, tables.values(), strict=True):
+        assert f"| at least 0.97: met | {number} |" in found
+        assert "whole / bare" in found
+        assert found.startswith("today.\n\n| what | ours |")
 
 
 def test_a_missed_target_is_not_hidden() -> None:
-    missed = Row(**{**vars(ROW), "ratio": 0.5, "met": False})
+    missed = dataclasses.replace(ROW, ratio=0.5, met=False)
     assert "ratio  0.500, at least 0.97: missed" in speed.as_text(missed)
-    assert "**missed**" in speed.as_line("step", missed, "here")
+    assert "**missed**" in speed.as_line(missed)
 
 
 def test_sides_take_turns_and_ratios_are_within_rounds() -> None:

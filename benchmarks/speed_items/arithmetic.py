@@ -57,7 +57,6 @@ def row(arch: str, size: tuple[int, int], threads: int, quick: bool) -> Row:
     net = network.build(network.Design(arch), CLASSES, image_size=size)
     chosen = choose_bfloat16(net, noise.config(batch_size=BATCH), ALONE, image_size=size)
     return compared(
-        "bfloat16",
         f"training step in bfloat16 over float32, {arch}, {size[0]}×{size[1]}, batch {BATCH}, "
         f"threads {threads}",
         found["bfloat16"],

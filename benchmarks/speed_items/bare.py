@@ -190,7 +190,6 @@ def compare_variants(case: Case, quick: bool) -> Iterator[Row]:
     ours = rates.pop(case.chosen)
     best = max(rates, key=lambda name: sorted(rates[name])[len(rates[name]) // 2])
     yield compared(
-        "bare step",
         f"the Trainer's variant over the best other one, {case}",
         ours,
         rates[best],
@@ -237,7 +236,6 @@ def matrix_rate(case: Case, quick: bool) -> Row:
         1 if quick else ROUNDS,
     )
     return compared(
-        "bare step",
         f"arithmetic over that of a matrix product, {case}",
         rates["step"],
         rates["matrices"],
@@ -263,7 +261,6 @@ def compiled(case: Case) -> Row:
         rates = in_turns({"plain": turn(plain, case, False), "compiled": turn(step, case, False)})
     to_compile -= case.batch / max(rates["compiled"])
     return compared(
-        "bare step",
         f"as it is over torch.compile, {case}",
         rates["plain"],
         rates["compiled"],
@@ -291,7 +288,6 @@ def buckets(quick: bool) -> Row:
     best = max(rates, key=lambda name: sorted(rates[name])[len(rates[name]) // 2])
     (height, width), batch = (QUICK if quick else SIZES)[0]
     return compared(
-        "bare step",
         f"buckets of 25 MB over the best others, {ranks} ranks, {height}×{width}, "
         f"batch {batch} each",
         ours,

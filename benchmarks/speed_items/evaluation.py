@@ -117,23 +117,23 @@ def rows_of(
     if not other:
         peak = spread([turn.peak for turn in own], "MB")
         yield Row(
-            item="evaluation", what=what, ours=f"{spread(seconds['ours'], 's')}, {peak}",
+            what=what, ours=f"{spread(seconds['ours'], 's')}, {peak}",
             other=f"killed: it took more memory than the machine has, {memory():.0f} GB",
             ratio=None, target="", met=None, n=len(own), conditions=where,
         )  # fmt: skip
         return
     row = compared(
-        "evaluation", what, [1 / s for s in seconds["ours"]], [1 / s for s in seconds["theirs"]],
+        what, [1 / s for s in seconds["ours"]], [1 / s for s in seconds["theirs"]],
         unit="a second", conditions=where, least=LEAST,
     )  # fmt: skip
     yield replace(row, ours=spread(seconds["ours"], "s"), other=spread(seconds["theirs"], "s"))
     yield compared(
-        "evaluation", f"memory of the process: {what}", [turn.peak for turn in own],
+        f"memory of the process: {what}", [turn.peak for turn in own],
         [turn.peak for turn in other], unit="MB", conditions=where,
     )  # fmt: skip
     apart_by = max(abs(own[0].value[name] - other[0].value[name]) for name in ("mAP", "rank1"))
     yield Row(
-        item="evaluation", what=f"largest difference of mAP and rank-1: {what}",
+        what=f"largest difference of mAP and rank-1: {what}",
         ours=f"{apart_by:.1e}", other="", ratio=None, target=f"at most {TOLERANCE:g}",
         met=apart_by <= TOLERANCE, n=1, conditions=where,
     )  # fmt: skip

@@ -25,7 +25,6 @@ def measure(quick: bool) -> Iterator[Row]:
     for count in FEW if quick else COUNTS:
         seconds = [met(count) for _ in range(ROUNDS)]
         yield Row(
-            item="meeting",
             what=f"{count} ranks, all know all",
             ours=spread(seconds, "s"),
             other="",

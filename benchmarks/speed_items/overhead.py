@@ -137,7 +137,6 @@ def nothing_to_do(folder: Path, rounds: int, quick: bool) -> Row:
     )
     extra = float(np.median(np.subtract(found["ours"], found["empty"])))
     return Row(
-        item="overhead",
         what=f"`dvc repro` with nothing to do ({what}) and in an empty pipeline of two stages",
         ours=spread(found["ours"], "s"),
         other=spread(found["empty"], "s"),
@@ -188,7 +187,6 @@ def imports(project: Path, stage: str, rounds: int) -> Row:
     costs = cumulated(project, script)
     named = ", ".join(f"{name} {costs.get(name, 0):.2f} s" for name in loaded)
     return Row(
-        item="overhead",
         what=f"imports of stage {stage}",
         ours=spread(seconds[1:], "s"),
         other="",
@@ -242,7 +240,6 @@ def first_step(folder: Path, rounds: int) -> Iterator[Row]:
 def way(what: str, seconds: Sequence[float]) -> Row:
     """A row of the way to the first step."""
     return Row(
-        item="overhead",
         what=what,
         ours=spread(seconds, "s"),
         other="",

@@ -85,7 +85,6 @@ def beside_torchreid(size: tuple[int, int], rounds: int) -> Iterator[Row]:
         return
     their_seconds, their_peaks = measured(found["theirs"])
     yield compared(
-        "ranking",
         what,
         [size[0] / second for second in seconds],
         [size[0] / second for second in their_seconds],
@@ -94,7 +93,7 @@ def beside_torchreid(size: tuple[int, int], rounds: int) -> Iterator[Row]:
         least=LEAST,
     )
     yield compared(
-        "ranking", f"memory of the process, {what}", peaks, their_peaks, unit="MB", conditions=where
+        f"memory of the process, {what}", peaks, their_peaks, unit="MB", conditions=where
     )
     yield agreement(what, found["ours"][0].value, found["theirs"][0].value, where)
 
@@ -103,7 +102,6 @@ def agreement(what: str, one: Any, other: Any, conditions: str) -> Row:
     """How far the mAP and the CMC of both sides lie apart."""
     apart_by = float(np.abs(one - other).max())
     return Row(
-        item="ranking",
         what=f"largest difference of mAP and CMC, {what}",
         ours=f"{apart_by:.1e}",
         other="",
@@ -138,7 +136,6 @@ def measured(found: Sequence[apart.Outcome]) -> tuple[list[float], list[float]]:
 def alone(what: str, values: Sequence[float], unit: str, conditions: str) -> Row:
     """A row of one side."""
     return Row(
-        item="ranking",
         what=what,
         ours=spread(values, unit),
         other="",

@@ -64,7 +64,6 @@ def measure(quick: bool) -> Iterator[Row]:
 def row(what: str, ours: list[float], other: list[float]) -> Row:
     """A comparison of two sides that took turns."""
     return compared(
-        "ranks",
         what,
         ours,
         other,

@@ -15,7 +15,6 @@ T = TypeVar("T")
 class Row:
     """One comparison: two sides, measured in turns on one machine."""
 
-    item: str  # "training step"
     what: str  # "whole pipeline over the bare network, 2 ranks, 64×32, batch 16"
     ours: str  # "241 images/s (236 to 245)", as `spread` writes it
     other: str  # the other side; empty where there is none
@@ -35,7 +34,6 @@ def spread(values: Sequence[float], unit: str) -> str:
 
 
 def compared(
-    item: str,
     what: str,
     ours: Sequence[float],
     other: Sequence[float],
@@ -47,7 +45,6 @@ def compared(
     """A row of two sides that took turns, and of the least ratio where there is a target."""
     share = ratio(ours, other)
     return Row(
-        item=item,
         what=what,
         ours=spread(ours, unit),
         other=spread(other, unit),

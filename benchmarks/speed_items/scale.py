@@ -74,7 +74,6 @@ def row(
         each = (own.peak - earlier.peak) * 1e6 / (count - fewer)
         added = f"; each further image adds {shown(max(each, 0))} bytes"
     return Row(
-        item="scale",
         what=f"stage {name}, {count:,} images",
         ours=ours,
         other=other,

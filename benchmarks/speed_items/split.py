@@ -55,7 +55,6 @@ def measure(quick: bool) -> Iterator[Row]:
     library = f"simplejpeg {simplejpeg.__version__}"
     for side, peer, least in (("libjpeg-turbo", library, LEAST), ("Pillow", pillow, None)):
         yield compared(
-            "stage split",
             f"archive to parts over decoding alone, by {side}",
             rates["ours"],
             rates[side],

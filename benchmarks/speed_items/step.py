@@ -148,9 +148,7 @@ def row(
     least: float | None = None,
 ) -> Row:
     """A comparison of two sides that took turns."""
-    return compared(
-        "training step", what, ours, other, unit="images/s", conditions=conditions, least=least
-    )
+    return compared(what, ours, other, unit="images/s", conditions=conditions, least=least)
 
 
 # Ours

@@ -1,6 +1,5 @@
 """Crops and boxes in, embeddings out."""
 
-import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -115,9 +114,9 @@ def threads_made() -> int:
     """How many threads this process gets from resizing a crop for the first time."""
     torch.set_num_threads(2)
     frame = crops(1, (1080, 1920), seed=3)[0]
-    before = len(os.listdir("/proc/self/task"))
+    before = len(list(Path("/proc/self/task").iterdir()))
     fitted(frame[:1000, :500], (128, 64))
-    return len(os.listdir("/proc/self/task")) - before
+    return len(list(Path("/proc/self/task").iterdir())) - before
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")

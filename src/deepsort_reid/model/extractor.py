@@ -250,16 +250,17 @@ def cut_boxes(frame: Images, boxes: ArrayLike, *, form: BoxForm) -> list[Images]
     edges = values.reshape(-1, 4).copy()
     if form == "ltwh":
         edges[:, 2:] += edges[:, :2]
-    size = np.array([frame.shape[1], frame.shape[0]])
-    first, last = edges[:, :2], edges[:, 2:]
-    seen = ((first < last) & (first < size) & (last > 0) & np.isfinite(edges[:, 2:])).all(1)
+    size = np.array([frame.shape[1], frame.shape[0]], np.float64)
+    first, last = np.maximum(edges[:, :2], 0), np.minimum(edges[:, 2:], size)
+    seen = (first < last) & np.isfinite(edges[:, 2:])
     if not seen.all():
-        number = int(np.argmin(seen))
+        number = int(np.argmin(seen.all(1)))
         shown = ", ".join(f"{value:g}" for value in values[number])
         raise CropError(
             f"box {number} ({form} {shown}) has no part of the frame in it, which is "
-            f"{size[0]}×{size[1]} pixels; leave such boxes out"
+            f"{frame.shape[1]}×{frame.shape[0]} pixels; leave such boxes out"
         )
-    begin = np.clip(np.rint(first), 0, size - 1).astype(int)
-    end = np.maximum(np.clip(np.rint(last), 0, size).astype(int), begin + 1)
-    return [frame[y:b, x:r] for (x, y), (r, b) in zip(begin, end, strict=True)]
+    begin = np.minimum(np.rint(first), size - 1)
+    end = np.maximum(np.rint(last), begin + 1)
+    corners = np.concatenate((begin, end), axis=1).astype(int).tolist()
+    return [frame[top:bottom, left:right] for left, top, right, bottom in corners]

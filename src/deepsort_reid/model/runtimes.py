@@ -222,5 +222,5 @@ def of_program(path: Path, device: torch.device) -> Runtime:
 def unit(embeddings: Any) -> Embeddings:
     """(N, …) of any length -> (N, D) float32 of unit length."""
     found = np.asarray(embeddings, np.float32).reshape(len(embeddings), -1)
-    lengths = np.linalg.norm(found, axis=1, keepdims=True)
+    lengths = np.sqrt(np.einsum("nd,nd->n", found, found))[:, None]
     return cast("Embeddings", found / np.maximum(lengths, np.finfo(np.float32).tiny))
