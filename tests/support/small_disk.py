@@ -21,8 +21,9 @@ from tests.support import stages
 CLONE_NEWNS, CLONE_NEWUSER = 0x0002_0000, 0x1000_0000
 MS_REC, MS_PRIVATE = 0x4000, 0x4_0000
 SIZE = 512 << 20  # bytes; a tmpfs takes memory only for what is in it
-# Folders: what MLflow shall know, what a training goes on from, what the next evaluation reads.
-NOTES = (".runs", ".resume", ".embeddings")
+# Folders: what MLflow shall know, what a training goes on from, what the next evaluation reads,
+# and what was measured on this machine.
+NOTES = (".runs", ".resume", ".embeddings", ".arithmetic")
 TIMEOUT = 60.0  # seconds, for a stage
 IMPORTED = [
     "tests.support.small_disk",

@@ -26,9 +26,11 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def able(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+def able(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """A CPU with bfloat16; the seconds of passes in it, where those in float32 take one."""
     told = {"seconds": 0.5}
+    for module in (arithmetic, unfinished):
+        monkeypatch.setattr(module, "project_root", lambda: tmp_path)
     monkeypatch.setattr(arithmetic, "has_bfloat16", lambda _: True)
     monkeypatch.setattr(arithmetic, "in_turns", lambda _: [1.0, told["seconds"]])
     return told
@@ -120,9 +122,8 @@ def test_ranks_that_measure_different_times_agree() -> None:
 
 @pytest.mark.parametrize("begun", [True, False])
 def test_an_interrupted_training_goes_on_in_what_it_began_with(
-    able: dict[str, float], begun: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    able: dict[str, float], begun: bool, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(unfinished, "project_root", lambda: tmp_path)
     recipe, digest = config(), "ab" * 32
     able["seconds"] = 2.0 if begun else 0.5  # the machine has changed its mind
     made_of = fingerprint.of_training(recipe, ALONE, data_digest=digest, bfloat16=begun)
@@ -132,6 +133,53 @@ def test_an_interrupted_training_goes_on_in_what_it_began_with(
     files.write_json(folder / "identity.json", made_of.as_plain())
     assert choose(recipe, digest=digest) is begun
     assert choose(config(lr=0.5), digest=digest) is not begun  # another training
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_was_measured_once_holds(
+    able: dict[str, float], first: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe, digests = config(), ("ab" * 32, "cd" * 32)
+    able["seconds"] = 0.5 if first else 2.0
+    assert choose(recipe, digest=digests[0]) is first
+    able["seconds"] = 2.0 if first else 0.5  # the next measurement would come out the other way
+    with caplog.at_level("INFO", "deepsort_reid"):
+        for other in (recipe, config(lr=0.5), config(epochs=99)):
+            assert choose(other, digest=digests[1]) is first
+    assert caplog.text.count("as an earlier measurement says") == 3
+    assert choose(recipe) is not first  # who measures, measures
+    for other in (config(batch_size=4), config(last_stride=1)):
+        assert choose(other, digest=digests[1]) is not first
+    for file in (tmp_path / arithmetic.FOLDER).iterdir():
+        file.write_text(file.read_text().replace("float", "flaot"))
+    assert choose(recipe, digest=digests[0]) is not first
+
+
+def test_a_choice_that_cannot_be_kept_is_measured_again(
+    able: dict[str, float], tmp_path: Path
+) -> None:
+    (tmp_path / arithmetic.FOLDER).write_text("a file where the folder should be")
+    assert choose(config(), digest="ab" * 32)
+    able["seconds"] = 2.0
+    assert not choose(config(), digest="ab" * 32)
+
+
+def on_one_that_remembers(process: Process, root: Path) -> list[bool]:
+    """Two choices; the second machine would answer otherwise each time."""
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arithmetic, "has_bfloat16", lambda _: True)
+        for module in (arithmetic, unfinished):
+            patch.setattr(module, "project_root", lambda: root / str(process.rank))
+        for seconds in (0.5, 2.0):
+            patch.setattr(arithmetic, "in_turns", lambda _, s=seconds: [1.0, s])
+            found.append(choose(config(), process, "ab" * 32))
+    return found
+
+
+def test_all_ranks_follow_the_first_one_s_memory(tmp_path: Path) -> None:
+    assert on_ranks(2, on_one_that_remembers, tmp_path) == [[True, True]] * 2
+    assert [folder.name for folder in tmp_path.iterdir()] == ["0"]
 
 
 def test_it_is_part_of_the_identity() -> None:

@@ -2,19 +2,27 @@
 
 GPUs that have bfloat16 are faster with it. On a CPU it depends on the network and the size of its
 images: the products are faster, but every step converts all weights. So a CPU that has instructions
-for bfloat16 is asked to go through a few images in both.
+for bfloat16 is asked to go through a few images in both. The answer is kept in `.arithmetic/` at
+the repository's root: a second measurement could come out the other way, and the same data and
+parameters would give another checkpoint.
 """
 
 import copy
+import hashlib
+import json
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import nn
 
+from deepsort_reid.core import files
 from deepsort_reid.core.config import TrainConfig
+from deepsort_reid.core.machine import processor
+from deepsort_reid.core.project import project_root
 from deepsort_reid.model import network
 from deepsort_reid.runs import unfinished
 from deepsort_reid.training import fingerprint
@@ -24,6 +32,7 @@ from deepsort_reid.training.ranks.distributed import Process
 
 logger = logging.getLogger(__name__)
 
+FOLDER = ".arithmetic"
 INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")  # as torch names them
 LEAST_GAIN = 1.45  # less is not worth coarser numbers, and is within the machine's noise
 SECONDS = 6.0  # of passes that are measured, at most, about
@@ -56,7 +65,7 @@ def choose_bfloat16(
         process: this rank and its device.
         image_size: height and width in pixels.
         data_digest: SHA-256 of the split; where it is given, a training that was interrupted goes
-            on in what it began with.
+            on in what it began with, and another takes what was chosen for such a one before.
 
     Returns:
         whether it is bfloat16.
@@ -69,21 +78,63 @@ def choose_bfloat16(
         return False
     if process.device.type == "cuda":
         return True
-    begun = distributed.share_from_first(begun_in(config, process, data_digest))
-    if begun:
-        return begun == b"bfloat16"
-    return is_faster(net, config, process, image_size)
+    asked = question(config, process, image_size)
+    known = b""
+    if data_digest and process.is_first:
+        known = begun_in(config, process, data_digest) or chosen_before(asked)
+    known = distributed.share_from_first(known)
+    if known:
+        return known == b"bfloat16"
+    faster = is_faster(net, config, process, image_size)
+    if data_digest and process.is_first:
+        remember(asked, fingerprint.arithmetic(faster))
+    return faster
 
 
 def begun_in(config: TrainConfig, process: Process, data_digest: str) -> bytes:
     """The arithmetic of the interrupted training that would go on here; empty if there is none."""
-    if not data_digest or not process.is_first:
-        return b""
     for choice in (True, False):
         made_of = fingerprint.of_training(config, process, data_digest=data_digest, bfloat16=choice)
         if unfinished.is_there(made_of.key()):
             return fingerprint.arithmetic(choice).encode()
     return b""
+
+
+def question(
+    config: TrainConfig, process: Process, image_size: tuple[int, int]
+) -> dict[str, object]:
+    """All that decides which of both is faster, as plain data."""
+    return {
+        "processor": processor(),
+        "torch": str(torch.__version__),
+        "ranks": process.world_size,
+        "network": dict(config.design),
+        "image_size": list(image_size),
+        "batch_size": config.batch_size,
+    }
+
+
+def answer_to(asked: Mapping[str, object]) -> Path:
+    """The file that holds a question and the choice."""
+    text = json.dumps(asked, sort_keys=True)
+    return project_root() / FOLDER / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+
+
+def chosen_before(asked: Mapping[str, object]) -> bytes:
+    """What an earlier training chose; empty where there was none, or its file is damaged."""
+    for choice in map(fingerprint.arithmetic, (True, False)):
+        if files.holds(answer_to(asked), {**asked, "arithmetic": choice}):
+            logger.info("training in %s, as an earlier measurement says (%s/)", choice, FOLDER)
+            return choice.encode()
+    return b""
+
+
+def remember(asked: Mapping[str, object], choice: str) -> None:
+    """Keep a choice; a disk that is full costs a second measurement, not the training."""
+    try:
+        files.write_json(answer_to(asked), {**asked, "arithmetic": choice})
+    except OSError as error:
+        logger.info("the choice is not kept (%s)", error)
 
 
 def is_faster(
