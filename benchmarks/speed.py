@@ -5,8 +5,8 @@
 Each item is a module of `speed_items/`, whose docstring says what its rows mean. The sides of a row
 take turns, so that what else the machine does falls on both; a figure is the median, with the 10th
 to the 90th percentile behind it (the least to the most of fewer than ten). `--quick` goes through
-everything at sizes that say nothing. `--write` puts them into `docs/speed.md`, a table for each item
-and machine, in place of what the same item had measured on the same machine.
+everything at sizes that say nothing. `--write` puts the rows into `docs/speed.md`, a table for each
+item and machine, in place of what the same item had measured on the same machine.
 """
 
 import argparse

@@ -63,7 +63,7 @@ def grown(root: Path, counts: tuple[int, ...]) -> Iterator[Row]:
         size = (root / "mlflow.db").stat().st_size / 1e6
         measured = (further, look, search)
         yield Row(
-            what=f"{count:,} runs in a store: one more; is all delivered?; MLflow's first page; database",
+            what=f"{count:,} runs: one more; is all delivered?; MLflow's first page; database",
             ours=f"{'; '.join(spread(each, 's') for each in measured)}; {size:,.0f} MB",
             other="",
             ratio=None,

@@ -1,6 +1,7 @@
 """The files that an Extractor loads, and which of them it takes by itself."""
 
 import importlib.util
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -167,3 +168,17 @@ def test_an_unknown_runtime(models: Path) -> None:
     choice: Any = "tensorrt"
     with pytest.raises(ConfigError, match="runtime='tensorrt' is not known; expected 'fastest'"):
         Extractor(models / "model.pth", device="cpu", runtime=choice)
+
+
+def test_threads_sleep_between_two_frames(models: Path) -> None:
+    """ONNX Runtime's would spin for 40 ms, where a decoder or a detector has work to do."""
+    torch.set_num_threads(2)
+    extractor, images = Extractor(models / "model.pth", device="cpu"), crops(1)
+    assert extractor.runtime == ONNX
+    spent = []
+    for _ in range(5):
+        extractor(images, order="rgb")
+        began = time.process_time()
+        time.sleep(0.1)
+        spent.append(time.process_time() - began)
+    assert min(spent) < 0.015

@@ -32,6 +32,7 @@ NORMALISATIONS = ("inside", "outside")  # of the graph
 KEY = "normalisation"  # in the metadata of this project's files
 CUDA = "CUDAExecutionProvider"
 LARGEST = 2048  # pixels of a side
+SPIN = {"session.intra_op.spin_duration_us": "1000"}  # older releases pass over it
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,9 @@ class Taken:
 class OnnxRun:
     """Runs a graph: (B, H, W, 3) uint8 RGB -> its first output as float32.
 
-    Its threads spin for a while after a call, in wait for the next. What asks for torch's threads
-    then waits for a core, milliseconds on a small machine. So NumPy, which has none, prepares what
-    goes in and takes what comes out, here and in those who call.
+    Its threads spin for a millisecond after a call, in wait for the next. What asks for torch's
+    threads then waits for a core. So NumPy, which has none, prepares what goes in and takes what
+    comes out, here and in those who call.
     """
 
     def __init__(self, session: Any, taken: Taken, mean: Sequence[float], std: Sequence[float]):
@@ -161,13 +162,17 @@ def open_onnx(
 def session(file: Path | bytes, *, on_gpu: bool = False) -> Any:
     """An ONNX file or its content in ONNX Runtime: for the CPU, or for a GPU if it can use one.
 
-    On a CPU it has as many threads as torch.
+    On a CPU it has as many threads as torch. They wait for their next work awake for a millisecond,
+    which is longer than they are without any within a call. By themselves they would for tens of
+    milliseconds, on cores that decoders, detectors and trackers need between two frames.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised as well
     options.intra_op_num_threads = torch.get_num_threads()
+    for name, value in SPIN.items():
+        options.add_session_config_entry(name, value)
     wanted = [*([CUDA] if on_gpu else []), "CPUExecutionProvider"]
     providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
     with contextlib.redirect_stdout(io.StringIO()):  # where it announces a second attempt
