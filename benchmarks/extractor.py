@@ -42,6 +42,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,7 @@ from deepsort_reid.model import checkpoint, network
 from deepsort_reid.model.checkpoint import Description
 from deepsort_reid.model.extractor import Extractor
 from deepsort_reid.model.runtimes import Choice
+from speed_items.rows import in_turns
 
 BATCHES = (1, 8, 32, 128)
 ROUNDS = 5
@@ -176,15 +178,12 @@ def measure(
     sides: dict[str, Side], frame: np.ndarray, boxes: np.ndarray, runs: int
 ) -> dict[str, list[list[float]]]:
     """Crops a second of each call, a list a round; the first two calls of a turn do not count."""
-    rates: dict[str, list[list[float]]] = {name: [] for name in sides}
-    names = list(sides)
-    for turn in range(ROUNDS):
-        first = turn % len(names)
-        for name in [*names[first:], *names[:first]]:
-            time.sleep(PAUSE)
-            calls = [rate(sides[name], frame, boxes) for _ in range(2 + runs // ROUNDS)]
-            rates[name].append(calls[2:])
-    return rates
+
+    def turn(side: Side) -> list[float]:
+        time.sleep(PAUSE)
+        return [rate(side, frame, boxes) for _ in range(2 + runs // ROUNDS)][2:]
+
+    return in_turns({name: partial(turn, side) for name, side in sides.items()}, ROUNDS)
 
 
 def rate(side: Side, frame: np.ndarray, boxes: np.ndarray) -> float:

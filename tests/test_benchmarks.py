@@ -1,4 +1,4 @@
-"""The benchmarks run, and the table in docs/speed.md is in the form that they write."""
+"""The benchmarks run, and the tables in docs/speed.md are in the form that they write."""
 
 import dataclasses
 import os
