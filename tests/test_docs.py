@@ -316,7 +316,7 @@ def test_the_readme_s_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for name in ("models", "reports"):
         (tmp_path / name).mkdir()
     checkpoint.save(tmp_path / "models/model.pth", network.net.state_dict(), network.about)
-    files.write_json(tmp_path / "reports/metrics.json", {"threshold": THRESHOLD})
+    files.write_json(tmp_path / "reports/evaluation.json", {"max_cosine_distance": THRESHOLD})
     monkeypatch.chdir(tmp_path)
     frame = np.random.default_rng(0).integers(0, 256, (90, 160, 3), np.uint8)
     boxes = np.array([[0, 0, 20, 40], [50, 10, 30, 60], [50, 10, 30, 60]])

@@ -346,3 +346,12 @@ def test_a_missing_package_is_one_line_that_names_the_extra(
         "error: this needs deep_sort_realtime, which is not installed: "
         "pip install 'deepsort-reid[track]'\n",
     )
+
+
+def test_a_new_folder_of_a_run_is_ignored_by_git(tmp_path: Path) -> None:
+    """It will hold images, which are often private."""
+    stages.prepare(tmp_path / "run1", source=None, recipe=None, values=[])
+    assert (tmp_path / "run1" / ".gitignore").read_text() == "*\n"
+    (tmp_path / "project").mkdir()
+    stages.prepare(tmp_path / "project", source=None, recipe=None, values=[])
+    assert [path.name for path in (tmp_path / "project").iterdir()] == ["params.yaml"]

@@ -45,6 +45,21 @@ def test_a_full_disk_is_a_users_error(capsys: pytest.CaptureFixture[str]) -> Non
     assert text.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "number", [errno.EACCES, errno.EROFS, errno.EISDIR, errno.EEXIST, errno.ENOTDIR]
+)
+def test_what_is_in_the_way_of_a_file_is_a_users_error(
+    number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reason = os.strerror(number)
+    status, text = end(OSError(number, reason, "models/model.pth"), capsys)
+    assert status == 1
+    assert text == (
+        f"error: models/model.pth: cannot be used ({reason.lower()}); mend that and run the same "
+        "command again\n"
+    )
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_quietly_by_way_of_finally(
     number: int, capsys: pytest.CaptureFixture[str]

@@ -219,7 +219,7 @@ def test_copies_of_images_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixt
     said = [record.getMessage() for record in caplog.records]
     assert any("1 images are copies of others and are of two identities" in line for line in said)
     assert any(
-        "are learned and asked for, 'train/a/0.jpg' and 'val/a/0.jpg' first" in line
+        "are in training and in a test or val part, 'train/a/0.jpg' and 'val/a/0.jpg' first" in line
         for line in said
     )
 

@@ -88,15 +88,24 @@ def test_a_damaged_file_is_computed_again(tmp_path: Path, place: int) -> None:
         path.write_bytes(content)
     assert embedded(tmp_path)[0] == first
     for path in tmp_path.rglob("*.npz"):
+        content = bytearray(path.read_bytes())
+        content[content.rfind(b"PK\x01\x02") + 8] ^= 1  # the flag that it is encrypted
+        path.write_bytes(content)
+    assert embedded(tmp_path)[0] == first
+    for path in tmp_path.rglob("*.npz"):
+        path.write_text("text,in,a,table")
+    assert embedded(tmp_path)[0] == first
+    for path in tmp_path.rglob("*.npz"):
         path.write_bytes(path.read_bytes()[:-30])
     assert embedded(tmp_path)[0] == first
     assert embedded(tmp_path)[1] == 0
 
 
 def test_the_newest_three_stay(tmp_path: Path) -> None:
+    (tmp_path / ".DS_Store").touch()
     for name in "abcde":
         embedded(tmp_path, (name,))
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 3
     assert [embedded(tmp_path, (name,))[1] for name in "cde"] == [0, 0, 0]
 
 

@@ -33,7 +33,19 @@ def test_what_is_none(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ReportError) as error:
         read_threshold(path)
     assert str(error.value).startswith(f"{path}: {message}")
-    assert str(error.value).endswith("dvc repro -f evaluate")
+    assert str(error.value).endswith("dvc repro")
+
+
+def test_one_that_rests_on_too_little_is_read_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "evaluation.json"
+    path.write_text('{"max_cosine_distance": 0.4, "too_few": {"ranking": "queries: 2"}}')
+    assert read_threshold(path) == 0.4
+    assert not caplog.records
+    path.write_text('{"max_cosine_distance": 0.4, "too_few": {"threshold": "identities: 2"}}')
+    assert read_threshold(path) == 0.4
+    assert "threshold 0.400 is not meaningful: too few identities: 2" in caplog.text
 
 
 def test_evaluate_recommends_none(tmp_path: Path) -> None:
@@ -62,10 +74,10 @@ def test_what_it_rests_on_too_little_of(tmp_path: Path, text: str, found: dict[s
 def test_a_damaged_account_of_it(tmp_path: Path, text: str) -> None:
     path = tmp_path / "metrics.json"
     path.write_text(text)
-    with pytest.raises(ReportError, match=r"its too_few is .*dvc repro -f evaluate"):
+    with pytest.raises(ReportError, match=r"its too_few is .*dvc repro"):
         read_too_few(path)
 
 
 def test_it_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(ReportError, match=r"metrics.json: cannot be read .*dvc repro -f evaluate"):
+    with pytest.raises(ReportError, match=r"metrics.json: cannot be read .*dvc repro"):
         read_threshold(tmp_path / "metrics.json")

@@ -371,7 +371,7 @@ def test_the_stage(
     (line,) = [s for s in said.err.splitlines() if s.startswith("error: ")]
     assert "model.pt2                torch.export       1" in said.err, "the table, if it is wrong"
     assert said.out == ""
-    assert "warning: max_cosine_distance 0.500 is not meaningful" in said.err
+    assert "evaluation.json: the threshold 0.500 is not meaningful" in said.err
     assert "too few identities: 2 (needs 20)" in said.err
     assert line.startswith("error: model.pt2: in torch.export, in a batch of 1, the cosine with")
     after = {path.name: files.md5(path) for path in files_in(exported)}

@@ -116,10 +116,10 @@ STATE = Standing(
     ("changes", "commands"),
     [
         ({"commit": None}, ["git init"]),
-        ({"has_result": False}, ["git add params.yaml dvc.lock reports && git commit", "lr=0.2"]),
+        ({"has_result": False}, ["git add params.yaml dvc.lock reports && git commit", "lr=0.002"]),
         ({}, ["dvc metrics diff", "git commit -m lr0.2"]),
         ({"differs": {}}, ["dvc metrics diff", "git commit -m 'New result'"]),
-        ({"committed": True}, ["0a1b2c3", "dvc exp run --set-param lr=0.2"]),
+        ({"committed": True}, ["0a1b2c3", "dvc exp run --set-param lr=0.002"]),
         ({"experiment": "misty-fox"},
          ["dvc exp show", "git commit -m lr0.2", "git restore . && dvc checkout"]),
         ({"experiment": "misty-fox", "is_cached": False},

@@ -121,7 +121,7 @@ def test_folding_changes_nothing_but_rounding(name: str) -> None:
     [
         ("resnet19", "did you mean 'resnet18"),
         ("osnet_x1", "'osnet_x1_0'"),
-        ("mobilenetv4", "Networks of timm are timm/NAME"),
+        ("mobilenetv4", "; networks of timm are timm/NAME"),
         ("timm/", "timm/NAME"),
     ],
 )

@@ -17,7 +17,7 @@ from deepsort_reid.export import parity
 from deepsort_reid.export.formats import Trained
 from deepsort_reid.model import checkpoint
 from deepsort_reid.model.embed import Predictor
-from deepsort_reid.model.extractor import Extractor, cut_boxes, fitted
+from deepsort_reid.model.extractor import BoxForm, Extractor, cut_boxes, fitted
 from tests.support.exports import crops, trained
 from tests.support.networks import EXAMPLES
 
@@ -154,12 +154,15 @@ def test_what_is_no_crop(network: Trained, crop: Any, message: str) -> None:
 def test_what_is_no_order_device_or_checkpoint(network: Trained, tmp_path: Path) -> None:
     with pytest.raises(CropError, match="order='RGB' is no order of colours"):
         of(network)(crops(1), order="RGB")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=r"device='gpu' cannot be used .* expected cpu, cuda"):
-        Extractor.from_network(
-            network.net, image_size=(32, 16), mean=(0, 0, 0), std=(1, 1, 1), device="gpu"
-        )
-    with pytest.raises(ConfigError, match="batch_size=0 must be at least 1"):
-        of(network, batch_size=0)
+    for device in ("gpu", "", "meta", "hpu"):
+        expected = rf"device='{device}' cannot be used .* expected cpu, cuda"
+        with pytest.raises(ConfigError, match=expected):
+            Extractor.from_network(
+                network.net, image_size=(32, 16), mean=(0, 0, 0), std=(1, 1, 1), device=device
+            )
+    for size in (0, -1, 2.5, True, "64", None):
+        with pytest.raises(ConfigError, match=f"batch_size={size!r}; expected a whole number"):
+            of(network, batch_size=size)  # type: ignore[arg-type]
     with pytest.raises(WeightsError, match="no such file"):
         Extractor(tmp_path / "model.pth")
 
@@ -186,12 +189,21 @@ def test_a_box_with_a_part_of_the_frame_has_a_pixel(box: tuple[float, ...]) -> N
 
 @pytest.mark.parametrize(
     "box",
-    [(30, 5, 4, 4), (5, 20, 4, 4), (-4, 5, 4, 4), (5, -9, 4, 4), (5, 5, 0, 4), (5, 5, 4, -1),
-     (float("nan"), 5, 4, 4), (5, 5, float("inf"), 4), (5, 5, 4, float("nan"))],
-)  # fmt: skip
+    [(30, 5, 4, 4), (5, 20, 4, 4), (-4, 5, 4, 4), (5, -9, 4, 4), (5, 5, 0, 4), (5, 5, 4, -1)],
+)
 def test_a_box_without_a_part_of_the_frame(box: tuple[float, ...]) -> None:
     with pytest.raises(CropError, match=r"box 1 \(ltwh .*no part of the frame in it.*30×20"):
         cut_boxes(np.zeros((20, 30, 3), np.uint8), [(1, 1, 2, 2), box], form="ltwh")
+
+
+@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("form", ["ltwh", "ltrb"])
+def test_a_box_that_is_not_finite(form: BoxForm, value: str, place: int) -> None:
+    box = [5.0, 5.0, 9.0, 9.0]
+    box[place] = float(value)
+    with pytest.raises(CropError, match=rf"box 1 \({form} .*\) is not finite; leave such"):
+        cut_boxes(np.zeros((20, 30, 3), np.uint8), [(1, 1, 2, 2), box], form=form)
 
 
 def test_what_are_no_boxes_and_no_frame() -> None:
@@ -200,6 +212,10 @@ def test_what_are_no_boxes_and_no_frame() -> None:
         cut_boxes(frame, np.ones((2, 5)), form="ltwh")
     with pytest.raises(CropError, match="form='xyxy' is no form of boxes"):
         cut_boxes(frame, [(1, 1, 2, 2)], form="xyxy")  # type: ignore[arg-type]
+    wrong: list[Any] = [[(1, 1, 2, 2), (1, 1)], "boxes", torch.ones(1, 4, requires_grad=True)]
+    for boxes in wrong:
+        with pytest.raises(CropError, match=r"boxes are no numbers .*; expected \(N, 4\)"):
+            cut_boxes(frame, boxes, form="ltwh")
     with pytest.raises(CropError, match="frame is float64"):
         cut_boxes(frame.astype(float), [(1, 1, 2, 2)], form="ltwh")
 

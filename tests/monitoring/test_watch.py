@@ -12,6 +12,7 @@ from PIL import Image
 
 from deepsort_reid.cli import watch as cli
 from deepsort_reid.cli.start import main
+from deepsort_reid.cli.video import outputs
 from deepsort_reid.core import files
 from deepsort_reid.core.errors import DatasetError, PackedError, SourceError, StoreError
 from deepsort_reid.core.stage import set_up_log
@@ -213,7 +214,7 @@ def test_a_broken_network(
     told = capsys.readouterr()
     if np.isnan(weight):
         assert status == 1
-        assert "error: the network gives NaN or infinity for" in told.err
+        assert "embeds a crop to numbers that are not finite" in told.err
     else:
         assert status == 0  # all embeddings coincide
         assert "no alarm" in told.out
@@ -250,8 +251,12 @@ def test_what_cannot_be_compared_is_one_line(tmp_path: Path) -> None:
         cli.watch(few)
     video = tmp_path / "street.mp4"
     video.write_bytes(b"")
-    with pytest.raises(SourceError, match=r"street.tracks.txt: no such file; expected the tracks"):
+    with pytest.raises(SourceError, match=r"street.tracks.txt: no such file; expected") as error:
         cli.watch(video)
+    # The command that the message proposes writes the very file that is missing.
+    output = Path(str(error.value).partition(" --output ")[2].partition("`")[0])
+    missing = Path(str(error.value).partition(": no such file")[0])
+    assert outputs(video, output, overwrite=False).table == missing
     table = tmp_path / "det.txt"
     table.write_text("1,-1,1,1,8,20,0.9\n")
     with pytest.raises(DatasetError, match="no box says whose it is"):

@@ -10,6 +10,7 @@ from torch import nn
 from deepsort_reid.core import files
 from deepsort_reid.core.config import TrainConfig
 from deepsort_reid.model import network
+from deepsort_reid.model.network import Design
 from deepsort_reid.runs import unfinished
 from deepsort_reid.training import arithmetic, bfloat16, fingerprint
 from deepsort_reid.training.arithmetic import choose_bfloat16, has_bfloat16
@@ -122,7 +123,7 @@ def test_ranks_that_measure_different_times_agree() -> None:
 
 @pytest.mark.parametrize("begun", [True, False])
 def test_an_interrupted_training_goes_on_in_what_it_began_with(
-    able: dict[str, float], begun: bool, tmp_path: Path
+    able: dict[str, float], begun: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     recipe, digest = config(), "ab" * 32
     able["seconds"] = 2.0 if begun else 0.5  # the machine has changed its mind
@@ -131,7 +132,9 @@ def test_an_interrupted_training_goes_on_in_what_it_began_with(
     folder = tmp_path / unfinished.FOLDER / made_of.key()[: unfinished.DIGITS]
     folder.mkdir(parents=True)
     files.write_json(folder / "identity.json", made_of.as_plain())
-    assert choose(recipe, digest=digest) is begun
+    with caplog.at_level("INFO", "deepsort_reid"):
+        assert choose(recipe, digest=digest) is begun
+    assert f"training in {fingerprint.arithmetic(begun)}, as the interrupted" in caplog.text
     assert choose(config(lr=0.5), digest=digest) is not begun  # another training
 
 
@@ -162,6 +165,30 @@ def test_a_choice_that_cannot_be_kept_is_measured_again(
     assert choose(config(), digest="ab" * 32)
     able["seconds"] = 2.0
     assert not choose(config(), digest="ab" * 32)
+
+
+@pytest.mark.usefixtures("able")
+def test_what_another_training_has_kept_meanwhile_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured_beside_another(_: object) -> list[float]:
+        monkeypatch.setattr(arithmetic, "in_turns", lambda _: [1.0, 2.0])
+        assert not choose(config(), digest="cd" * 32)  # the other one, which is done first
+        return [1.0, 0.5]
+
+    monkeypatch.setattr(arithmetic, "in_turns", measured_beside_another)
+    assert not choose(config(), digest="ab" * 32)
+    (kept,) = (tmp_path / arithmetic.FOLDER).glob("*.json")
+    assert files.read_json(kept)["arithmetic"] == "float32"
+
+
+def test_another_number_of_identities_is_another_question(able: dict[str, float]) -> None:
+    recipe, digest = config(), "ab" * 32
+    assert choose(recipe, digest=digest)
+    able["seconds"] = 2.0
+    assert choose(recipe, digest=digest)
+    more = network.build(Design(recipe.arch), 500, image_size=SIZE)
+    assert not choose_bfloat16(more, recipe, ALONE, image_size=SIZE, data_digest=digest)
 
 
 def on_one_that_remembers(process: Process, root: Path) -> list[bool]:

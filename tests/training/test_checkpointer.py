@@ -226,6 +226,25 @@ def test_another_training_is_never_gone_on_with(
     assert "more" in record.getMessage()
 
 
+def test_a_training_that_runs_now_is_no_interrupted_one(caplog: pytest.LogCaptureFixture) -> None:
+    other = dataclasses.replace(MADE_OF, params={"lr": 0.2})
+    with opened() as checkpointer:
+        save(checkpointer, range(1, 2))
+        with caplog.at_level(logging.INFO, "deepsort_reid"), opened(other):
+            assert not caplog.records
+
+
+@pytest.mark.parametrize("in_the_way", ["folder", "file"])
+def test_a_place_that_cannot_be_written_is_refused_at_the_start(in_the_way: str) -> None:
+    if in_the_way == "folder":
+        (CHECKPOINT / "x").mkdir(parents=True)
+    else:
+        CHECKPOINT.parent.write_text("a file")
+    with pytest.raises(OSError, match="models") as caught, opened():
+        pass
+    assert str(caught.value.filename).startswith("models")
+
+
 def test_a_state_that_was_put_there_by_hand_is_refused(caplog: pytest.LogCaptureFixture) -> None:
     other = dataclasses.replace(MADE_OF, params={"lr": 0.2})
     for made_of, number in ((MADE_OF, 1), (other, 2)):

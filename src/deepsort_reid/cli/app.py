@@ -133,7 +133,7 @@ def track(
             video,
             weights,
             made=made,
-            threshold=videos.threshold_for(weights, max_cosine_distance),
+            max_cosine_distance=max_cosine_distance,
             settings=videos.tracker_config(min_confidence, max_age, n_init),
             detections=detections,
             detector=detector,

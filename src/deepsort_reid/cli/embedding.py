@@ -74,6 +74,8 @@ def format_of(output: Path | None, wanted: str | None) -> str:
     suffix = output.suffix.lower().removeprefix(".") if output else "csv"
     chosen = wanted or suffix
     if chosen not in FORMATS:
+        if wanted:
+            raise ConfigError(f"--format {wanted}: expected {', '.join(FORMATS)}")
         raise ConfigError(f"{output}: expected .{', .'.join(FORMATS)}, or --format")
     if chosen == NUMPY and output is None:
         raise ConfigError("--format npz needs --output FILE")

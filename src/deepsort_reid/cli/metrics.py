@@ -51,7 +51,7 @@ def committed(revision: str) -> Any:
             return json.loads(done.stdout)
     raise ReportError(
         f"{revision}: no metrics there; expected a JSON file, or a folder or commit that holds "
-        f"{METRICS[0]}"
+        f"{' or '.join(METRICS)}"
     )
 
 

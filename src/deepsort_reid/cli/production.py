@@ -34,7 +34,7 @@ def promote(
     that MLflow shows.
 
     \b
-    deepsort-reid promote resnet10d-lr0.2 --min-map 70% --max-switches 20
+    deepsort-reid promote resnet10d-lr0.002 --min-map 70% --max-switches 20
     deepsort-reid promote models:/deepsort-reid@best --min HOTA=50% --than production
     """
     with needing("pipeline"):

@@ -24,7 +24,8 @@ def prepare(
     """Make a folder of a run, and write the parameters that are wanted into its params.yaml.
 
     Args:
-        folder: of the run; made if it is not there, with the default parameters.
+        folder: of the run; made if it is not there, with the default parameters, and ignored by
+            git then.
         source: the images: `synthetic`, a path or a URL; None: as params.yaml says.
         recipe: the name of a recipe; None: none.
         values: `key=value`, as params.yaml spells them.
@@ -39,6 +40,8 @@ def prepare(
     if source is not None:
         wanted.append({"dataset": {"source": absolute(source)}})
     params, changes = folder / PARAMS, []
+    if not folder.exists():  # in it will be images, which are often private
+        files.write_text(folder / ".gitignore", "*\n")
     if not params.exists():
         files.write_text(params, read_text(home() / PARAMS))
     if recipe is not None:

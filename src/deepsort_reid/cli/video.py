@@ -45,7 +45,7 @@ def threshold_for(weights: Path, stated: float | None) -> float:
     """
     if stated is not None:
         return stated
-    report = weights.resolve().parents[1] / REPORT
+    report = weights.absolute().parents[1] / REPORT  # DVC may have made a link of the file
     if not report.exists():
         raise ConfigError(
             f"no {report}, which would recommend a threshold for {weights}; state one: "
@@ -72,7 +72,7 @@ def track(
     weights: Path,
     *,
     made: Outputs,
-    threshold: float,
+    max_cosine_distance: float | None,
     settings: TrackConfig,
     detections: Path | None,
     detector: str,
@@ -84,13 +84,14 @@ def track(
         video: in any format that OpenCV reads.
         weights: a checkpoint of this project.
         made: the files to write.
-        threshold: on 1 - cosine; see `threshold_for`.
+        max_cosine_distance: on 1 - cosine; None: as the weights' report says.
         settings: the tracker's numbers.
         detections: a file of detections; None: the detector finds them.
         detector: see `make_detector`.
         device: where to compute; None: a GPU if there is one.
     """
     footage = live.open_footage(video)
+    threshold = threshold_for(weights, max_cosine_distance)
     find = (
         from_file(detections, footage.frames, settings.min_confidence)
         if detections

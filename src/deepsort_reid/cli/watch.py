@@ -164,7 +164,7 @@ def opened(
     if not table.exists():
         raise SourceError(
             f"{table}: no such file; expected the tracks of {place}: `deepsort-reid track "
-            f"{place}` makes them, --tracks names them"
+            f"{place} --output {table.parent}` makes them, --tracks names them"
         )
     return of_video(place, table, size)
 

@@ -8,7 +8,6 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from deepsort_reid.comparison.network import Network
@@ -16,7 +15,7 @@ from deepsort_reid.comparison.onnx_file import open_onnx
 from deepsort_reid.comparison.roboflow import open_folder
 from deepsort_reid.comparison.torch_file import USUAL_SIZE, open_checkpoint, open_torch
 from deepsort_reid.comparison.wanted import Wanted
-from deepsort_reid.core.errors import DeepSortReidError, WeightsError, first_line
+from deepsort_reid.core.errors import EmbeddingError, WeightsError
 from deepsort_reid.core.secrets import masked
 from deepsort_reid.export.roboflow import CONFIG
 from deepsort_reid.model.pretrained.kinds import foreign_kind, is_safetensors
@@ -47,20 +46,35 @@ def open_network(
     """
     stated = wanted.options.get("image_size", image_size)
     size = (stated[0], stated[1]) if stated else None
+    try:
+        return opened(wanted, size, device)
+    except EmbeddingError as error:
+        raise WeightsError(
+            f"{wanted.place}: {error}; if it takes images of another size, state it: "
+            f"--set {wanted.name}.image_size=[256,128]"
+        ) from None
+
+
+def opened(wanted: Wanted, size: tuple[int, int] | None, device: torch.device) -> Network:
+    """Open a network of any kind; see `open_network`.
+
+    Raises:
+        EmbeddingError: it does not give each crop an embedding of its own.
+    """
     if wanted.place.startswith(REGISTERED):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.pth"
             bring_registered(wanted.place, path)
-            return tried(open_checkpoint(path, wanted, device))
+            return open_checkpoint(path, wanted, device)
     if "://" in wanted.place:
         raise WeightsError(f"{masked(wanted.place)}: download it first, and name the file")
     path = wanted.path
     if path.is_dir() and (path / CONFIG).is_file():
-        return tried(open_folder(path, wanted, device))
+        return open_folder(path, wanted, device)
     path = file_in(path) if path.is_dir() else path
     if is_onnx(path):
-        return tried(open_onnx(path, wanted, size or USUAL_SIZE, device))
-    return tried(open_torch(path, wanted, size, device))
+        return open_onnx(path, wanted, size or USUAL_SIZE, device)
+    return open_torch(path, wanted, size, device)
 
 
 def file_in(folder: Path) -> Path:
@@ -100,29 +114,6 @@ def is_onnx(path: Path) -> bool:
     except OSError as error:
         raise WeightsError(f"{path}: {error.strerror or error}; expected a network") from None
     return kind.startswith(ONNX) or (not kind and path.suffix == ".onnx")
-
-
-def tried(network: Network) -> Network:
-    """The network, if it embeds a black image.
-
-    Raises:
-        WeightsError: it does not.
-    """
-    height, width = network.image_size
-    black = np.zeros((height, width, 3), np.uint8)
-    try:
-        found = network([black], order="rgb")
-    except DeepSortReidError:
-        raise
-    except Exception as error:  # each runtime fails in its own ways
-        raise WeightsError(
-            f"{network.place}: cannot embed an image of {height}×{width} "
-            f"({first_line(error)}); state another size: "
-            f"--set {network.name}.image_size=[256,128]"
-        ) from None
-    if found.ndim != 2 or not found.shape[1]:
-        raise WeightsError(f"{network.place}: embeds an image to no numbers")
-    return network
 
 
 def on_data(network: Network, crop_size: tuple[int, int], data_digest: str) -> Network:

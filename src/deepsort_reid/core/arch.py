@@ -35,4 +35,4 @@ def is_arch(name: object) -> bool:
 
 def unknown(name: str) -> str:
     """What is said of a name that no network has."""
-    return f"{nearest_hint(name, ARCHS, most=3)} Networks of timm are timm/NAME"
+    return f"{nearest_hint(name, ARCHS, most=3)}; networks of timm are timm/NAME"

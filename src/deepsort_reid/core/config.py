@@ -62,7 +62,9 @@ class TrainConfig(Section):
     """Stage train: the hyperparameters, at the top level of params.yaml."""
 
     nnodes: int = Field(ge=1, description="machines that train together")
-    nproc_per_node: int = Field(ge=1, description="processes (ranks) that train on a machine")
+    nproc_per_node: int = Field(
+        ge=1, le=1024, description="processes (ranks) that train on a machine"
+    )
     seed: int = Field(ge=0, description="seed of weights, order of images, augmentation")
     arch: Arch = Field(
         description="the network: a ResNet, an OSNet, deep_sort_pytorch's small `deepsort`, or "
@@ -81,8 +83,9 @@ class TrainConfig(Section):
         description="`bnneck`: a batch normalisation between embedding and classifier"
     )
     weights: str | None = Field(
+        min_length=1,
         description="pretrained weights: a file, `URL#sha256=…`, `imagenet`, or MLflow's "
-        "`models:/NAME@ALIAS`; `null`: random ones"
+        "`models:/NAME@ALIAS`; `null`: random ones",
     )
     freeze_layers: tuple[str, ...] = Field(
         strict=False, description="parts that are not trained, such as [conv1, bn1, layer1]"
@@ -118,8 +121,9 @@ class TrainConfig(Section):
     )
     center_weight: float = Field(ge=0, description="weight of the center loss; 0: off")
     teacher: str | None = Field(
+        min_length=1,
         description="a trained checkpoint, whose similarities the network follows: a file, "
-        "`URL#sha256=…` or MLflow's `models:/NAME@ALIAS`; `null`: none"
+        "`URL#sha256=…` or MLflow's `models:/NAME@ALIAS`; `null`: none",
     )
     teacher_weight: float = Field(gt=0, description="weight of following the teacher")
     num_instances: int = Field(
@@ -153,7 +157,7 @@ class TrainConfig(Section):
     patience: int = Field(
         ge=0, description="epochs without a better one before training stops; 0: never"
     )
-    num_workers: int = Field(ge=0, description="threads that read batches ahead; 0: none")
+    num_workers: int = Field(ge=0, le=256, description="threads that read batches ahead; 0: none")
 
     @property
     def design(self) -> dict[str, Any]:

@@ -84,6 +84,10 @@ class WeightsError(DeepSortReidError):
     """A file of weights or a checkpoint cannot be used."""
 
 
+class EmbeddingError(WeightsError):
+    """A network does not turn each crop into a vector."""
+
+
 class TrainingError(DeepSortReidError):
     """Training cannot go on."""
 

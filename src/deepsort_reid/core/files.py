@@ -37,6 +37,18 @@ def replacing(path: Path) -> Iterator[Path]:
         new.replace(path)
 
 
+def check_writable(path: Path) -> None:
+    """Refuse a place where no file can be written, before hours have gone into its content.
+
+    Raises:
+        OSError: it is a folder, or its own folder cannot be made or written.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    with naming(path), temporary(path) as new:
+        new.touch()
+
+
 def sync(path: Path) -> None:
     """Wait until a file's content, or a folder's list of names, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -116,13 +128,13 @@ def is_alive(process: int) -> bool:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let the error of a full disk name what was being written: `path`, not its temporaries."""
+    """Let the error of a disk name what was being written: `path`, not its temporaries."""
     try:
         yield
     except OSError as error:
         named = Path(error.filename) if error.filename else path
         own = named.is_relative_to(path) or named.name.startswith(f".{path.stem}.")
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) and own:
+        if own:
             error.filename = str(path)
         raise
 

@@ -2,8 +2,10 @@
 
 import errno
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,12 @@ from deepsort_reid.core import signals
 from deepsort_reid.core.errors import ConfigError, DeepSortReidError
 from deepsort_reid.core.launch import read_launch
 from deepsort_reid.core.project import outputs_of
+
+IN_THE_WAY = (  # of a user's files and folders: rights, a medium, a folder where a file should be
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST,
+    errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP,
+)  # fmt: skip
+LINK, LINKED = re.compile(r"\[([^]]+)\]\((\w+\.md)\)"), r"docs/\2"  # of a description
 
 
 def run_stage(
@@ -60,7 +68,8 @@ def check_arguments(main: Callable[[], None], arguments: Sequence[str], *, is_fi
     script = Path(sys.modules[main.__module__].__file__ or "")
     if {"-h", "--help"} & set(arguments):
         if is_first:
-            print(help_of(script, main.__module__), flush=True)  # noqa: T201
+            with suppress(BrokenPipeError):  # `| head` has read enough
+                print(help_of(script, main.__module__), flush=True)  # noqa: T201
         raise SystemExit(0)
     raise ConfigError(
         f"{script.name}: unknown argument {arguments[0]!r}; expected none, or --help"
@@ -105,7 +114,7 @@ def stage_lines(declared: Mapping[str, Any]) -> Iterator[str]:
     width = max(map(len, chosen), default=0)
     if chosen:
         yield "parameters, in params.yaml:"
-    yield from (f"  {key:{width}}  {text}" for key, text in chosen.items())
+    yield from (f"  {key:{width}}  {LINK.sub(LINKED, text)}" for key, text in chosen.items())
     yield ""
 
 
@@ -130,10 +139,15 @@ def describe(error: DeepSortReidError | OSError) -> DeepSortReidError | None:
     """The error as a user can mend it, or None if they cannot."""
     if isinstance(error, DeepSortReidError):
         return error
+    where = error.filename or "the file being written"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        where = error.filename or "the file being written"
         return DeepSortReidError(
             f"{where}: no space left on the disk; free some and run the same command again"
+        )
+    if error.errno in IN_THE_WAY and error.filename:
+        reason = (error.strerror or "").lower()
+        return DeepSortReidError(
+            f"{where}: cannot be used ({reason}); mend that and run the same command again"
         )
     return None
 

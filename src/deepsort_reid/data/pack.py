@@ -100,7 +100,10 @@ def warn_of_copies(split: Split, digests: Mapping[str, bytes]) -> None:
                 two.append((other, sample))
             elif origin == "train" != part:
                 learned.append((other, sample))
-    for copies, meaning in ((two, "are of two identities"), (learned, "are learned and asked for")):
+    for copies, meaning in (
+        (two, "are of two identities"),
+        (learned, "are in training and in a test or val part"),
+    ):
         if copies:
             one, again = copies[0]
             logger.warning(

@@ -12,7 +12,6 @@ import logging
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -55,7 +54,7 @@ class EmbeddingCache:
             path = self.folder / f"{name}.npz"
             with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
                 return torch.from_numpy(content["values"])
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        except Exception:  # numpy and zipfile fail in a dozen ways on damaged files
             return None
 
     def put(self, name: str, values: Tensor) -> None:
@@ -64,9 +63,9 @@ class EmbeddingCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             with files.replacing(self.folder / f"{name}.npz") as new, new.open("wb") as file:
                 np.savez(file, values=values.cpu().numpy())
-            by_age = sorted(self.root.iterdir(), key=lambda path: path.stat().st_mtime)
-            for old in by_age[:-NEWEST]:
-                shutil.rmtree(old)
+            kept = [path for path in self.root.iterdir() if path.is_dir()]
+            for old in sorted(kept, key=lambda path: path.stat().st_mtime)[:-NEWEST]:
+                shutil.rmtree(old, ignore_errors=True)
         except OSError as error:
             logger.info("embeddings are not kept for the next evaluation: %s", error)
 

@@ -1,5 +1,6 @@
 """The distance at which a tracker should stop matching, as stage evaluate recommends it."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,14 @@ from typing import Any
 from deepsort_reid.core import files
 from deepsort_reid.core.errors import ReportError
 
+logger = logging.getLogger(__name__)
+
 KEY, HEADLINE = "max_cosine_distance", "threshold"
-REMEDY = "make it again: dvc repro -f evaluate"
+REMEDY = "make it again: dvc repro"
 
 
 def read_threshold(path: str | Path) -> float:
-    """Read the recommended threshold on 1 - cosine, in [0, 2].
+    """Read the recommended threshold on 1 - cosine, in [0, 2]; warn if it rests on too little.
 
     Args:
         path: of reports/evaluation.json, or of the headline reports/metrics.json, which calls it
@@ -30,6 +33,9 @@ def read_threshold(path: str | Path) -> float:
         )
     if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= 2:
         raise ReportError(f"{path}: its {KEY} is {found}; expected a number from 0 to 2; {REMEDY}")
+    few = content.get("too_few") if isinstance(content, dict) else None
+    if why := few.get("threshold") if isinstance(few, dict) else None:
+        logger.warning("%s: the threshold %.3f is not meaningful: too few %s", path, found, why)
     return float(found)
 
 

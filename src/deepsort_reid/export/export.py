@@ -72,11 +72,6 @@ def export(
         ExportError: a file does not do what the checkpoint does; `folder` is not to be used then.
         OSError: the disk is full.
     """
-    if trained.threshold_too_few:
-        logger.warning(
-            "max_cosine_distance %.3f is not meaningful, and the files say so: too few %s",
-            trained.max_cosine_distance, trained.threshold_too_few,
-        )  # fmt: skip
     images = parity.spread_sample(query, max(parity.BATCHES))
     expected = parity.reference(trained, images)
     obstacles = {form.file: why for form in FORMS if (why := form.obstacle(trained))}

@@ -227,12 +227,12 @@ def next_commands(state: Standing) -> list[tuple[str, str]]:
     if state.committed:
         return [
             ("it is commit", state.commit[:7]),
-            ("try something", f"{run}dvc exp run --set-param lr=0.2"),
+            ("try something", f"{run}dvc exp run --set-param lr=0.002"),
         ]
     if not state.has_result:
         return [
             ("keep it, to compare with", first),
-            ("then try something", f"{run}dvc exp run --set-param lr=0.2"),
+            ("then try something", f"{run}dvc exp run --set-param lr=0.002"),
         ]
     return [
         ("beside the last commit", f"{run}dvc metrics diff"),

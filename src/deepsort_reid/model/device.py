@@ -20,7 +20,8 @@ def computing(
     """Compute on this process's GPU, or on its share of the cores.
 
     On a CPU torch uses as many threads as before once the block has ended, and subnormal numbers
-    are zero meanwhile; see `flush_subnormals`.
+    are zero meanwhile; see `flush_subnormals`. Threads that torch starts meanwhile take them for
+    zero until the process ends, since torch can tell only its own caller otherwise.
 
     Args:
         local_rank: this process among those of this machine that compute together.

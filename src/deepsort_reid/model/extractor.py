@@ -1,6 +1,6 @@
 """Crops or boxes of a frame in, embeddings out: a trained network as a tracker uses it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, Self, cast
 
@@ -10,9 +10,22 @@ from numpy.typing import ArrayLike
 from torch import nn
 from torch.nn import functional as F
 
-from deepsort_reid.core.errors import ConfigError, CropError
+from deepsort_reid.core.errors import (
+    ConfigError,
+    CropError,
+    EmbeddingError,
+    WeightsError,
+    first_line,
+)
 from deepsort_reid.data.packed import Images
-from deepsort_reid.model.runtimes import Choice, Embeddings, Runtime, of_network, open_runtime
+from deepsort_reid.model.runtimes import (
+    Choice,
+    Embeddings,
+    Runtime,
+    embedding_size,
+    of_network,
+    open_runtime,
+)
 
 Order = Literal["rgb", "bgr"]
 BoxForm = Literal["ltwh", "ltrb"]
@@ -28,7 +41,7 @@ class Extractor:
     the convolutions, its classifier gone. So an embedding depends on its own crop alone, never on
     the others of the batch, but for rounding. A crop of another size is resized as stage split
     resizes, but for rounding: the network has learned from such crops. Threads may share an
-    Extractor.
+    Extractor; a process that is forked makes its own, since torch's threads do not survive a fork.
 
     Attributes:
         runtime: what runs the network, and on which device.
@@ -59,12 +72,17 @@ class Extractor:
                 else torch. `torch` is always torch.
 
         Raises:
-            WeightsError: the file is missing, damaged, or none of these.
+            WeightsError: the file is missing, damaged, or none of these, or its network does not
+                give each crop an embedding of its own, of finite numbers.
             ConfigError: device or runtime cannot be used, the batch size is below 1, or an ONNX
                 file does not state the size of its images.
             MissingPackageError: an ONNX file needs ONNX Runtime, which is not installed.
         """
-        self._set_up(open_runtime(Path(path), usable(device), runtime), batch_size)
+        opened = open_runtime(Path(path), usable(device), runtime)
+        try:
+            self._set_up(opened, batch_size)
+        except EmbeddingError as error:
+            raise WeightsError(f"{path}: {error}") from None
 
     @classmethod
     def from_network(
@@ -89,6 +107,7 @@ class Extractor:
 
         Raises:
             ConfigError: see `__init__`.
+            EmbeddingError: likewise.
         """
         runtime = of_network(net, image_size, mean, std, usable(device))
         return cls.from_runtime(runtime, batch_size=batch_size)
@@ -99,23 +118,21 @@ class Extractor:
 
         Raises:
             ConfigError: the batch size is below 1.
+            EmbeddingError: it does not give each crop an embedding of its own, of finite numbers.
         """
         made = cls.__new__(cls)
         made._set_up(runtime, batch_size)
         return made
 
     def _set_up(self, runtime: Runtime, batch_size: int) -> None:
-        if batch_size < 1:
-            raise ConfigError(f"batch_size={batch_size} must be at least 1")
+        if type(batch_size) is not int or batch_size < 1:
+            raise ConfigError(f"batch_size={batch_size!r}; expected a whole number of at least 1")
         self._runtime, self.runtime = runtime, runtime.name
         self.image_size = runtime.image_size
         self.batch_size = runtime.batch or batch_size
-        # A network may end in any number of features: a black crop tells.
-        self.embedding_size = self._embed(
-            [np.zeros((*runtime.image_size, 3), np.uint8)], "rgb"
-        ).shape[1]
+        self.embedding_size = embedding_size(runtime)
 
-    def __call__(self, crops: Sequence[Images] | Images, *, order: Order) -> Embeddings:
+    def __call__(self, crops: Iterable[Images] | Images, *, order: Order) -> Embeddings:
         """Embed crops.
 
         Args:
@@ -129,6 +146,7 @@ class Extractor:
         Raises:
             CropError: an item is no such array or has no pixels; nothing is embedded then.
         """
+        crops = crops if isinstance(crops, np.ndarray) else list(crops)
         if order not in ("rgb", "bgr"):
             raise CropError(f"order={order!r} is no order of colours; expected 'rgb' or 'bgr'")
         for number, crop in enumerate(crops):
@@ -198,14 +216,15 @@ def usable(device: str | torch.device | None) -> torch.device:
     Raises:
         ConfigError: it is unknown, or this machine has none.
     """
-    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    default = "cuda" if torch.cuda.is_available() else "cpu"
+    chosen = default if device is None else device
     try:
         found = torch.device(chosen)
-        torch.empty(1, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+        torch.zeros(1, device=found).cpu()
+    except Exception as error:  # each kind of device is missing in its own way
         raise ConfigError(
-            f"device={str(chosen)!r} cannot be used ({reason}); expected cpu, cuda or cuda:N"
+            f"device={str(chosen)!r} cannot be used ({first_line(error)}); expected cpu, cuda or "
+            "cuda:N"
         ) from None
     return found
 
@@ -244,7 +263,10 @@ def cut_boxes(frame: Images, boxes: ArrayLike, *, form: BoxForm) -> list[Images]
     check_crop(frame, "the frame")
     if form not in ("ltwh", "ltrb"):
         raise CropError(f"form={form!r} is no form of boxes; expected 'ltwh' or 'ltrb'")
-    values = np.asarray(boxes, np.float64)
+    try:
+        values = np.asarray(boxes, np.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CropError(f"boxes are no numbers ({first_line(error)}); expected (N, 4)") from None
     if values.size and (values.ndim != 2 or values.shape[1] != 4):
         raise CropError(f"boxes have the shape {values.shape}; expected (N, 4)")
     edges = values.reshape(-1, 4).copy()
@@ -252,13 +274,15 @@ def cut_boxes(frame: Images, boxes: ArrayLike, *, form: BoxForm) -> list[Images]
         edges[:, 2:] += edges[:, :2]
     size = np.array([frame.shape[1], frame.shape[0]], np.float64)
     first, last = np.maximum(edges[:, :2], 0), np.minimum(edges[:, 2:], size)
-    seen = (first < last) & np.isfinite(edges[:, 2:])
+    seen = (first < last) & np.isfinite(edges[:, :2]) & np.isfinite(edges[:, 2:])
     if not seen.all():
         number = int(np.argmin(seen.all(1)))
         shown = ", ".join(f"{value:g}" for value in values[number])
+        finite = np.isfinite(edges[number]).all()
+        what = "has no part of the frame in it" if finite else "is not finite"
         raise CropError(
-            f"box {number} ({form} {shown}) has no part of the frame in it, which is "
-            f"{frame.shape[1]}×{frame.shape[0]} pixels; leave such boxes out"
+            f"box {number} ({form} {shown}) {what}; leave such boxes out (the frame is "
+            f"{frame.shape[1]}×{frame.shape[0]} pixels)"
         )
     begin = np.minimum(np.rint(first), size - 1)
     end = np.maximum(np.rint(last), begin + 1)

@@ -139,6 +139,7 @@ def open_onnx(
         MissingPackageError: ONNX Runtime is not installed.
     """
     label = label or str(path)
+    check_file(path, label, "an ONNX file")
     try:
         opened = session(path, on_gpu=on_gpu)
         taken, told = what_it_takes(opened, label, image_size), metadata(opened)
@@ -157,6 +158,17 @@ def open_onnx(
     run = OnnxRun(opened, taken, mean, std)
     batch = taken.batch or (None if takes_two(run, taken.image_size) else 1)
     return OnnxFile(run, taken, batch, where, told, CUDA in opened.get_providers())
+
+
+def check_file(path: Path, label: str, expected: str) -> None:
+    """Refuse what is no file.
+
+    Raises:
+        WeightsError: it is none.
+    """
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "no such file"
+        raise WeightsError(f"{label}: {what}; expected {expected}")
 
 
 def session(file: Path | bytes, *, on_gpu: bool = False) -> Any:
@@ -202,6 +214,13 @@ def what_it_takes(session: Any, label: str, image_size: tuple[int, int]) -> Take
     (one,) = given
     if len(one.shape) != 4 or (one.shape[1] not in (3, None) and is_static(one.shape[1])):
         raise fault
+    if one.shape[1] != 3 and one.shape[3] == 3:  # colours innermost
+        raise fault
+    if len(names := [output.name for output in session.get_outputs()]) != 1:
+        raise WeightsError(
+            f"{label}: returns {len(names)} outputs ({', '.join(names)}); expected one, the "
+            "embeddings"
+        )
     batch, _, height, width = one.shape
     stated = is_static(height) and is_static(width)
     size = check_size(label, (height, width) if stated else image_size)
@@ -250,7 +269,7 @@ def metadata(session: Any) -> dict[str, Any]:
     for name in ("mean", "std"):
         try:
             value = json.loads(raw.get(name, "null"))
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if CHECKS[name](value):
             found[name] = value

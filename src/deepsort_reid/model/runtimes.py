@@ -7,6 +7,7 @@ multiplies them. ONNX Runtime does that once, when it loads the file.
 import importlib.util
 import logging
 import threading
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deepsort_reid.core.errors import ConfigError, WeightsError, first_line
+from deepsort_reid.core.errors import (
+    ConfigError,
+    DeepSortReidError,
+    EmbeddingError,
+    WeightsError,
+    first_line,
+)
 from deepsort_reid.data.packed import Images
 from deepsort_reid.model import checkpoint, cuda_graph, network, onnx_file
 from deepsort_reid.model.embed import Predictor
@@ -31,7 +38,9 @@ Choice = Literal["fastest", "torch"]
 ONNX, PROGRAM = ".onnx", ".pt2"
 EXPORTED = Path("export") / "boxmot.onnx"  # beside a checkpoint, as stage export writes it
 SAME = 0.99999  # cosine of two runtimes' embeddings of one crop
-TRIED = 3  # crops on which two are compared
+TRIED = 4  # crops that a network is tried on
+MOVED = 0.1  # of the distance between two crops: how far other crops may move an embedding
+ROUNDING = 1e-3  # of an embedding's length, of files in 8 bits too
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,9 +78,9 @@ def open_runtime(path: Path, device: torch.device, choice: Choice) -> Runtime:
     """
     if choice not in ("fastest", "torch"):
         raise ConfigError(f"runtime={choice!r} is not known; expected 'fastest' or 'torch'")
-    if path.suffix == ONNX:
+    if path.suffix.lower() == ONNX:
         return of_onnx(open_stated(path, device))
-    if path.suffix == PROGRAM:
+    if path.suffix.lower() == PROGRAM:
         return of_program(path, device)
     net, about = checkpoint.load(path)
     height, width = about.image_size
@@ -97,9 +106,10 @@ def faster_one(path: Path, own: Runtime) -> Runtime | None:
             other = of_onnx(open_stated(file, torch.device("cpu")))
             if is_same(own, other):
                 return other
-        except (WeightsError, ConfigError) as error:
-            logger.debug("%s", error)
-        logger.info("%s has another network than %s: torch computes", file, path)
+            why = f"it has another network than {path}"
+        except Exception as error:  # whatever it is, the checkpoint itself can be used
+            why = first_line(error).removeprefix(f"{file}: ")
+        logger.warning("%s is not used, torch computes: %s", file, why)
     return None
 
 
@@ -107,11 +117,53 @@ def is_same(one: Runtime, other: Runtime) -> bool:
     """Whether two runtimes embed alike, on crops of noise."""
     if one.image_size != other.image_size:
         return False
-    random = np.random.default_rng(0)
-    count = other.batch or TRIED
-    crops = random.integers(0, 256, (count, *one.image_size, 3), dtype=np.uint8)
+    crops = different_crops(other.batch or TRIED, one.image_size)
     found, expected = (side.run(crops, False) for side in (other, one))
     return found.shape == expected.shape and bool(((found * expected).sum(1) >= SAME).all())
+
+
+def embedding_size(runtime: Runtime) -> int:
+    """The length of a runtime's embeddings, if it gives each crop one, whatever the others are.
+
+    Files of others may have one batch built in, mix the crops of a batch, or return something else.
+
+    Raises:
+        EmbeddingError: it does not, or cannot run.
+    """
+    crops = different_crops(runtime.batch or TRIED, runtime.image_size)
+    others = 255 - crops
+    others[0] = crops[0]
+    try:
+        together, turned = (runtime.run(side, False) for side in (crops, crops[::-1].copy()))
+        alone = runtime.run(others if runtime.batch else crops[:1], False)
+    except DeepSortReidError:
+        raise
+    except Exception as error:  # each runtime fails in its own ways
+        height, width = runtime.image_size
+        raise EmbeddingError(
+            f"cannot embed crops of {height}×{width} ({first_line(error)})"
+        ) from None
+    found = np.stack((together, turned[::-1]))
+    if not np.isfinite(found).all():
+        raise EmbeddingError("embeds a crop to numbers that are not finite")
+    if found.shape[-1] < 2:
+        raise EmbeddingError(f"embeds a crop to {found.shape[-1]} number; expected a vector")
+    apart = np.linalg.norm(together[:, None] - together, axis=-1).max()
+    moved = np.linalg.norm([*(found[1] - found[0]), alone[0] - together[0]], axis=-1).max()
+    if moved > max(MOVED * apart, ROUNDING):
+        raise EmbeddingError(
+            "embeds a crop by the others of its batch; expected a network in eval mode, with one "
+            "row for each crop"
+        )
+    return int(found.shape[-1])
+
+
+def different_crops(count: int, image_size: tuple[int, int]) -> Images:
+    """Crops of noise, each of other brightness and contrast: (count, H, W, 3) uint8."""
+    random = np.random.default_rng(0)
+    noise = random.integers(0, 256, (count, *image_size, 3), dtype=np.uint8)
+    scales = random.uniform(0.1, 1, (count, 1, 1, 3))
+    return cast("Images", (noise * scales).astype(np.uint8))
 
 
 def of_network(
@@ -182,7 +234,7 @@ def of_onnx(file: OnnxFile) -> Runtime:
     """An opened ONNX file."""
 
     def run(images: Images, is_bgr: bool) -> Embeddings:
-        return unit(file.run(images[..., ::-1] if is_bgr else images))
+        return unit(file.run(images[..., ::-1] if is_bgr else images), len(images))
 
     return Runtime(
         run=run,
@@ -198,29 +250,51 @@ def of_program(path: Path, device: torch.device) -> Runtime:
     Raises:
         WeightsError: it cannot be loaded, or takes something else.
     """
+    fault = f"{path}: torch.export cannot load it"
+    onnx_file.check_file(path, str(path), "a .pt2 of stage export")
+    if not zipfile.is_zipfile(path):
+        raise WeightsError(f"{fault} (it is cut off, or none of its files)")
     try:
         program = torch.export.load(path)
         (given,) = program.graph_signature.user_inputs
-        shape = next(n.meta["val"].shape for n in program.graph.nodes if n.name == given)
-        _, channels, height, width = shape
+        taken = next(n.meta["val"] for n in program.graph.nodes if n.name == given)
+        batch, channels, height, width = taken.shape
         module = program.module().to(device)
         image_size = (int(height), int(width))
     except Exception as error:  # of whatever torch meets in the file
-        raise WeightsError(f"{path}: torch.export cannot load it ({first_line(error)})") from None
-    if channels != 3:
-        raise WeightsError(f"{path}: takes {channels} channels; expected 3")
+        raise WeightsError(f"{fault} ({first_line(error)})") from None
+    if channels != 3 or taken.dtype != torch.float32:
+        name = str(taken.dtype).removeprefix("torch.")
+        raise WeightsError(
+            f"{path}: takes {name} (N, {channels}, {height}, {width}); expected float32 "
+            "(N, 3, height, width)"
+        )
 
     def run(images: Images, is_bgr: bool) -> Embeddings:
         with torch.inference_mode():
             colours = onnx_file.colours(images[..., ::-1] if is_bgr else images)
-            prepared = torch.from_numpy(colours).to(device)
-            return unit(module(prepared).cpu().numpy())
+            found = module(torch.from_numpy(colours).to(device))
+            if not isinstance(found, Tensor):
+                raise EmbeddingError(f"returns a {type(found).__name__}; expected one tensor")
+            return unit(found.cpu().numpy(), len(images))
 
-    return Runtime(run=run, image_size=image_size, name=f"torch.export, {device}")
+    return Runtime(
+        run=run,
+        image_size=image_size,
+        batch=batch if isinstance(batch, int) else None,
+        name=f"torch.export, {device}",
+    )
 
 
-def unit(embeddings: Any) -> Embeddings:
-    """(N, …) of any length -> (N, D) float32 of unit length."""
-    found = np.asarray(embeddings, np.float32).reshape(len(embeddings), -1)
+def unit(embeddings: Any, count: int) -> Embeddings:
+    """(N, D) or (N, D, 1, …) of any length -> (N, D) float32 of unit length.
+
+    Raises:
+        EmbeddingError: it has another shape, or another N than `count`.
+    """
+    found = np.asarray(embeddings, np.float32)
+    if found.ndim < 2 or len(found) != count or found[0].size != found.shape[1]:
+        raise EmbeddingError(f"returns {found.shape} for a batch of {count}; expected ({count}, D)")
+    found = found.reshape(count, -1)
     lengths = np.sqrt(np.einsum("nd,nd->n", found, found))[:, None]
     return cast("Embeddings", found / np.maximum(lengths, np.finfo(np.float32).tiny))

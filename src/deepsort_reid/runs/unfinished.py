@@ -37,6 +37,15 @@ def is_there(key: str) -> bool:
     return (project_root() / FOLDER / key[:DIGITS] / "identity.json").is_file()
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process uses a training's folder now."""
+    try:
+        with lock_of(folder, 0):
+            return False
+    except Timeout:
+        return True
+
+
 @contextmanager
 def hold(key: str) -> Iterator[Path | None]:
     """Hold a training's folder, so that no other process uses it while the block runs.

@@ -2,5 +2,6 @@
 
 In: packed parts and the training parameters. Out: models/model.pth, the history, the curves.
 Open first: trainer.py, the loop over epochs and steps; then learner.py, what a step does to the
-weights. A new loss goes into losses.py. What rank 0 writes meanwhile are observers.
+weights. A new loss goes into losses/, and its term into total.py there. What rank 0 writes
+meanwhile are observers.
 """

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from torch import nn
 
 from deepsort_reid.core import files
@@ -44,9 +45,14 @@ def has_bfloat16(device: torch.device) -> bool:
     """Whether a device has instructions for bfloat16."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
+    return bool(instructions())
+
+
+def instructions() -> list[str]:
+    """Those of `INSTRUCTIONS` that this CPU has."""
     tell = getattr(torch.cpu, "get_capabilities", dict)  # torch 2.11 does not tell
     found: Mapping[str, object] = tell()
-    return any(found.get(name, False) for name in INSTRUCTIONS)
+    return [name for name in INSTRUCTIONS if found.get(name, False)]
 
 
 def choose_bfloat16(
@@ -78,17 +84,17 @@ def choose_bfloat16(
         return False
     if process.device.type == "cuda":
         return True
-    asked = question(config, process, image_size)
+    asked = question(net, config, process, image_size)
     known = b""
     if data_digest and process.is_first:
         known = begun_in(config, process, data_digest) or chosen_before(asked)
     known = distributed.share_from_first(known)
     if known:
         return known == b"bfloat16"
-    faster = is_faster(net, config, process, image_size)
-    if data_digest and process.is_first:
-        remember(asked, fingerprint.arithmetic(faster))
-    return faster
+    choice = fingerprint.arithmetic(is_faster(net, config, process, image_size)).encode()
+    if data_digest:
+        choice = distributed.share_from_first(kept(asked, choice) if process.is_first else b"")
+    return choice == b"bfloat16"
 
 
 def begun_in(config: TrainConfig, process: Process, data_digest: str) -> bytes:
@@ -96,19 +102,23 @@ def begun_in(config: TrainConfig, process: Process, data_digest: str) -> bytes:
     for choice in (True, False):
         made_of = fingerprint.of_training(config, process, data_digest=data_digest, bfloat16=choice)
         if unfinished.is_there(made_of.key()):
-            return fingerprint.arithmetic(choice).encode()
+            name = fingerprint.arithmetic(choice)
+            logger.info("training in %s, as the interrupted training began", name)
+            return name.encode()
     return b""
 
 
 def question(
-    config: TrainConfig, process: Process, image_size: tuple[int, int]
+    net: nn.Module, config: TrainConfig, process: Process, image_size: tuple[int, int]
 ) -> dict[str, object]:
-    """All that decides which of both is faster, as plain data."""
+    """All that decides how the measurement comes out, as plain data."""
     return {
         "processor": processor(),
+        "instructions": instructions(),
         "torch": str(torch.__version__),
         "ranks": process.world_size,
         "network": dict(config.design),
+        "weights": sum(weight.numel() for weight in net.parameters()),
         "image_size": list(image_size),
         "batch_size": config.batch_size,
     }
@@ -129,12 +139,21 @@ def chosen_before(asked: Mapping[str, object]) -> bytes:
     return b""
 
 
-def remember(asked: Mapping[str, object], choice: str) -> None:
-    """Keep a choice; a disk that is full costs a second measurement, not the training."""
+def kept(asked: Mapping[str, object], choice: bytes) -> bytes:
+    """Keep a choice; return it, or the one that another training has kept meanwhile.
+
+    A disk that is full costs a second measurement, not the training.
+    """
+    path = answer_to(asked)
     try:
-        files.write_json(answer_to(asked), {**asked, "arithmetic": choice})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.parent / ".lock"):
+            if other := chosen_before(asked):
+                return other
+            files.write_json(path, {**asked, "arithmetic": choice.decode()})
     except OSError as error:
         logger.info("the choice is not kept (%s)", error)
+    return choice
 
 
 def is_faster(

@@ -1,7 +1,7 @@
 """Convolutions that a CPU computes wrongly in bfloat16, kept in float32.
 
-Some read memory that nobody has written: with oneDNN of torch 2.14 on Intel's AMX and AVX-512,
-those of 3×3 pixels with stride 2 over maps two pixels wide. What they read is multiplied by zero,
+Some read memory that nobody has written: with oneDNN of torch 2.14 on AMX and AVX-512, those of 3×3
+pixels with stride 2 over maps one or two pixels wide. What they read is multiplied by zero,
 which is right until it is NaN or infinity: a step in ten of a ResNet18 with images of 32×16 then
 has a loss that is no number. So each convolution is tried with NaN in all free memory.
 """

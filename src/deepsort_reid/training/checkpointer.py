@@ -287,7 +287,12 @@ def open_checkpointer(
     """Write a training's files while the block runs; see `Checkpointer`.
 
     No states are kept, after a warning, where another process does the same training.
+
+    Raises:
+        OSError: a file cannot be written where it belongs.
     """
+    files.check_writable(path)
+    files.check_writable(history)
     with unfinished.hold(fingerprint.key()) as folder:
         states = States(folder, fingerprint) if folder else None
         if states and not states.paths():
@@ -300,11 +305,12 @@ def open_checkpointer(
 
 
 def explain_others(states: States) -> None:
-    """Log why the newest state of any other training is not used."""
+    """Log why the newest state of another interrupted training is not used."""
     found = [path for path in states.folder.parent.glob("*/*-*.pth") if parsed(path)[0]]
-    if not found:
+    interrupted = [path for path in found if not unfinished.is_held(path.parent)]
+    if not interrupted:
         return
-    newest = max(found, key=lambda path: path.stat().st_mtime)
+    newest = max(interrupted, key=lambda path: path.stat().st_mtime)
     try:
         there = Fingerprint.from_plain(files.read_json(newest.parent / "identity.json"))
     except (OSError, ValueError):
