@@ -187,6 +187,16 @@ def test_statistics_are_those_of_batches_alone() -> None:
     assert net.angles.tolist() == torch.full((5,), 0.1).tolist()
 
 
+def test_without_momentum_statistics_are_the_average_of_all_batches() -> None:
+    plain, own = nn.BatchNorm2d(3, momentum=None), parallel.SyncBatchNorm(3, momentum=None)
+    for _ in range(3):
+        images = torch.randn(4, 3, 2, 2)
+        plain(images)
+        own(images)
+    torch.testing.assert_close(own.running_mean, plain.running_mean)
+    torch.testing.assert_close(own.running_var, plain.running_var)
+
+
 def test_eval_mode_uses_what_was_learned() -> None:
     plain, own = nn.BatchNorm2d(3), parallel.SyncBatchNorm(3)
     images = torch.randn(4, 3, 2, 2)

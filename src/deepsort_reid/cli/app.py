@@ -236,7 +236,8 @@ def compare(
     it says whether the first network is better than each other one.
 
     A NETWORK is a checkpoint of this project, a folder of a run, models:/deepsort-reid@best, an
-    ONNX file, weights of torchreid, boxmot or torchvision, or a folder of Roboflow's reid.
+    ONNX file, weights of torchreid, boxmot, torchvision or deep_sort_pytorch, or a folder of
+    Roboflow's reid.
 
     \b
     deepsort-reid compare models/model.pth osnet_x0_25.onnx

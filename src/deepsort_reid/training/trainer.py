@@ -38,7 +38,11 @@ class Trainer:
     Attributes:
         learner: the network, and what a step does to it.
         history: the results of the epochs that are done.
+        observers: rank 0's, while it trains.
+        stop: a signal has set it if training is to end.
     """
+
+    observers: Sequence[Observer] = ()
 
     def __init__(
         self,
@@ -88,6 +92,7 @@ class Trainer:
             bfloat16=bfloat16,
         )
         self.history: list[EpochResult] = []
+        self.stop = signals.Stop()
         self.begin_epoch()
 
     # The loop
