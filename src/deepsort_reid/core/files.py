@@ -19,6 +19,11 @@ from deepsort_reid.core.machine import cores
 from deepsort_reid.core.progress import Progress
 
 BLOCK = 1 << 20  # bytes read at a time
+FULL = (errno.ENOSPC, errno.EDQUOT)  # what a disk says that is
+IN_THE_WAY = (  # of a user's files and folders: rights, a medium, a folder where a file should be
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST,
+    errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP,
+)  # fmt: skip
 THREADS = 4  # files hashed at a time; disks give no more
 
 
@@ -134,7 +139,7 @@ def naming(path: Path) -> Iterator[None]:
     except OSError as error:
         named = Path(error.filename) if error.filename else path
         own = named.is_relative_to(path) or named.name.startswith(f".{path.stem}.")
-        if own:
+        if own and error.errno in (*FULL, *IN_THE_WAY):
             error.filename = str(path)
         raise
 

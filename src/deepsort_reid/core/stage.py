@@ -1,6 +1,5 @@
 """How every stage begins and ends: its arguments, its log, and its errors in one line."""
 
-import errno
 import logging
 import re
 import sys
@@ -11,13 +10,10 @@ from typing import Any
 
 from deepsort_reid.core import signals
 from deepsort_reid.core.errors import ConfigError, DeepSortReidError
+from deepsort_reid.core.files import FULL, IN_THE_WAY
 from deepsort_reid.core.launch import read_launch
 from deepsort_reid.core.project import outputs_of
 
-IN_THE_WAY = (  # of a user's files and folders: rights, a medium, a folder where a file should be
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST,
-    errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP,
-)  # fmt: skip
 LINK, LINKED = re.compile(r"\[([^]]+)\]\((\w+\.md)\)"), r"docs/\2"  # of a description
 
 
@@ -140,7 +136,7 @@ def describe(error: DeepSortReidError | OSError) -> DeepSortReidError | None:
     if isinstance(error, DeepSortReidError):
         return error
     where = error.filename or "the file being written"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in FULL:
         return DeepSortReidError(
             f"{where}: no space left on the disk; free some and run the same command again"
         )
