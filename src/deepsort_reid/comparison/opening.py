@@ -113,7 +113,7 @@ def is_onnx(path: Path) -> bool:
         ) from None
     except OSError as error:
         raise WeightsError(f"{path}: {error.strerror or error}; expected a network") from None
-    return kind.startswith(ONNX) or (not kind and path.suffix == ".onnx")
+    return kind.startswith(ONNX) or (not kind and path.suffix.lower() == ".onnx")
 
 
 def on_data(network: Network, crop_size: tuple[int, int], data_digest: str) -> Network:
